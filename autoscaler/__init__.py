@@ -1,0 +1,1 @@
+"""How many replicas run: signals in, a decision with its reasons out, written to ``/scale``."""

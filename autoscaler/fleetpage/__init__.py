@@ -1,0 +1,1 @@
+"""The local page that shows every node, GPU and MIG slice with the price of a chosen pod."""

@@ -1,0 +1,1 @@
+"""A Kubernetes control plane on one machine without Docker: build, start, stop."""

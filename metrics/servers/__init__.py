@@ -1,0 +1,1 @@
+"""One file a model server: which of its metrics mean running, waiting and latency."""

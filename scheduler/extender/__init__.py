@@ -1,0 +1,1 @@
+"""The scheduler-extender webhook (KEP-1819) as a FastAPI application."""

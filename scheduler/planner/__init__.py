@@ -1,0 +1,1 @@
+"""The planned road: choose nodes for waiting pods and nominate them."""

@@ -1,0 +1,1 @@
+"""The product's own decisions replayed over traces, beside baselines and bounds."""

@@ -1,0 +1,86 @@
+"""Nobody is held hostage: take our gate off pods whose plan did not come in time.
+
+Runs in every slicewise-scheduler replica, beside the planner's own check, so that gated pods go the webhook road even
+when no controller is alive. Removing a gate twice is harmless (the patch names the gate, not its position).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from cluster.wire import Pod
+from scheduler.planner.nominate import Nominator, Outcome
+from scheduler.planner.queue import PlanQueue, WaitingPod, is_gated
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_SECONDS = 1.0
+# The planner's own check comes first; this one is for when it is gone.
+GRACE_SECONDS = 2.0
+
+
+class GateWatch:
+    """A pod handler and a thread that ungates overdue pods."""
+
+    def __init__(
+        self,
+        *,
+        nominator: Nominator,
+        timeout_seconds: Callable[[], float],
+        released: Callable[[Sequence[WaitingPod]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._queue = PlanQueue(asks_for_gpus=is_gated)
+        self._nominator = nominator
+        self._timeout_seconds = timeout_seconds
+        self._released = released
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gate-watch", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._nominator.close()
+
+    def replaced(self, items: Sequence[Pod]) -> None:
+        """A fresh list of pods (reflector handler)."""
+        with self._lock:
+            self._queue.replace_all(list(items), self._clock())
+
+    def changed(self, kind: str, item: Pod) -> None:
+        """One watch event (reflector handler)."""
+        with self._lock:
+            if kind == "DELETED" or not is_gated(item):
+                self._queue.forget(item.metadata.uid)
+            else:
+                self._queue.observe(item, self._clock())
+
+    def release_overdue(self) -> list[WaitingPod]:
+        """Ungate what is overdue; answers the pods whose gate is gone."""
+        with self._lock:
+            overdue = self._queue.overdue_gates(self._clock(), self._timeout_seconds() + GRACE_SECONDS)
+        if not overdue:
+            return []
+        outcomes = self._nominator.ungate(overdue)
+        released = [pod for pod, outcome in zip(overdue, outcomes, strict=True) if outcome is Outcome.DONE]
+        if released:
+            self._released(released)
+        return released
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_EVERY_SECONDS):
+            try:
+                self.release_overdue()
+            except Exception:
+                log.exception("gate watch: could not take the gate off overdue pods; trying again")

@@ -1,0 +1,173 @@
+"""The autoscaling policy of one workload: its target, signals, steps, and what to do in an outage.
+
+Pure. The YAML stands in a ConfigMap labelled ``slicewise.io/policy: autoscaling`` in the workload's namespace
+under ``policy.yaml``. ``target`` and ``maxReplicas`` have no sensible default and must be given, as must a
+signal (``inFlight`` or ``latency``). How a policy turns into a replica count: ``autoscaler.decide``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cluster.policy_model import (
+    API_VERSION,
+    AtLeastOne,
+    Count,
+    Name,
+    NonNegative,
+    PolicyModel,
+    Positive,
+    Share,
+    load,
+    schema,
+)
+
+
+class Target(PolicyModel):
+    """The workload: any resource with a scale subresource, in the ConfigMap's namespace."""
+
+    api_version: Name = Field("apps/v1", description="apiVersion of the workload")
+    kind: Name = Field("Deployment", description="kind of the workload")
+    name: Name = Field(description="name of the workload")
+
+
+class InFlight(PolicyModel):
+    """Requests in flight (running and waiting) as the sizing signal."""
+
+    per_replica: Positive = Field(16.0, description="requests in flight that one replica should carry")
+
+
+class Latency(PolicyModel):
+    """A latency objective."""
+
+    p95_seconds: Positive = Field(description="seconds that 95 of 100 requests stay below")
+    measure: Literal["e2e", "ttft"] = Field(
+        "e2e", description="whole request (e2e) or time to first token (ttft)"
+    )
+    window_seconds: Positive = Field(60.0, description="seconds over which the quantile is taken")
+
+
+class GpuUtilisation(PolicyModel):
+    """GPU utilisation as a guard, never as the only reason to grow."""
+
+    scale_down_below: Share | None = Field(
+        0.5, description="share of GPU time in use above which no replica is removed; null for no guard"
+    )
+    scale_up_above: Share | None = Field(
+        None, description="share of GPU time in use above which a replica is added; null for never"
+    )
+
+
+class ScaleUp(PolicyModel):
+    """How fast to grow."""
+
+    tolerance: NonNegative = Field(0.05, description="relative excess of load that is ignored")
+    stabilisation_seconds: NonNegative = Field(0.0, description="seconds for which a higher need must last")
+    max_step_percent: NonNegative = Field(
+        100.0, description="largest growth in one period, percent of the replicas"
+    )
+    max_step_replicas: Count = Field(4, description="growth in one period that is always allowed, replicas")
+
+
+class ScaleDown(PolicyModel):
+    """How fast to shrink."""
+
+    tolerance: NonNegative = Field(0.1, description="relative lack of load that is ignored")
+    stabilisation_seconds: NonNegative = Field(
+        300.0, description="seconds over which the highest need counts"
+    )
+    max_step_percent: NonNegative = Field(
+        50.0, description="largest reduction in one period, percent of the replicas"
+    )
+    max_step_replicas: Count = Field(4, description="largest reduction in one period, replicas")
+    margin: Share = Field(0.1, description="share of capacity kept spare when shrinking")
+
+
+class Outage(PolicyModel):
+    """What to do when the signals stay away; the replicas are held before that."""
+
+    fallback_after_seconds: NonNegative = Field(
+        600.0, description="seconds without signals before the fallback"
+    )
+    fallback_replicas: Count | None = Field(
+        None, description="replicas to go up to; null holds the replicas for ever"
+    )
+
+
+class AutoscalingPolicy(PolicyModel):
+    """The policy of one workload."""
+
+    api_version: Literal["slicewise.io/v1alpha1"] = Field(
+        "slicewise.io/v1alpha1", description="version of this format"
+    )
+    kind: Literal["AutoscalingPolicy"] = Field("AutoscalingPolicy", description="kind of policy")
+    target: Target
+    server: Name = Field("vllm", description="name of the inference server's preset")
+    min_replicas: Count = Field(1, description="fewest replicas")
+    max_replicas: AtLeastOne = Field(description="most replicas")
+    in_flight: InFlight | None = None
+    latency: Latency | None = None
+    gpu_utilisation: GpuUtilisation | None = None
+    scale_up: ScaleUp = ScaleUp()
+    scale_down: ScaleDown = ScaleDown()
+    cold_start_seconds: NonNegative = Field(
+        60.0, description="seconds from a new replica to its first answer, until measured"
+    )
+    outage: Outage = Outage()
+    period_seconds: Positive = Field(5.0, description="seconds between two decisions")
+
+    def contradictions(self) -> Sequence[tuple[tuple[str | int, ...], object, str, str]]:
+        found: list[tuple[tuple[str | int, ...], object, str, str]] = []
+        if self.min_replicas > self.max_replicas:
+            found.append(
+                (
+                    ("minReplicas",),
+                    self.min_replicas,
+                    f"at most maxReplicas ({self.max_replicas})",
+                    "lower it or raise maxReplicas",
+                )
+            )
+        fallback = self.outage.fallback_replicas
+        if fallback is not None and not self.min_replicas <= fallback <= self.max_replicas:
+            found.append(
+                (
+                    ("outage", "fallbackReplicas"),
+                    fallback,
+                    f"minReplicas ({self.min_replicas}) to maxReplicas ({self.max_replicas})",
+                    "choose a number between the two",
+                )
+            )
+        guard = self.gpu_utilisation
+        if (
+            guard is not None
+            and guard.scale_up_above is not None
+            and guard.scale_down_below is not None
+            and guard.scale_down_below >= guard.scale_up_above
+        ):
+            found.append(
+                (
+                    ("gpuUtilisation", "scaleDownBelow"),
+                    guard.scale_down_below,
+                    f"less than scaleUpAbove ({guard.scale_up_above:g})",
+                    "leave a gap between the two",
+                )
+            )
+        if self.in_flight is None and self.latency is None:
+            found.append((("inFlight",), None, "inFlight or latency", "give at least one of the two signals"))
+        return found
+
+
+def load_autoscaling_policy(text: str, where: str) -> AutoscalingPolicy:
+    """Read the text of an autoscaling policy; ``where`` names it in messages.
+
+    Raises PolicyRefused with every problem found.
+    """
+    return load(AutoscalingPolicy, text, where)
+
+
+def autoscaling_policy_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the autoscaling policy."""
+    return schema(AutoscalingPolicy, f"Slicewise AutoscalingPolicy {API_VERSION}")

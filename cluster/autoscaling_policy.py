@@ -29,15 +29,17 @@ from cluster.policy_model import (
 class Target(PolicyModel):
     """The workload: any resource with a scale subresource, in the ConfigMap's namespace."""
 
-    api_version: Name = Field("apps/v1", description="apiVersion of the workload")
-    kind: Name = Field("Deployment", description="kind of the workload")
+    api_version: Name = Field(default="apps/v1", description="apiVersion of the workload")
+    kind: Name = Field(default="Deployment", description="kind of the workload")
     name: Name = Field(description="name of the workload")
 
 
 class InFlight(PolicyModel):
     """Requests in flight (running and waiting) as the sizing signal."""
 
-    per_replica: Positive = Field(16.0, description="requests in flight that one replica should carry")
+    per_replica: Positive = Field(
+        default=16.0, description="requests in flight that one replica should carry"
+    )
 
 
 class Latency(PolicyModel):
@@ -45,55 +47,60 @@ class Latency(PolicyModel):
 
     p95_seconds: Positive = Field(description="seconds that 95 of 100 requests stay below")
     measure: Literal["e2e", "ttft"] = Field(
-        "e2e", description="whole request (e2e) or time to first token (ttft)"
+        default="e2e", description="whole request (e2e) or time to first token (ttft)"
     )
-    window_seconds: Positive = Field(60.0, description="seconds over which the quantile is taken")
+    window_seconds: Positive = Field(default=60.0, description="seconds over which the quantile is taken")
 
 
 class GpuUtilisation(PolicyModel):
     """GPU utilisation as a guard, never as the only reason to grow."""
 
     scale_down_below: Share | None = Field(
-        0.5, description="share of GPU time in use above which no replica is removed; null for no guard"
+        default=0.5,
+        description="share of GPU time in use above which no replica is removed; null for no guard",
     )
     scale_up_above: Share | None = Field(
-        None, description="share of GPU time in use above which a replica is added; null for never"
+        default=None, description="share of GPU time in use above which a replica is added; null for never"
     )
 
 
 class ScaleUp(PolicyModel):
     """How fast to grow."""
 
-    tolerance: NonNegative = Field(0.05, description="relative excess of load that is ignored")
-    stabilisation_seconds: NonNegative = Field(0.0, description="seconds for which a higher need must last")
-    max_step_percent: NonNegative = Field(
-        100.0, description="largest growth in one period, percent of the replicas"
+    tolerance: NonNegative = Field(default=0.05, description="relative excess of load that is ignored")
+    stabilisation_seconds: NonNegative = Field(
+        default=0.0, description="seconds for which a higher need must last"
     )
-    max_step_replicas: Count = Field(4, description="growth in one period that is always allowed, replicas")
+    max_step_percent: NonNegative = Field(
+        default=100.0, description="largest growth in one period, percent of the replicas"
+    )
+    max_step_replicas: Count = Field(
+        default=4, description="growth in one period that is always allowed, replicas"
+    )
 
 
 class ScaleDown(PolicyModel):
     """How fast to shrink."""
 
-    tolerance: NonNegative = Field(0.1, description="relative lack of load that is ignored")
+    tolerance: NonNegative = Field(default=0.1, description="relative lack of load that is ignored")
     stabilisation_seconds: NonNegative = Field(
-        300.0, description="seconds over which the highest need counts"
+        default=300.0, description="seconds over which the highest need counts"
     )
     max_step_percent: NonNegative = Field(
-        50.0, description="largest reduction in one period, percent of the replicas"
+        default=50.0, description="largest reduction in one period, percent of the replicas"
     )
-    max_step_replicas: Count = Field(4, description="largest reduction in one period, replicas")
-    margin: Share = Field(0.1, description="share of capacity kept spare when shrinking")
+    max_step_replicas: Count = Field(default=4, description="largest reduction in one period, replicas")
+    margin: Share = Field(default=0.1, description="share of capacity kept spare when shrinking")
 
 
 class Outage(PolicyModel):
     """What to do when the signals stay away; the replicas are held before that."""
 
     fallback_after_seconds: NonNegative = Field(
-        600.0, description="seconds without signals before the fallback"
+        default=600.0, description="seconds without signals before the fallback"
     )
     fallback_replicas: Count | None = Field(
-        None, description="replicas to go up to; null holds the replicas for ever"
+        default=None, description="replicas to go up to; null holds the replicas for ever"
     )
 
 
@@ -101,12 +108,12 @@ class AutoscalingPolicy(PolicyModel):
     """The policy of one workload."""
 
     api_version: Literal["slicewise.io/v1alpha1"] = Field(
-        "slicewise.io/v1alpha1", description="version of this format"
+        default="slicewise.io/v1alpha1", description="version of this format"
     )
-    kind: Literal["AutoscalingPolicy"] = Field("AutoscalingPolicy", description="kind of policy")
+    kind: Literal["AutoscalingPolicy"] = Field(default="AutoscalingPolicy", description="kind of policy")
     target: Target
-    server: Name = Field("vllm", description="name of the inference server's preset")
-    min_replicas: Count = Field(1, description="fewest replicas")
+    server: Name = Field(default="vllm", description="name of the inference server's preset")
+    min_replicas: Count = Field(default=1, description="fewest replicas")
     max_replicas: AtLeastOne = Field(description="most replicas")
     in_flight: InFlight | None = None
     latency: Latency | None = None
@@ -114,10 +121,10 @@ class AutoscalingPolicy(PolicyModel):
     scale_up: ScaleUp = ScaleUp()
     scale_down: ScaleDown = ScaleDown()
     cold_start_seconds: NonNegative = Field(
-        60.0, description="seconds from a new replica to its first answer, until measured"
+        default=60.0, description="seconds from a new replica to its first answer, until measured"
     )
     outage: Outage = Outage()
-    period_seconds: Positive = Field(5.0, description="seconds between two decisions")
+    period_seconds: Positive = Field(default=5.0, description="seconds between two decisions")
 
     def contradictions(self) -> Sequence[tuple[tuple[str | int, ...], object, str, str]]:
         found: list[tuple[tuple[str | int, ...], object, str, str]] = []

@@ -56,27 +56,28 @@ LabelText = Annotated[str, StringConstraints(max_length=63)]
 class Prices(PolicyModel):
     """What things cost."""
 
-    gpu_hour: NonNegative = Field(2.5, description="money per hour for one whole GPU")
+    gpu_hour: NonNegative = Field(default=2.5, description="money per hour for one whole GPU")
     gpu_hour_by_model: dict[Name, NonNegative] = Field(
         default_factory=dict, description="money per hour for one whole GPU of the named model"
     )
-    carbon_tonne: NonNegative = Field(100.0, description="money per tonne of CO2e")
+    carbon_tonne: NonNegative = Field(default=100.0, description="money per tonne of CO2e")
     fragmentation_gradient: NonNegative = Field(
-        1.0, description="money per hour for each GPU by which the placement raises expected fragmentation"
+        default=1.0,
+        description="money per hour for each GPU by which the placement raises expected fragmentation",
     )
     fragmentation_dual: NonNegative = Field(
-        6.0, description="multiplier of the capacity value that the packing prices see destroyed"
+        default=6.0, description="multiplier of the capacity value that the packing prices see destroyed"
     )
 
 
 class Terms(PolicyModel):
     """Multipliers of the terms of a placement's price; 0 switches a term off."""
 
-    fragmentation: NonNegative = Field(1.0, description="multiplier, 0 switches the term off")
-    nvlink: NonNegative = Field(1.0, description="multiplier, 0 switches the term off")
-    carbon: NonNegative = Field(1.0, description="multiplier, 0 switches the term off")
-    money: NonNegative = Field(1.0, description="multiplier, 0 switches the term off")
-    locality: NonNegative = Field(1.0, description="multiplier, 0 switches the term off")
+    fragmentation: NonNegative = Field(default=1.0, description="multiplier, 0 switches the term off")
+    nvlink: NonNegative = Field(default=1.0, description="multiplier, 0 switches the term off")
+    carbon: NonNegative = Field(default=1.0, description="multiplier, 0 switches the term off")
+    money: NonNegative = Field(default=1.0, description="multiplier, 0 switches the term off")
+    locality: NonNegative = Field(default=1.0, description="multiplier, 0 switches the term off")
 
 
 class NodeClass(PolicyModel):
@@ -87,22 +88,22 @@ class NodeClass(PolicyModel):
         default_factory=dict, description="labels that a node must carry; an empty match takes every node"
     )
     gpu_hour: NonNegative | None = Field(
-        None, description="money per GPU-hour on such a node; null uses prices.gpuHour"
+        default=None, description="money per GPU-hour on such a node; null uses prices.gpuHour"
     )
     interruptions_per_hour: NonNegative = Field(
-        0.0, description="expected interruptions of such a node per hour"
+        default=0.0, description="expected interruptions of such a node per hour"
     )
-    interruption_cost: NonNegative = Field(1.0, description="money lost per interruption and GPU")
+    interruption_cost: NonNegative = Field(default=1.0, description="money lost per interruption and GPU")
 
 
 class Nvlink(PolicyModel):
     """What a multi-GPU pod without annotations is taken to need."""
 
     default_need: Literal["none", "preferred", "required"] = Field(
-        "preferred", description="need for NVLink of a multi-GPU pod that says nothing"
+        default="preferred", description="need for NVLink of a multi-GPU pod that says nothing"
     )
     default_weight: Share = Field(
-        0.5, description="share of a multi-GPU pod's work that waits for the links, 0 to 1"
+        default=0.5, description="share of a multi-GPU pod's work that waits for the links, 0 to 1"
     )
 
 
@@ -118,10 +119,10 @@ class Carbon(PolicyModel):
     """Where grid intensities come from and which zone a node stands in."""
 
     provider: Literal["static", "file", "electricity-maps", "watttime", "gb", "none"] = Field(
-        "static", description="source of grid carbon intensity"
+        default="static", description="source of grid carbon intensity"
     )
     region_label: Name = Field(
-        "topology.kubernetes.io/region", description="node label that names the cloud region"
+        default="topology.kubernetes.io/region", description="node label that names the cloud region"
     )
     regions: dict[Name, Name] = Field(
         default_factory=dict, description="cloud region to grid zone; goes before the built-in table"
@@ -129,18 +130,20 @@ class Carbon(PolicyModel):
     static: dict[Name, NonNegative] = Field(
         default_factory=dict, description="gCO2e per kWh for each grid zone"
     )
-    file: Name | None = Field(None, description="path of a file of intensities by hour")
-    url: Name | None = Field(None, description="base URL of the provider; null uses its public one")
-    token_file: Name | None = Field(None, description="path of a file that holds the provider's token")
-    kind: Literal["average", "marginal"] = Field(
-        "average", description="kind of intensity; the two are never mixed"
+    file: Name | None = Field(default=None, description="path of a file of intensities by hour")
+    url: Name | None = Field(default=None, description="base URL of the provider; null uses its public one")
+    token_file: Name | None = Field(
+        default=None, description="path of a file that holds the provider's token"
     )
-    refresh_seconds: Positive = Field(300.0, description="seconds between two readings of a zone")
+    kind: Literal["average", "marginal"] = Field(
+        default="average", description="kind of intensity; the two are never mixed"
+    )
+    refresh_seconds: Positive = Field(default=300.0, description="seconds between two readings of a zone")
     classes: dict[Name, CarbonClass] = Field(
         default_factory=dict, description="carbon classes that pods may name"
     )
     file_clock_start: AwareDatetime | None = Field(
-        None,
+        default=None,
         description="instant in the file that counts as the present when the process starts; "
         "null takes the file's times as they are",
     )
@@ -163,8 +166,10 @@ class Carbon(PolicyModel):
 class Locality(PolicyModel):
     """What a cold start costs where image or weights are missing."""
 
-    weights_load_seconds: NonNegative = Field(60.0, description="seconds to load model weights from afar")
-    image_pull_seconds: NonNegative = Field(30.0, description="seconds to pull the image")
+    weights_load_seconds: NonNegative = Field(
+        default=60.0, description="seconds to load model weights from afar"
+    )
+    image_pull_seconds: NonNegative = Field(default=30.0, description="seconds to pull the image")
 
 
 class DemandPrior(PolicyModel):
@@ -174,7 +179,7 @@ class DemandPrior(PolicyModel):
         default_factory=dict, description="expected share of each demand, any scale, as in mig:1g.10gb: 3"
     )
     half_life_seconds: Positive = Field(
-        600.0, description="seconds after which an observed demand counts half"
+        default=600.0, description="seconds after which an observed demand counts half"
     )
 
 
@@ -182,21 +187,23 @@ class Extender(PolicyModel):
     """Limits of the scheduler's webhook."""
 
     reservation_seconds: NonNegative = Field(
-        5.0, description="seconds for which a predicted placement is held until the watch confirms it"
+        default=5.0, description="seconds for which a predicted placement is held until the watch confirms it"
     )
-    max_body_bytes: AtLeastOne = Field(33_554_432, description="bytes of the largest accepted request")
+    max_body_bytes: AtLeastOne = Field(
+        default=33_554_432, description="bytes of the largest accepted request"
+    )
 
 
 class Planner(PolicyModel):
     """The road of nominated nodes."""
 
-    enabled: Flag = Field(True, description="whether waiting GPU pods are planned and nominated")
-    batch_milliseconds: NonNegative = Field(50.0, description="milliseconds to gather waiting pods")
+    enabled: Flag = Field(default=True, description="whether waiting GPU pods are planned and nominated")
+    batch_milliseconds: NonNegative = Field(default=50.0, description="milliseconds to gather waiting pods")
     gate_timeout_seconds: NonNegative = Field(
-        30.0, description="seconds after which a gated pod is released unplanned"
+        default=30.0, description="seconds after which a gated pod is released unplanned"
     )
     max_patch_concurrency: Annotated[int, Field(strict=True, ge=1, le=256)] = Field(
-        8, description="status patches in flight at once"
+        default=8, description="status patches in flight at once"
     )
 
 
@@ -204,13 +211,13 @@ class ClusterPolicy(PolicyModel):
     """The policy of a cluster."""
 
     api_version: Literal["slicewise.io/v1alpha1"] = Field(
-        "slicewise.io/v1alpha1", description="version of this format"
+        default="slicewise.io/v1alpha1", description="version of this format"
     )
-    kind: Literal["ClusterPolicy"] = Field("ClusterPolicy", description="kind of policy")
-    currency: Name = Field("USD", description="currency of every price, for display")
+    kind: Literal["ClusterPolicy"] = Field(default="ClusterPolicy", description="kind of policy")
+    currency: Name = Field(default="USD", description="currency of every price, for display")
     prices: Prices = Prices()
     terms: Terms = Terms()
-    nodes: tuple[NodeClass, ...] = Field((), description="node classes, the first that matches wins")
+    nodes: tuple[NodeClass, ...] = Field(default=(), description="node classes, the first that matches wins")
     nvlink: Nvlink = Nvlink()
     carbon: Carbon = Carbon()
     locality: Locality = Locality()

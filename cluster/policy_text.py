@@ -54,7 +54,7 @@ class PolicyRefused(ValueError):
 class _CoreLoader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2's core schema and without repeated keys."""
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         if isinstance(node, yaml.MappingNode):
             seen: dict[str, yaml.Mark] = {}
             for key, _ in node.value:
@@ -186,7 +186,9 @@ def _refused(where: str, got: str, expected: str, advice: str, line: int = 0) ->
 def _kind(data: object) -> str:
     if data is None:
         return "nothing"
-    return {list: "a list", str: "plain text"}.get(type(data), f"the single value {shown(data)}")
+    if isinstance(data, list):
+        return "a list"
+    return f"the single value {shown(data)}"
 
 
 _SHORT = reprlib.Repr()

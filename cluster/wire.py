@@ -74,7 +74,7 @@ class _Wire(msgspec.Struct, rename="camel", frozen=True, gc=False):
 # --- core/v1 Node ---------------------------------------------------------------------------------------
 
 
-class Taint(_Wire):
+class Taint(_Wire, frozen=True):
     """core/v1 Taint."""
 
     key: str = ""
@@ -82,14 +82,14 @@ class Taint(_Wire):
     effect: str = ""
 
 
-class ContainerImage(_Wire):
+class ContainerImage(_Wire, frozen=True):
     """An image that the node holds; ``names`` are its tags and digests."""
 
     names: tuple[str, ...] = ()
     size_bytes: int = 0
 
 
-class NodeCondition(_Wire):
+class NodeCondition(_Wire, frozen=True):
     """core/v1 NodeCondition; ``status`` is True, False or Unknown as text."""
 
     type: str = ""
@@ -98,7 +98,7 @@ class NodeCondition(_Wire):
     last_transition_time: str | None = None
 
 
-class NodeSpec(_Wire):
+class NodeSpec(_Wire, frozen=True):
     """What is asked of the node."""
 
     unschedulable: bool = False
@@ -106,7 +106,7 @@ class NodeSpec(_Wire):
     provider_id: str = msgspec.field(name="providerID", default="")
 
 
-class NodeStatus(_Wire):
+class NodeStatus(_Wire, frozen=True):
     """What the node reports."""
 
     allocatable: Quantities = {}
@@ -115,7 +115,7 @@ class NodeStatus(_Wire):
     conditions: tuple[NodeCondition, ...] = ()
 
 
-class Node(_Wire):
+class Node(_Wire, frozen=True):
     """core/v1 Node."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -126,14 +126,14 @@ class Node(_Wire):
 # --- core/v1 Pod ----------------------------------------------------------------------------------------
 
 
-class ContainerClaim(_Wire):
+class ContainerClaim(_Wire, frozen=True):
     """A container's use of one of the pod's resource claims; empty ``request`` means all of them."""
 
     name: str = ""
     request: str = ""
 
 
-class ContainerResources(_Wire):
+class ContainerResources(_Wire, frozen=True):
     """core/v1 ResourceRequirements."""
 
     requests: Quantities = {}
@@ -141,7 +141,7 @@ class ContainerResources(_Wire):
     claims: tuple[ContainerClaim, ...] = ()
 
 
-class Container(_Wire):
+class Container(_Wire, frozen=True):
     """core/v1 Container; ``restart_policy`` is "Always" for a sidecar among the init containers."""
 
     name: str = ""
@@ -150,7 +150,7 @@ class Container(_Wire):
     restart_policy: str = ""
 
 
-class PodResourceClaim(_Wire):
+class PodResourceClaim(_Wire, frozen=True):
     """A claim of the pod: by name, or made from a template for this pod."""
 
     name: str = ""
@@ -158,13 +158,13 @@ class PodResourceClaim(_Wire):
     resource_claim_template_name: str | None = None
 
 
-class SchedulingGate(_Wire):
+class SchedulingGate(_Wire, frozen=True):
     """core/v1 PodSchedulingGate."""
 
     name: str = ""
 
 
-class Toleration(_Wire):
+class Toleration(_Wire, frozen=True):
     """core/v1 Toleration; an empty operator means Equal."""
 
     key: str = ""
@@ -174,7 +174,7 @@ class Toleration(_Wire):
     toleration_seconds: int | None = None
 
 
-class PodSpec(_Wire):
+class PodSpec(_Wire, frozen=True):
     """core/v1 PodSpec; ``affinity`` is left as decoded JSON."""
 
     node_name: str = ""
@@ -191,7 +191,7 @@ class PodSpec(_Wire):
     affinity: dict[str, Any] | None = None
 
 
-class PodCondition(_Wire):
+class PodCondition(_Wire, frozen=True):
     """core/v1 PodCondition; ``status`` is True, False or Unknown as text."""
 
     type: str = ""
@@ -201,14 +201,14 @@ class PodCondition(_Wire):
     last_transition_time: str | None = None
 
 
-class ResourceClaimStatus(_Wire):
+class ResourceClaimStatus(_Wire, frozen=True):
     """Which claim object stands for the pod's claim ``name``; None while it is not made (or not needed)."""
 
     name: str = ""
     resource_claim_name: str | None = None
 
 
-class ExtendedResourceMapping(_Wire):
+class ExtendedResourceMapping(_Wire, frozen=True):
     """Which request of the special claim serves a container's extended resource."""
 
     container_name: str = ""
@@ -216,14 +216,14 @@ class ExtendedResourceMapping(_Wire):
     request_name: str = ""
 
 
-class ExtendedResourceClaimStatus(_Wire):
+class ExtendedResourceClaimStatus(_Wire, frozen=True):
     """The claim that the scheduler made for extended resources backed by device classes."""
 
     resource_claim_name: str = ""
     request_mappings: tuple[ExtendedResourceMapping, ...] = ()
 
 
-class PodStatus(_Wire):
+class PodStatus(_Wire, frozen=True):
     """core/v1 PodStatus."""
 
     phase: str = ""
@@ -234,7 +234,7 @@ class PodStatus(_Wire):
     extended_resource_claim_status: ExtendedResourceClaimStatus | None = None
 
 
-class Pod(_Wire):
+class Pod(_Wire, frozen=True):
     """core/v1 Pod."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -245,20 +245,20 @@ class Pod(_Wire):
 # --- the small kinds ------------------------------------------------------------------------------------
 
 
-class ConfigMap(_Wire):
+class ConfigMap(_Wire, frozen=True):
     """core/v1 ConfigMap without ``binaryData``."""
 
     metadata: ObjectMeta = ObjectMeta()
     data: dict[str, str] = {}
 
 
-class Namespace(_Wire):
+class Namespace(_Wire, frozen=True):
     """core/v1 Namespace: its labels are what matters."""
 
     metadata: ObjectMeta = ObjectMeta()
 
 
-class ObjectReference(_Wire, omit_defaults=True):
+class ObjectReference(_Wire, frozen=True, omit_defaults=True):
     """core/v1 ObjectReference."""
 
     api_version: str = ""
@@ -269,14 +269,14 @@ class ObjectReference(_Wire, omit_defaults=True):
     resource_version: str = ""
 
 
-class EventSeries(_Wire):
+class EventSeries(_Wire, frozen=True):
     """How often the event has been seen since it was first written."""
 
     count: int = 0
     last_observed_time: str = ""
 
 
-class Event(_Wire):
+class Event(_Wire, frozen=True):
     """events.k8s.io/v1 Event."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -291,7 +291,7 @@ class Event(_Wire):
     reporting_instance: str = ""
 
 
-class LeaseSpec(_Wire):
+class LeaseSpec(_Wire, frozen=True):
     """coordination.k8s.io/v1 LeaseSpec; times are RFC 3339 with microseconds."""
 
     holder_identity: str | None = None
@@ -301,27 +301,27 @@ class LeaseSpec(_Wire):
     lease_transitions: int | None = None
 
 
-class Lease(_Wire):
+class Lease(_Wire, frozen=True):
     """coordination.k8s.io/v1 Lease."""
 
     metadata: ObjectMeta = ObjectMeta()
     spec: LeaseSpec = LeaseSpec()
 
 
-class ScaleSpec(_Wire):
+class ScaleSpec(_Wire, frozen=True):
     """autoscaling/v1 ScaleSpec."""
 
     replicas: int = 0
 
 
-class ScaleStatus(_Wire):
+class ScaleStatus(_Wire, frozen=True):
     """autoscaling/v1 ScaleStatus; ``selector`` is the label selector of the pods as text."""
 
     replicas: int = 0
     selector: str = ""
 
 
-class Scale(_Wire):
+class Scale(_Wire, frozen=True):
     """autoscaling/v1 Scale."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -332,7 +332,7 @@ class Scale(_Wire):
 # --- envelopes ------------------------------------------------------------------------------------------
 
 
-class Status(_Wire):
+class Status(_Wire, frozen=True):
     """meta/v1 Status: the body of a refusal and of a watch ERROR."""
 
     status: str = ""
@@ -341,7 +341,7 @@ class Status(_Wire):
     code: int = 0
 
 
-class ListMeta(_Wire):
+class ListMeta(_Wire, frozen=True):
     """meta/v1 ListMeta; ``continue_token`` is empty on the last page."""
 
     resource_version: str = ""
@@ -359,7 +359,7 @@ class ObjectList(msgspec.Struct, Generic[T], rename="camel", frozen=True):
     items: list[T] | None = None
 
 
-class WatchEvent(_Wire):
+class WatchEvent(_Wire, frozen=True):
     """One line of a watch. The object is kept as bytes, since its type depends on ``type``."""
 
     type: str = ""

@@ -1,0 +1,244 @@
+"""The product's own metrics as prometheus_client objects, in a registry of their own.
+
+One small class a room; a process exposes only the groups it touches, so that an extender never shows an
+autoscaler's zeros. Label sets known beforehand start at 0, ages and timestamps start as NaN. Names live in
+``names.py``.
+
+The default registry of prometheus_client is not used: two fleets in one process (tests, simulations) must not
+meet.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.process_collector import ProcessCollector
+
+from metrics import names
+from metrics.names import Metric
+
+
+def _counter(registry: CollectorRegistry, metric: Metric) -> Counter:
+    counter = Counter(metric.name, metric.help, metric.labels, registry=registry)
+    for values in metric.initial:
+        counter.labels(*values)
+    return counter
+
+
+def _gauge(registry: CollectorRegistry, metric: Metric) -> Gauge:
+    gauge = Gauge(metric.name, metric.help, metric.labels, registry=registry)
+    for values in metric.initial:
+        gauge.labels(*values)
+    if metric.starts_unknown and not metric.labels:
+        gauge.set(math.nan)
+    return gauge
+
+
+def _histogram(registry: CollectorRegistry, metric: Metric) -> Histogram:
+    histogram = Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+    for values in metric.initial:
+        histogram.labels(*values)
+    return histogram
+
+
+class ExtenderMetrics:
+    """What kube-scheduler asked and what it was told."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.request_duration_seconds = _histogram(registry, names.EXTENDER_REQUEST_DURATION_SECONDS)
+        self.decisions = _counter(registry, names.EXTENDER_DECISIONS_TOTAL)
+        self.refused_nodes = _counter(registry, names.EXTENDER_REFUSED_NODES_TOTAL)
+        self.unknown_nodes = _counter(registry, names.EXTENDER_UNKNOWN_NODES_TOTAL)
+
+
+class FleetMetrics:
+    """What is known of the cluster, and how fresh it is. Give ``snapshot_age_seconds.set_function`` a live
+    reading.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.snapshot_age_seconds = _gauge(registry, names.FLEET_SNAPSHOT_AGE_SECONDS)
+        self.nodes = _gauge(registry, names.FLEET_NODES)
+        self.gpus = _gauge(registry, names.FLEET_GPUS)
+        self.reservations = _gauge(registry, names.FLEET_RESERVATIONS)
+
+
+class PriceMetrics:
+    """The price tables: their age, and what computing them took."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.age_seconds = _gauge(registry, names.PRICE_TABLES_AGE_SECONDS)
+        self.solve_duration_seconds = _histogram(registry, names.PRICE_TABLES_SOLVE_DURATION_SECONDS)
+        self.solves = _counter(registry, names.PRICE_TABLES_SOLVES_TOTAL)
+
+
+class WatchMetrics:
+    """The reflectors. ``adopt`` a resource before its first list."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.restarts = _counter(registry, names.WATCH_RESTARTS_TOTAL)
+        self.events = _counter(registry, names.WATCH_EVENTS_TOTAL)
+        self.synced = _gauge(registry, names.WATCH_SYNCED)
+
+    def adopt(self, resource: str, restart_reasons: Iterable[str] = ()) -> None:
+        """Start the resource's label sets at 0."""
+        self.events.labels(resource)
+        self.synced.labels(resource)
+        for reason in restart_reasons:
+            self.restarts.labels(resource, reason)
+
+
+class PolicyMetrics:
+    """Policies read: accepted or refused, and since when the one in force is there."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.loads = _counter(registry, names.POLICY_LOADS_TOTAL)
+        self.last_load_successful = _gauge(registry, names.POLICY_LAST_LOAD_SUCCESSFUL)
+        self.last_success_timestamp_seconds = _gauge(registry, names.POLICY_LAST_SUCCESS_TIMESTAMP_SECONDS)
+
+    def accepted(self, policy: str, at_seconds: float) -> None:
+        self.loads.labels(policy, "accepted").inc()
+        self.last_load_successful.labels(policy).set(1)
+        self.last_success_timestamp_seconds.labels(policy).set(at_seconds)
+
+    def refused(self, policy: str) -> None:
+        self.loads.labels(policy, "refused").inc()
+        self.last_load_successful.labels(policy).set(0)
+
+
+class LeaderMetrics:
+    """Who leads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.leader = _gauge(registry, names.LEADER)
+        self.transitions = _counter(registry, names.LEADER_TRANSITIONS_TOTAL)
+
+    def adopt(self, lease: str) -> None:
+        """Start the lease's label sets at 0."""
+        self.leader.labels(lease)
+        self.transitions.labels(lease)
+
+
+class PlannerMetrics:
+    """Plans, nominations, gates."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.nominations = _counter(registry, names.PLANNER_NOMINATIONS_TOTAL)
+        self.gate_timeouts = _counter(registry, names.PLANNER_GATE_TIMEOUTS_TOTAL)
+        self.plan_duration_seconds = _histogram(registry, names.PLANNER_PLAN_DURATION_SECONDS)
+        self.waiting_pods = _gauge(registry, names.PLANNER_WAITING_PODS)
+
+
+class AutoscalerMetrics:
+    """Decisions a workload. ``adopt`` a workload when its policy appears, ``forget`` it when the policy goes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.desired_replicas = _gauge(registry, names.AUTOSCALER_DESIRED_REPLICAS)
+        self.current_replicas = _gauge(registry, names.AUTOSCALER_CURRENT_REPLICAS)
+        self.decisions = _counter(registry, names.AUTOSCALER_DECISIONS_TOTAL)
+        self.target_errors = _counter(registry, names.AUTOSCALER_TARGET_ERRORS_TOTAL)
+        self.signal_available = _gauge(registry, names.AUTOSCALER_SIGNAL_AVAILABLE)
+        self.loop_duration_seconds = _histogram(registry, names.AUTOSCALER_LOOP_DURATION_SECONDS)
+
+    def adopt(self, namespace: str, kind: str, name: str, reasons: Iterable[str] = ()) -> None:
+        """Start the workload's counters and signal gauges at 0.
+
+        Replica gauges appear when they are first set: a workload of which nothing is known yet has not 0 replicas.
+        """
+        for reason in reasons:
+            self.decisions.labels(namespace, kind, name, reason)
+        for reason in names.TARGET_ERRORS:
+            self.target_errors.labels(namespace, kind, name, reason)
+        for signal in names.SIGNALS:
+            self.signal_available.labels(namespace, kind, name, signal)
+
+    def forget(self, namespace: str, kind: str, name: str) -> None:
+        """Drop every series of the workload."""
+        labels = {"namespace": namespace, "kind": kind, "name": name}
+        self.desired_replicas.remove_by_labels(labels)
+        self.current_replicas.remove_by_labels(labels)
+        self.decisions.remove_by_labels(labels)
+        self.target_errors.remove_by_labels(labels)
+        self.signal_available.remove_by_labels(labels)
+
+
+class SourceMetrics:
+    """Where our own numbers come from: Prometheus and carbon providers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.prometheus_queries = _counter(registry, names.PROMETHEUS_QUERIES_TOTAL)
+        self.prometheus_query_duration_seconds = _histogram(registry, names.PROMETHEUS_QUERY_DURATION_SECONDS)
+        self.carbon_intensity = _gauge(registry, names.CARBON_INTENSITY_GRAMS_PER_KILOWATT_HOUR)
+        self.carbon_fetches = _counter(registry, names.CARBON_FETCHES_TOTAL)
+
+
+_Group = TypeVar("_Group")
+
+
+class Exposition:
+    """The metrics of one process. Touch the groups it has (``exposition.extender``, ...) while composing it;
+    ``render`` gives the page for ``/metrics``. Safe to use from several threads.
+    """
+
+    def __init__(self, component: str, version: str, revision: str = "unknown") -> None:
+        self.registry = CollectorRegistry()
+        self._lock = threading.Lock()
+        self._groups: dict[type, object] = {}
+        _gauge(self.registry, names.BUILD_INFO).labels(component, version, revision).set(1)
+        ProcessCollector(registry=self.registry)
+
+    def _group(self, make: Callable[[CollectorRegistry], _Group]) -> _Group:
+        kind: type = make  # type: ignore[assignment]
+        with self._lock:
+            group = self._groups.get(kind)
+            if group is None:
+                group = self._groups[kind] = make(self.registry)
+            return group  # type: ignore[return-value]
+
+    @property
+    def extender(self) -> ExtenderMetrics:
+        return self._group(ExtenderMetrics)
+
+    @property
+    def fleet(self) -> FleetMetrics:
+        return self._group(FleetMetrics)
+
+    @property
+    def prices(self) -> PriceMetrics:
+        return self._group(PriceMetrics)
+
+    @property
+    def watches(self) -> WatchMetrics:
+        return self._group(WatchMetrics)
+
+    @property
+    def policy(self) -> PolicyMetrics:
+        return self._group(PolicyMetrics)
+
+    @property
+    def leader(self) -> LeaderMetrics:
+        return self._group(LeaderMetrics)
+
+    @property
+    def planner(self) -> PlannerMetrics:
+        return self._group(PlannerMetrics)
+
+    @property
+    def autoscaler(self) -> AutoscalerMetrics:
+        return self._group(AutoscalerMetrics)
+
+    @property
+    def sources(self) -> SourceMetrics:
+        return self._group(SourceMetrics)
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The page and its content type. ``accept`` is the scraper's Accept header (OpenMetrics when it asks
+        for it).
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type

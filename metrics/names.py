@@ -1,0 +1,277 @@
+"""Every metric name of the product, in one place.
+
+Dashboards, rules and documentation may use these names and no others; a test holds them to the Prometheus
+conventions: prefix ``slicewise_``, base units in the name, ratios from 0 to 1, ``_total`` on counters, and no
+label with one value a pod. ``initial`` lists the label sets that start at 0, so that ``rate()`` sees the
+first increment. Gauges that say how old or when something is start as NaN instead: "never" is not "0 seconds
+ago".
+
+Pure data; the objects that count are in ``exposition.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Final, Literal
+
+PREFIX: Final = "slicewise_"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric's public face. ``name`` is as scraped (counters with ``_total``). ``starts_unknown``: NaN
+    until first set.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram", "info"]
+    help: str
+    labels: tuple[str, ...] = ()
+    initial: tuple[tuple[str, ...], ...] = ()
+    buckets: tuple[float, ...] = ()
+    starts_unknown: bool = False
+
+
+def _each(*values: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple(product(*values))
+
+
+EXTENDER_VERBS: Final = ("filter", "prioritize", "preempt", "bind")
+EXTENDER_DECISIONS: Final = (
+    "decided",  # a GPU pod was judged
+    "not_a_gpu_pod",  # passed through untouched
+    "not_understood",  # a GPU request of a form that is not known: passed through
+    "not_ready",  # the fleet is not synced yet: passed through
+    "no_node_left",  # every node was refused
+    "error",
+)
+PLANNER_OUTCOMES: Final = ("written", "honoured", "elsewhere", "refused", "expired", "error")
+SOLVE_STATUSES: Final = ("optimal", "feasible", "time_limit", "failed")
+POLICIES: Final = ("cluster", "autoscaling")
+QUERY_RESULTS: Final = ("data", "empty", "timeout", "outage", "refused", "malformed")
+CARBON_RESULTS: Final = (
+    "data",
+    "empty",
+    "timeout",
+    "outage",
+    "refused",
+    "malformed",
+    "stale",
+    "misconfigured",
+    "not-a-number",
+    "unknown",
+)
+TARGET_ERRORS: Final = ("not_found", "forbidden", "conflict", "not_scalable", "policy", "other")
+SIGNALS: Final = ("in_flight", "request_rate", "latency", "gpu_utilisation")
+
+# Request handling is meant to take single milliseconds, and kube-scheduler gives up after seconds.
+_REQUEST_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_WORK_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+# --- extender -----------------------------------------------------------------------------------------------
+EXTENDER_REQUEST_DURATION_SECONDS: Final = Metric(
+    "slicewise_extender_request_duration_seconds",
+    "histogram",
+    "Time to answer a request of kube-scheduler, by verb and HTTP status code.",
+    ("verb", "code"),
+    _each(EXTENDER_VERBS, ("200",)),
+    _REQUEST_SECONDS,
+)
+EXTENDER_DECISIONS_TOTAL: Final = Metric(
+    "slicewise_extender_decisions_total",
+    "counter",
+    "Requests by verb and by how they were decided.",
+    ("verb", "reason"),
+    _each(("filter", "prioritize"), EXTENDER_DECISIONS),
+)
+EXTENDER_REFUSED_NODES_TOTAL: Final = Metric(
+    "slicewise_extender_refused_nodes_total",
+    "counter",
+    "Nodes refused by the filter, by whether preemption could help (resolvable) or not (unresolvable).",
+    ("kind",),
+    _each(("resolvable", "unresolvable")),
+)
+EXTENDER_UNKNOWN_NODES_TOTAL: Final = Metric(
+    "slicewise_extender_unknown_nodes_total",
+    "counter",
+    "Node names in requests that the fleet does not know; they are passed through.",
+    (),
+)
+
+# --- fleet --------------------------------------------------------------------------------------------------
+FLEET_SNAPSHOT_AGE_SECONDS: Final = Metric(
+    "slicewise_fleet_snapshot_age_seconds",
+    "gauge",
+    "Seconds since the state of the fleet was last confirmed by the API server; NaN before the first sync.",
+    starts_unknown=True,
+)
+FLEET_NODES: Final = Metric("slicewise_fleet_nodes", "gauge", "Nodes with GPUs that are known.")
+FLEET_GPUS: Final = Metric("slicewise_fleet_gpus", "gauge", "GPUs that are known, by model.", ("model",))
+FLEET_RESERVATIONS: Final = Metric(
+    "slicewise_fleet_reservations",
+    "gauge",
+    "Placements held for pods whose binding the watch has not confirmed yet.",
+)
+
+# --- price tables -------------------------------------------------------------------------------------------
+PRICE_TABLES_AGE_SECONDS: Final = Metric(
+    "slicewise_price_tables_age_seconds",
+    "gauge",
+    "Seconds since the price tables in use were computed; NaN before the first.",
+    starts_unknown=True,
+)
+PRICE_TABLES_SOLVE_DURATION_SECONDS: Final = Metric(
+    "slicewise_price_tables_solve_duration_seconds",
+    "histogram",
+    "Time to compute the price tables.",
+    buckets=_WORK_SECONDS,
+)
+PRICE_TABLES_SOLVES_TOTAL: Final = Metric(
+    "slicewise_price_tables_solves_total",
+    "counter",
+    "Computations of the price tables, by the solver's status.",
+    ("status",),
+    _each(SOLVE_STATUSES),
+)
+
+# --- watches ------------------------------------------------------------------------------------------------
+WATCH_RESTARTS_TOTAL: Final = Metric(
+    "slicewise_watch_restarts_total",
+    "counter",
+    "Watches that had to be opened again, by resource and cause.",
+    ("resource", "reason"),
+)
+WATCH_EVENTS_TOTAL: Final = Metric(
+    "slicewise_watch_events_total", "counter", "Watch events received, by resource.", ("resource",)
+)
+WATCH_SYNCED: Final = Metric(
+    "slicewise_watch_synced", "gauge", "1 when the first list of the resource is in, else 0.", ("resource",)
+)
+
+# --- policy -------------------------------------------------------------------------------------------------
+POLICY_LOADS_TOTAL: Final = Metric(
+    "slicewise_policy_loads_total",
+    "counter",
+    "Policies read, by kind and by whether they were accepted.",
+    ("policy", "result"),
+    _each(POLICIES, ("accepted", "refused")),
+)
+POLICY_LAST_LOAD_SUCCESSFUL: Final = Metric(
+    "slicewise_policy_last_load_successful",
+    "gauge",
+    "1 when the newest policy of the kind was accepted, 0 when it was refused and an older one is in force.",
+    ("policy",),
+    starts_unknown=True,
+)
+POLICY_LAST_SUCCESS_TIMESTAMP_SECONDS: Final = Metric(
+    "slicewise_policy_last_success_timestamp_seconds",
+    "gauge",
+    "Unix time at which a policy of the kind was last accepted.",
+    ("policy",),
+    starts_unknown=True,
+)
+
+# --- leader -------------------------------------------------------------------------------------------------
+LEADER: Final = Metric(
+    "slicewise_leader", "gauge", "1 on the replica that holds the lease, else 0.", ("lease",)
+)
+LEADER_TRANSITIONS_TOTAL: Final = Metric(
+    "slicewise_leader_transitions_total", "counter", "Times this replica took or lost the lease.", ("lease",)
+)
+
+# --- planner ------------------------------------------------------------------------------------------------
+PLANNER_NOMINATIONS_TOTAL: Final = Metric(
+    "slicewise_planner_nominations_total",
+    "counter",
+    "Nominations by outcome: written, honoured by the scheduler, placed elsewhere, refused, expired, error.",
+    ("outcome",),
+    _each(PLANNER_OUTCOMES),
+)
+PLANNER_GATE_TIMEOUTS_TOTAL: Final = Metric(
+    "slicewise_planner_gate_timeouts_total",
+    "counter",
+    "Scheduling gates lifted because no plan came in time.",
+)
+PLANNER_PLAN_DURATION_SECONDS: Final = Metric(
+    "slicewise_planner_plan_duration_seconds",
+    "histogram",
+    "Time to plan one batch of waiting pods.",
+    buckets=_WORK_SECONDS,
+)
+PLANNER_WAITING_PODS: Final = Metric(
+    "slicewise_planner_waiting_pods", "gauge", "GPU pods that wait for a node and have no nomination."
+)
+
+# --- autoscaler ---------------------------------------------------------------------------------------------
+_WORKLOAD = ("namespace", "kind", "name")
+AUTOSCALER_DESIRED_REPLICAS: Final = Metric(
+    "slicewise_autoscaler_desired_replicas", "gauge", "Replicas that the last decision wants.", _WORKLOAD
+)
+AUTOSCALER_CURRENT_REPLICAS: Final = Metric(
+    "slicewise_autoscaler_current_replicas",
+    "gauge",
+    "Replicas that the scale subresource asks for now.",
+    _WORKLOAD,
+)
+AUTOSCALER_DECISIONS_TOTAL: Final = Metric(
+    "slicewise_autoscaler_decisions_total",
+    "counter",
+    "Decisions, by the reason that bound them.",
+    (*_WORKLOAD, "reason"),
+)
+AUTOSCALER_TARGET_ERRORS_TOTAL: Final = Metric(
+    "slicewise_autoscaler_target_errors_total",
+    "counter",
+    "Failures to read or write a target's scale subresource, by reason.",
+    (*_WORKLOAD, "reason"),
+)
+AUTOSCALER_SIGNAL_AVAILABLE: Final = Metric(
+    "slicewise_autoscaler_signal_available",
+    "gauge",
+    "1 when the signal had a value in the last decision, 0 when it was absent.",
+    (*_WORKLOAD, "signal"),
+)
+AUTOSCALER_LOOP_DURATION_SECONDS: Final = Metric(
+    "slicewise_autoscaler_loop_duration_seconds",
+    "histogram",
+    "Time for one round over all workloads: collect, decide, write.",
+    buckets=_WORK_SECONDS,
+)
+
+# --- sources ------------------------------------------------------------------------------------------------
+PROMETHEUS_QUERIES_TOTAL: Final = Metric(
+    "slicewise_prometheus_queries_total",
+    "counter",
+    "Queries sent to Prometheus, by result.",
+    ("result",),
+    _each(QUERY_RESULTS),
+)
+PROMETHEUS_QUERY_DURATION_SECONDS: Final = Metric(
+    "slicewise_prometheus_query_duration_seconds",
+    "histogram",
+    "Time for one query to Prometheus.",
+    buckets=_WORK_SECONDS,
+)
+CARBON_INTENSITY_GRAMS_PER_KILOWATT_HOUR: Final = Metric(
+    "slicewise_carbon_intensity_grams_per_kilowatt_hour",
+    "gauge",
+    "Grid carbon intensity in force, by zone, source and kind (average or marginal).",
+    ("zone", "source", "kind"),
+)
+CARBON_FETCHES_TOTAL: Final = Metric(
+    "slicewise_carbon_fetches_total",
+    "counter",
+    "Attempts to read a carbon intensity, by result.",
+    ("result",),
+    _each(CARBON_RESULTS),
+)
+BUILD_INFO: Final = Metric(
+    "slicewise_build_info", "gauge", "Always 1; says which build runs.", ("component", "version", "revision")
+)
+
+ALL: Final[tuple[Metric, ...]] = tuple(
+    value for value in list(globals().values()) if isinstance(value, Metric)
+)
+"""All metrics of the product, in the order of this file."""
+BY_NAME: Final = {metric.name: metric for metric in ALL}

@@ -1,8 +1,9 @@
 """``kubectl slicewise explain pod NAME``: the bill of a placement.
 
-Prints what the pod costs on the node it runs on (or is nominated to) and on the next best nodes, term by term, in money
-per hour, by the same pure code the webhook uses. The pod itself is taken out of the fleet first, so the bill answers
-"where would it go, were it to come now?". Prices move with the cluster: a bill of now is not the bill of then.
+Prints what the pod costs on the node it runs on (or is nominated to) and on the next best nodes, term by
+term, in money per hour, by the same pure code the webhook uses. The pod itself is taken out of the fleet
+first, so the bill answers "where would it go, were it to come now?". Prices move with the cluster: a bill
+of now is not the bill of then.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def as_table(shown: Explanation) -> str:
         cells = [money(bill.terms[term]) if term in bill.terms else "no data" for term in terms]
         rows.append([bill.node, mark, *cells, f"{bill.total:+.4f}"])
     lines = [
-        f"Pod {shown.namespace}/{shown.name}: price of each node in {shown.currency} per hour, lowest is best",
+        f"Pod {shown.namespace}/{shown.name}: {shown.currency} per hour on each node, lowest is best",
         "",
     ]
     if rows:

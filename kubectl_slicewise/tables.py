@@ -7,7 +7,9 @@ from collections.abc import Sequence
 GAP = "   "
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()
+) -> str:
     """Lay out ``rows`` under ``header``; columns in ``right`` are aligned to the right.
 
     Raises ValueError when a row has another number of cells than the header.

@@ -1,7 +1,8 @@
 """Nobody is held hostage: take our gate off pods whose plan did not come in time.
 
-Runs in every slicewise-scheduler replica, beside the planner's own check, so that gated pods go the webhook road even
-when no controller is alive. Removing a gate twice is harmless (the patch names the gate, not its position).
+Runs in every slicewise-scheduler replica, beside the planner's own check, so that gated pods go the webhook
+road even when no controller is alive. Removing a gate twice is harmless (the patch names the gate, not its
+position).
 """
 
 from __future__ import annotations

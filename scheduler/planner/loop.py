@@ -1,8 +1,9 @@
 """The planner's thread: pods in by watch, plans out as nominations.
 
-It gathers arrivals for a short window (``planner.batchMilliseconds``), plans what is due, writes the nominations and
-goes back to sleep until a pod arrives, capacity is freed or a pause ends. It works only while ``active()`` says so
-(one leader writes). If the plan cannot be made or written, the pods go the webhook road: nothing here can hold one.
+It gathers arrivals for a short window (``planner.batchMilliseconds``), plans what is due, writes the
+nominations and goes back to sleep until a pod arrives, capacity is freed or a pause ends. It works only
+while ``active()`` says so (one leader writes). If the plan cannot be made or written, the pods go the
+webhook road: nothing here can hold one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from cluster.policy import PlannerSettings
+from cluster.policy import Planner as PlannerPolicy
 from cluster.wire import Pod
 from scheduler.planner.nominate import Nominator, Outcome
 from scheduler.planner.plan import Chooser, Plan, plan
@@ -40,7 +41,7 @@ class PlannerObserver(Protocol):
 
 
 class PlannerLoop:
-    """Owns the queue and the thread. As a reflector's handler it takes pods in (``replaced``, ``changed``)."""
+    """Owns the queue and the thread; takes pods in as a reflector's handler (``replaced``, ``changed``)."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class PlannerLoop:
         asks_for_gpus: Callable[[Pod], bool],
         chooser: Chooser,
         nominator: Nominator,
-        policy: Callable[[], PlannerSettings],
+        policy: Callable[[], PlannerPolicy],
         active: Callable[[], bool],
         observer: PlannerObserver,
         scheduler_names: frozenset[str] = frozenset({"default-scheduler"}),

@@ -1,8 +1,9 @@
 """Carry a plan out: write ``status.nominatedNodeName``, then take our scheduling gate away.
 
-The scheduler verifies: it runs its filters on the nominated node first and takes it if they pass (KEP-5278, on since
-1.35). A nomination is a wish, not a binding: whatever the API server answers, the pod can still go the webhook
-road. Every patch carries the pod's UID, so a namesake created meanwhile is never touched (the API server answers 409).
+The scheduler verifies: it runs its filters on the nominated node first and takes it if they pass (KEP-5278,
+on since 1.35). A nomination is a wish, not a binding: whatever the API server answers, the pod can still go
+the webhook road. Every patch carries the pod's UID, so a namesake created meanwhile is never touched (the
+API server answers 409).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Choose a node for each waiting pod by price, over all nodes at once.
 
-One pass in queue order: each pod takes the cheapest feasible node, and the room it will take is held before the
-next one is looked at, so a burst packs as tightly as pods that come one by one. This is the thin, price-only plan
-(design §1a): a lookup over columns a pod. It never takes room back and evicts nobody.
+One pass in queue order: each pod takes the cheapest feasible node, and the room it will take is held before
+the next one is looked at, so a burst packs as tightly as pods that come one by one. This is the thin,
+price-only plan (design §1a): a lookup over columns a pod. It never takes room back and evicts nobody.
 """
 
 from __future__ import annotations

@@ -136,7 +136,9 @@ class PlanQueue:
 
     def overdue_gates(self, now: float, timeout_seconds: float) -> list[WaitingPod]:
         """Gated pods that waited longer than the policy allows."""
-        return [pod for pod in self._pods.values() if pod.gated and now - pod.since_seconds >= timeout_seconds]
+        return [
+            pod for pod in self._pods.values() if pod.gated and now - pod.since_seconds >= timeout_seconds
+        ]
 
     def _due_at(self, uid: str) -> float:
         attempt = self._attempts.get(uid)

@@ -366,25 +366,26 @@ class WatchEvent(_Wire, frozen=True):
     object: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-@lru_cache(maxsize=64)
-def object_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
-    """Return the shared decoder of one object of ``kind``."""
+@lru_cache(maxsize=128)
+def _decoder(kind: Any) -> Any:
     return msgspec.json.Decoder(kind)
 
 
-@lru_cache(maxsize=64)
+def object_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """Return the shared decoder of one object of ``kind``."""
+    return _decoder(kind)  # type: ignore[no-any-return]
+
+
 def list_decoder(kind: type[T]) -> msgspec.json.Decoder[ObjectList[T]]:
     """Return the shared decoder of a list page of ``kind``."""
-    return msgspec.json.Decoder(ObjectList[kind])  # type: ignore[valid-type]
+    return _decoder(ObjectList[kind])  # type: ignore[no-any-return, valid-type]
 
 
-@lru_cache(maxsize=1)
 def raw_list_decoder() -> msgspec.json.Decoder[ObjectList[msgspec.Raw]]:
     """Return the decoder that leaves each item as bytes, to find the one item that does not decode."""
-    return msgspec.json.Decoder(ObjectList[msgspec.Raw])
+    return list_decoder(msgspec.Raw)
 
 
-@lru_cache(maxsize=1)
 def watch_decoder() -> msgspec.json.Decoder[WatchEvent]:
     """Return the decoder of one watch line."""
-    return msgspec.json.Decoder(WatchEvent)
+    return object_decoder(WatchEvent)

@@ -1,0 +1,148 @@
+"""Build one program of the control plane with `go build`, showing how far it is.
+
+A static binary (`CGO_ENABLED=0`, stripped, no local paths) is linked in the cache folder under a temporary
+name and moved into place in one step, so that a broken-off build never looks finished. A file lock keeps
+two builders of the same program apart; the second one finds the first one's result. Everything comes
+through the Go module proxy that `go env GOPROXY` names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from deploy.local.versions import Program, go_version
+
+Progress = Callable[[str], None]
+REPORT_EVERY_SECONDS = 5.0
+_KEPT_LINES = 30
+
+
+class BinaryUnavailable(RuntimeError):
+    """A program of the control plane was neither found nor could be built; the message says what to do."""
+
+
+def build(program: Program, destination: Path, progress: Progress, position: str = "1 of 1") -> Path:
+    """Build `program` as the file `destination` unless another builder did so meanwhile.
+
+    Raises BinaryUnavailable when Go is missing or the build fails, with Go's last lines.
+    """
+    go = shutil.which("go")
+    if go is None:
+        raise BinaryUnavailable(
+            f"{program.label} was not found and cannot be built: no `go` on PATH. "
+            f"Install Go {go_version(program.module)} or newer, or put {program.label} on PATH "
+            f"or in $KUBEBUILDER_ASSETS."
+        )
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise BinaryUnavailable(
+            f"{program.label} has no place to be built into: {destination.parent}: {problem.strerror}. "
+            f"Set XDG_CACHE_HOME to a folder that can be written."
+        ) from problem
+    with _only_builder(destination, program, progress):
+        if not destination.exists():
+            _run(go, program, destination, progress, position)
+    return destination
+
+
+def command(go: str, program: Program, output: Path) -> list[str]:
+    """The `go build` command line; run it in the module's folder."""
+    flags = " ".join(["-s", "-w", *(f"-X {key}={value}" for key, value in program.linker_values)])
+    tags = ["-tags", ",".join(program.tags)] if program.tags else []
+    return [
+        *(go, "build", "-v", "-trimpath", "-buildvcs=false", "-mod=readonly"),
+        *("-ldflags", flags, *tags, "-o", str(output), program.package),
+    ]
+
+
+@contextlib.contextmanager
+def _only_builder(destination: Path, program: Program, progress: Progress) -> Iterator[None]:
+    with (destination.parent / f".{destination.name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(f"waiting for another process that is building {program.label}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _run(go: str, program: Program, destination: Path, progress: Progress, position: str) -> None:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=destination.parent) as scratch:
+        output = Path(scratch) / program.name
+        arguments = command(go, program, output)
+        compiled = _follow(arguments, program, progress, position)
+        output.chmod(0o755)
+        os.replace(output, destination)
+    seconds = time.monotonic() - began
+    progress(f"built {program.label} ({position}) in {seconds:.0f} s, {compiled} packages compiled")
+
+
+def _follow(arguments: list[str], program: Program, progress: Progress, position: str) -> int:
+    """Run `go build -v` and report while it runs; the number of packages it compiled."""
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+    began = time.monotonic()
+    progress(f"building {program.label} ({position})")
+    process = subprocess.Popen(
+        arguments,
+        cwd=program.module,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+    compiled = 0
+    downloaded = 0
+
+    def read() -> None:
+        nonlocal compiled, downloaded
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("go: downloading "):
+                downloaded += 1
+            else:
+                # `-v` prints an import path as each package is done; anything else is a message to keep.
+                compiled += 1
+                last_lines.append(line.rstrip())
+
+    reader = threading.Thread(target=read, name="go-build-output", daemon=True)
+    reader.start()
+    try:
+        while True:
+            try:
+                status = process.wait(REPORT_EVERY_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                seconds = time.monotonic() - began
+                fetched = f", {downloaded} modules downloaded" if downloaded else ""
+                done = f"{seconds:.0f} s, {compiled} packages compiled{fetched}"
+                progress(f"building {program.label} ({position}): {done}")
+        reader.join()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.stderr is not None:
+            reader.join()
+            process.stderr.close()
+    if status != 0:
+        raise BinaryUnavailable(
+            f"{program.label} could not be built: `{shlex.join(arguments)}` in {program.module} "
+            f"ended with status {status}:\n" + "\n".join(f"    {line}" for line in last_lines)
+        )
+    return compiled

@@ -1,0 +1,202 @@
+"""The command line and configuration of each server of a local control plane. Values in, values out.
+
+Everything binds to 127.0.0.1. Rate limits of the clients are lifted, because a test or a demo creates in
+seconds what a real cluster sees in hours. Sources: the flags of kube-apiserver, kube-controller-manager and
+kube-scheduler (kubernetes.io/docs/reference/command-line-tools-reference), KubeSchedulerConfiguration v1,
+etcd's and kwok's own help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deploy.local.certificates import KeyPair
+from deploy.local.ports import LOOPBACK
+
+SERVICE_CIDR = "10.96.0.0/16"
+POD_CIDR = "10.128.0.0/9"
+KWOK_NODE_ANNOTATION = "kwok.x-k8s.io/node"
+KWOK_NODE_VALUE = "fake"
+_CLIENT_QPS = 2_000
+_CLIENT_BURST = 4_000
+# Of the documentation range: the API server insists on an address that is not loopback, and nobody uses it.
+_ADVERTISED = "192.0.2.1"
+_KWOK_PARALLELISM = 16
+_NODE_LEASE_SECONDS = 40
+
+
+def etcd(binary: Path, data: Path, client_port: int, peer_port: int) -> list[str]:
+    """etcd without fsync: the data of a local cluster is thrown away with it."""
+    client, peer = (f"http://{LOOPBACK}:{port}" for port in (client_port, peer_port))
+    return [
+        str(binary),
+        "--name=local",
+        f"--data-dir={data}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=local={peer}",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    ]
+
+
+def api_server(
+    binary: Path,
+    *,
+    port: int,
+    etcd_port: int,
+    authority: Path,
+    server: KeyPair,
+    token_keys: KeyPair,
+    feature_gates: Mapping[str, bool],
+    runtime_config: Mapping[str, str],
+) -> list[str]:
+    """kube-apiserver with TLS, client certificates, Node and RBAC authorisation."""
+    return [
+        str(binary),
+        f"--etcd-servers=http://{LOOPBACK}:{etcd_port}",
+        f"--bind-address={LOOPBACK}",
+        f"--secure-port={port}",
+        f"--advertise-address={_ADVERTISED}",
+        "--endpoint-reconciler-type=none",
+        f"--tls-cert-file={server.certificate}",
+        f"--tls-private-key-file={server.key}",
+        f"--client-ca-file={authority}",
+        f"--service-account-key-file={token_keys.certificate}",
+        f"--service-account-signing-key-file={token_keys.key}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--authorization-mode=Node,RBAC",
+        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        "--allow-privileged=true",
+        # It would make pods wait for the service account of a namespace just created.
+        "--disable-admission-plugins=ServiceAccount",
+        "--max-requests-inflight=2000",
+        "--max-mutating-requests-inflight=1000",
+        "--shutdown-delay-duration=0s",
+        *_gates(feature_gates),
+        *([f"--runtime-config={_pairs(runtime_config)}"] if runtime_config else []),
+    ]
+
+
+def controller_manager(
+    binary: Path,
+    *,
+    port: int,
+    kubeconfig: Path,
+    authority: Path,
+    server: KeyPair,
+    token_keys: KeyPair,
+    feature_gates: Mapping[str, bool],
+) -> list[str]:
+    """kube-controller-manager, each controller under its own service account as in a real cluster."""
+    return [
+        str(binary),
+        f"--kubeconfig={kubeconfig}",
+        "--leader-elect=false",
+        "--use-service-account-credentials=true",
+        f"--service-account-private-key-file={token_keys.key}",
+        f"--root-ca-file={authority}",
+        f"--kube-api-qps={_CLIENT_QPS}",
+        f"--kube-api-burst={_CLIENT_BURST}",
+        *_secure_serving(port, server),
+        *_gates(feature_gates),
+    ]
+
+
+def scheduler(
+    binary: Path, *, port: int, config: Path, server: KeyPair, feature_gates: Mapping[str, bool]
+) -> list[str]:
+    """kube-scheduler; its metrics are open to whoever reaches the loopback port."""
+    return [str(binary), f"--config={config}", *_secure_serving(port, server), *_gates(feature_gates)]
+
+
+def scheduler_configuration(config: Mapping[str, Any], kubeconfig: Path) -> dict[str, Any]:
+    """The caller's KubeSchedulerConfiguration with what a local cluster needs filled in.
+
+    `clientConnection.kubeconfig` and `leaderElection.leaderElect` are ours; the caller's other keys stay.
+    """
+    connection = {"qps": _CLIENT_QPS, "burst": _CLIENT_BURST, **config.get("clientConnection", {})}
+    return {
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        **config,
+        "clientConnection": {**connection, "kubeconfig": str(kubeconfig)},
+        "leaderElection": {**config.get("leaderElection", {}), "leaderElect": False},
+    }
+
+
+def kwok(binary: Path, *, port: int, kubeconfig: Path, configs: Sequence[Path]) -> list[str]:
+    """kwok for the nodes that carry its annotation; other nodes (a real kubelet's) are left alone."""
+    return [
+        str(binary),
+        f"--kubeconfig={kubeconfig}",
+        *(f"--config={config}" for config in configs),
+        f"--manage-nodes-with-annotation-selector={KWOK_NODE_ANNOTATION}={KWOK_NODE_VALUE}",
+        f"--node-lease-duration-seconds={_NODE_LEASE_SECONDS}",
+        f"--cidr={POD_CIDR}",
+        f"--server-address={LOOPBACK}:{port}",
+    ]
+
+
+def kwok_options() -> dict[str, Any]:
+    """kwok's own configuration: more workers, so that thousands of nodes and pods come up in seconds."""
+    return {
+        "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+        "kind": "KwokConfiguration",
+        "options": {
+            "nodePlayStageParallelism": _KWOK_PARALLELISM,
+            "podPlayStageParallelism": _KWOK_PARALLELISM,
+            "nodeLeaseParallelism": _KWOK_PARALLELISM,
+        },
+    }
+
+
+def prometheus(binary: Path, *, port: int, config: Path, data: Path) -> list[str]:
+    """Prometheus with its configuration reloadable over HTTP."""
+    return [
+        str(binary),
+        f"--config.file={config}",
+        f"--storage.tsdb.path={data}",
+        f"--web.listen-address={LOOPBACK}:{port}",
+        "--web.enable-lifecycle",
+        "--log.level=warn",
+    ]
+
+
+def prometheus_configuration(
+    scrape_configs: Sequence[Mapping[str, Any]], scrape_interval: str, rule_files: Sequence[Path]
+) -> dict[str, Any]:
+    """Prometheus' configuration file; scrapes and rules run at the same interval."""
+    return {
+        "global": {
+            "scrape_interval": scrape_interval,
+            "scrape_timeout": scrape_interval,
+            "evaluation_interval": scrape_interval,
+        },
+        "scrape_configs": [dict(config) for config in scrape_configs],
+        "rule_files": [str(path) for path in rule_files],
+    }
+
+
+def _secure_serving(port: int, server: KeyPair) -> list[str]:
+    return [
+        f"--bind-address={LOOPBACK}",
+        f"--secure-port={port}",
+        f"--tls-cert-file={server.certificate}",
+        f"--tls-private-key-file={server.key}",
+        "--authorization-always-allow-paths=/healthz,/livez,/readyz,/metrics,/metrics/resources",
+    ]
+
+
+def _gates(feature_gates: Mapping[str, bool]) -> list[str]:
+    if not feature_gates:
+        return []
+    return ["--feature-gates=" + _pairs({name: str(on).lower() for name, on in feature_gates.items()})]
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in values.items())

@@ -76,6 +76,7 @@ class GpuModel:
     pcie_gigabytes_per_second: float
     products: tuple[str, ...]
     sources: tuple[str, ...]
+    architecture: str = ""
 
     def profile(self, name: str) -> MigProfile | None:
         """The profile of that name, or None."""
@@ -166,6 +167,7 @@ def _model(name: str, entry: Mapping[str, Any]) -> GpuModel:
         pcie_gigabytes_per_second=float(entry["pcie_gigabytes_per_second"]),
         products=tuple(entry["products"]),
         sources=(*entry["sources"], *marks),
+        architecture=entry["architecture"],
     )
 
 

@@ -1,0 +1,316 @@
+"""What GPUs a node offers, whoever publishes them: our DRA driver, NVIDIA's, or the device plugin with its
+labels.
+
+One shape for the three regimes. ``gpus`` is in the order in which first-fit meets them, and everything that
+speaks of "GPU i" (occupied masks, topology bits, ``DeviceRef.gpu``) means position i of that tuple, not the
+driver's index.
+
+From slices: the highest generation of the node's pool counts and must be complete, as for the in-tree
+allocator; slices are read in name order, devices in array order. A partition is recognised by the
+``memory-slice-N`` counters it consumes, which both drivers use. A model whose placements the catalogue does
+not know is learned from what the driver publishes.
+
+From labels: GPU feature discovery and ``status.allocatable``. MIG instances of a device plugin are counts
+(``static``) that cannot be told apart by GPU; ``gpus`` then holds only GPUs that can be had whole.
+
+Sources: KEP-4815 (partitionable devices), kubernetes-sigs/dra-driver-nvidia-gpu (names, attributes,
+counters), NVIDIA/k8s-device-plugin (labels). Devices of another kind (VFIO, compute domains) are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dra.catalog import GpuModel, find_model, whole_gpu_model
+from dra.learned import learned_model
+from dra.mig import Placement, geometry
+from dra.nvlink import CLIQUE_LABEL, MOST_GPUS, TOPOLOGY_LABEL, Topology, pcie_only, topology_for
+from dra.quantity import amount
+from dra.resource_api import Device, ResourceSlice
+
+Regime = Literal["slicewise", "nvidia", "device-plugin"]
+
+SLICEWISE_DRIVER = "gpu.slicewise.io"
+NVIDIA_DRIVER = "gpu.nvidia.com"
+
+_REGIMES: Mapping[str, Regime] = {SLICEWISE_DRIVER: "slicewise", NVIDIA_DRIVER: "nvidia"}
+_UNIT = re.compile(r"memory-slice-(\d+)")
+_STATIC_UNIT = re.compile(r"(?:.*/)?memorySlice(\d+)")
+_INDEX = re.compile(r"gpu-(\d+)(?:-|$)")
+_RESOURCE_PROFILE = re.compile(r"nvidia\.com/mig-(\d+g\.\d+gb)(?:\.(me\.all|me|gfx)|(-me))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU. ``partitionable``: MIG instances are made on demand. ``whole``: it is offered as a whole
+    GPU.
+    """
+
+    index: int
+    uuid: str
+    model: GpuModel
+    partitionable: bool
+    product: str = ""
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRef:
+    """What a device name stands for: a placement on the GPU at position ``gpu``, or the whole GPU (None)."""
+
+    gpu: int
+    placement: Placement | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInventory:
+    """The GPUs of a node. ``orders[i]``: the MIG placements of GPU i in published order.
+
+    ``static``: device-plugin MIG counts by profile, cut from ``static_model``; ``shared_replicas``: shares
+    of GPUs in time-slicing or MPS.
+    """
+
+    node: str
+    regime: Regime
+    driver: str | None
+    pool: str | None
+    gpus: tuple[Gpu, ...]
+    topology: Topology
+    orders: tuple[tuple[Placement, ...], ...]
+    devices: Mapping[str, DeviceRef]
+    static: Mapping[str, int]
+    shared_replicas: int = 0
+    static_model: GpuModel | None = None
+
+    def whole_mask(self, gpu: int) -> int:
+        """The occupied mask of a GPU that is taken whole."""
+        return (1 << self.gpus[gpu].model.units) - 1
+
+
+def profile_of_resource(resource: str) -> str | None:
+    """The MIG profile of a device-plugin resource: "nvidia.com/mig-1g.10gb.me" is "1g.10gb+me"; None for
+    others.
+    """
+    match = _RESOURCE_PROFILE.fullmatch(resource)
+    if match is None:
+        return None
+    plus, minus = match.group(2), match.group(3)
+    return match.group(1) + (f"+{plus}" if plus else "") + (minus or "")
+
+
+def from_slices(
+    node: str, slices: Sequence[ResourceSlice], labels: Mapping[str, str] | None = None
+) -> NodeInventory | None:
+    """The inventory that a DRA driver publishes for ``node``; our driver goes before NVIDIA's where both do.
+
+    ``slices`` may hold those of other nodes and drivers. ``labels`` of the node tell the NVLink wiring where
+    the driver does not. None when neither driver has a complete pool with GPUs here.
+    """
+    for driver in (SLICEWISE_DRIVER, NVIDIA_DRIVER):
+        own = [s for s in slices if s.spec.driver == driver and s.spec.node_name == node]
+        if own:
+            return _from_driver(node, driver, own, labels or {})
+    return None
+
+
+def from_labels(node: str, labels: Mapping[str, str], allocatable: Mapping[str, str]) -> NodeInventory | None:
+    """The inventory of a node under NVIDIA's device plugin; None when it offers no ``nvidia.com`` GPU
+    resource.
+
+    Where GPUs are time-sliced without being renamed, ``nvidia.com/gpu`` counts shares: they become
+    ``shared_replicas``.
+    """
+    static = {
+        profile: count
+        for resource, value in allocatable.items()
+        if (profile := profile_of_resource(resource)) is not None and (count := _count(value)) > 0
+    }
+    plain = _count(allocatable.get("nvidia.com/gpu", "0"))
+    shared = _count(allocatable.get("nvidia.com/gpu.shared", "0"))
+    product = labels.get("nvidia.com/gpu.product", "unknown GPU")
+    if not (static or plain or shared):
+        return None
+    model = _model(product, "", _count(labels.get("nvidia.com/gpu.memory", "0")))
+    single = product.split("-MIG-")
+    if len(single) == 2:
+        # Strategy "single": nvidia.com/gpu counts equal MIG instances, named by the product label's tail.
+        static[single[1]] = static.get(single[1], 0) + plain
+        plain = 0
+    elif product.endswith("-SHARED") or _count(labels.get("nvidia.com/gpu.replicas", "1")) > 1:
+        shared, plain = max(shared, plain), 0
+    plain = min(plain, MOST_GPUS)
+    gpus = tuple(Gpu(i, "", model, False, product) for i in range(plain))
+    topology = topology_for(model, max(1, plain), labels, product)
+    return NodeInventory(
+        node=node,
+        regime="device-plugin",
+        driver=None,
+        pool=None,
+        gpus=gpus,
+        topology=topology,
+        orders=tuple(() for _ in gpus),
+        devices={},
+        static=static,
+        shared_replicas=shared,
+        static_model=model if static else None,
+    )
+
+
+@dataclass(slots=True)
+class _Group:
+    """Devices of one GPU while slices are read, in published order."""
+
+    whole: Device | None
+    parts: list[tuple[Device, Placement]]
+    units: int
+    counted: bool
+
+
+def _from_driver(
+    node: str, driver: str, slices: Sequence[ResourceSlice], labels: Mapping[str, str]
+) -> NodeInventory | None:
+    pool = _complete_pool(slices)
+    if not pool:
+        return None
+    units = {
+        counters.name: sum(1 for name in counters.counters if _UNIT.fullmatch(name))
+        for item in pool
+        for counters in item.spec.shared_counters
+    }
+    groups = _groups((device for item in pool for device in item.spec.devices), driver, units)
+    if not groups:
+        return None
+    listed = list(groups.values())[:MOST_GPUS]
+    gpus: list[Gpu] = []
+    orders: list[tuple[Placement, ...]] = []
+    devices: dict[str, DeviceRef] = {}
+    for position, group in enumerate(listed):
+        gpus.append(_gpu(position, group, driver))
+        orders.append(tuple(placement for _, placement in group.parts))
+        if group.whole is not None:
+            devices[group.whole.name] = DeviceRef(position, None)
+        for device, placement in group.parts:
+            devices[device.name] = DeviceRef(position, placement)
+    return NodeInventory(
+        node=node,
+        regime=_REGIMES[driver],
+        driver=driver,
+        pool=pool[0].spec.pool.name,
+        gpus=tuple(gpus),
+        topology=_topology(gpus, listed, driver, labels),
+        orders=tuple(orders),
+        devices=devices,
+        static={},
+    )
+
+
+def _complete_pool(slices: Sequence[ResourceSlice]) -> list[ResourceSlice]:
+    """Slices of the first complete pool in name order: its highest generation, sorted by object name; else
+    empty.
+    """
+    for name in sorted({s.spec.pool.name for s in slices}):
+        pool = [s for s in slices if s.spec.pool.name == name]
+        newest = max(s.spec.pool.generation for s in pool)
+        pool = sorted((s for s in pool if s.spec.pool.generation == newest), key=lambda s: s.metadata.name)
+        # The in-tree allocator compares with the first slice's count; a driver bug could make them differ.
+        if len(pool) == pool[0].spec.pool.resource_slice_count:
+            return pool
+    return []
+
+
+def _groups(devices: Iterable[Device], driver: str, units: Mapping[str, int]) -> dict[str, _Group]:
+    groups: dict[str, _Group] = {}
+    for device in devices:
+        kind = text(device, driver, "type")
+        counted = bool(device.consumes_counters)
+        key = (
+            device.consumes_counters[0].counter_set
+            if counted
+            else text(device, driver, "parentUUID") or text(device, driver, "uuid") or device.name
+        )
+        placement = _placement(device, driver) if kind == "mig" else None
+        if kind != "gpu" and placement is None:
+            continue
+        group = groups.setdefault(key, _Group(None, [], units.get(key, 0), counted))
+        if placement is None:
+            group.whole = device
+        else:
+            group.parts.append((device, placement))
+            group.units = max(group.units, placement.start + placement.size)
+    return groups
+
+
+def _placement(device: Device, driver: str) -> Placement | None:
+    """Where a partition lies, by the memory slices it consumes (or, made beforehand, has); None if not in
+    one run.
+    """
+    profile = text(device, driver, "profile")
+    taken: list[int] = []
+    for consumption in device.consumes_counters:
+        taken += [int(m.group(1)) for name in consumption.counters if (m := _UNIT.fullmatch(name))]
+    if not taken:
+        taken = [int(m.group(1)) for name in device.capacity if (m := _STATIC_UNIT.fullmatch(name))]
+    taken.sort()
+    if not profile or not taken or taken != list(range(taken[0], taken[0] + len(taken))):
+        return None
+    return Placement(profile, taken[0], len(taken))
+
+
+def _gpu(position: int, group: _Group, driver: str) -> Gpu:
+    sample = group.whole if group.whole is not None else group.parts[0][0]
+    product = text(sample, driver, "productName")
+    memory = sample.capacity.get("memory")
+    mebibytes = (amount(memory.value) if memory is not None else None) or 0
+    model = _model(product or sample.name, text(sample, driver, "model"), int(mebibytes / (1024 * 1024)))
+    placements = tuple(placement for _, placement in group.parts)
+    if placements and not set(placements) <= set(geometry(model).placements):
+        model = learned_model(model, group.units, [(device.name, p) for device, p in group.parts])
+    index = _INDEX.match(sample.name)
+    uuid_name = "uuid" if group.whole is not None else "parentUUID"
+    return Gpu(
+        index=int(index.group(1)) if index else position,
+        uuid=text(sample, driver, uuid_name),
+        model=model,
+        partitionable=group.counted and bool(placements),
+        product=product,
+        whole=group.whole is not None,
+    )
+
+
+def _model(product: str, name: str, memory_mib: int) -> GpuModel:
+    for text_ in (name, product):
+        found = find_model(text_) if text_ else None
+        if isinstance(found, GpuModel):
+            return found
+    return whole_gpu_model(product, memory_mib)
+
+
+def _topology(gpus: list[Gpu], groups: list[_Group], driver: str, labels: Mapping[str, str]) -> Topology:
+    """Wiring by GPU index, then renamed to positions; indices that do not fit a node leave it without
+    NVLink.
+    """
+    sample = next((group.whole for group in groups if group.whole is not None), None)
+    known = dict(labels)
+    if sample is not None:
+        for attribute, label in (("nvlinkTopology", TOPOLOGY_LABEL), ("clique", CLIQUE_LABEL)):
+            if value := text(sample, driver, attribute):
+                known[label] = value
+    order = tuple(gpu.index for gpu in gpus)
+    present = max(order) + 1
+    if present > MOST_GPUS or len(set(order)) != len(order):
+        return pcie_only(gpus[0].model, len(gpus))
+    return topology_for(gpus[0].model, present, known, gpus[0].product).reordered(order)
+
+
+def text(device: Device, driver: str, name: str) -> str:
+    """A string attribute in the driver's own domain, "" when absent or of another type."""
+    attribute = device.attributes.get(name) or device.attributes.get(f"{driver}/{name}")
+    return (attribute.string if attribute is not None else None) or ""
+
+
+def _count(value: str) -> int:
+    number = amount(value)
+    return int(number) if number is not None and number > 0 else 0

@@ -1,0 +1,152 @@
+"""What the extender answers to each verb: request bytes in, answer bytes out, each decision counted.
+
+The extender never stands in a pod's way. What it does not understand passes through: pods without GPUs, nodes
+it does not know, a fleet that is not synced yet. An error of our own is logged and counted, and answered with
+every node (filter), with no opinion (prioritize) or with the victims as they came (preempt): kube-scheduler
+would fail the pod on any other answer.
+
+Only a request that cannot be read is refused (``codec.BadRequest``): no kube-scheduler sends one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.wire import Pod
+from metrics.exposition import ExtenderMetrics
+from scheduler.extender.codec import (
+    NO_PRIORITIES,
+    MetaVictims,
+    NodeBytes,
+    Preemption,
+    Question,
+    binding_result,
+    filter_result,
+    preemption_result,
+    priorities,
+    read_binding,
+    read_preemption,
+    read_question,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(Protocol):
+    """What a filter decided: positions that passed, and a reason for each other node."""
+
+    @property
+    def passed(self) -> Sequence[int]: ...
+    @property
+    def failed(self) -> Mapping[str, str]: ...
+    @property
+    def unresolvable(self) -> Mapping[str, str]: ...
+    @property
+    def untouched(self) -> bool: ...
+
+
+class Decisions(Protocol):
+    """The part of ``scheduler.decider.Decider`` that answers kube-scheduler."""
+
+    def filter(self, pod: Pod, names: Sequence[str]) -> Outcome: ...
+    def prioritize(self, pod: Pod, names: Sequence[str]) -> npt.NDArray[np.uint8] | None: ...
+
+
+class Binder(Protocol):
+    """Binds a pod to a node through the API server; returns an empty text or why it failed."""
+
+    def bind(self, namespace: str, name: str, uid: str, node: str) -> str: ...
+
+
+class Verbs:
+    """The four verbs over one decider. ``synced`` says whether the fleet may be judged yet."""
+
+    def __init__(
+        self,
+        decider: Decisions,
+        metrics: ExtenderMetrics,
+        synced: Callable[[], bool],
+        binder: Binder | None = None,
+    ) -> None:
+        self._decider = decider
+        self._metrics = metrics
+        self._synced = synced
+        self._known = NodeBytes()
+        self.binder = binder
+
+    def filter(self, body: bytes) -> bytes:
+        """Answer a filter request. Raises BadRequest."""
+        question = read_question(body)
+        if not self._synced():
+            return self._pass(question, "not_ready")
+        try:
+            outcome = self._decider.filter(question.pod, question.names)
+        except Exception:  # noqa: BLE001 - whatever it is, the pod must stay schedulable
+            self._failed("filter", question.pod)
+            return self._pass(question, "error")
+        if outcome.untouched:
+            return self._pass(question, "not_a_gpu_pod")
+        self._metrics.refused_nodes.labels("resolvable").inc(len(outcome.failed))
+        self._metrics.refused_nodes.labels("unresolvable").inc(len(outcome.unresolvable))
+        self._count("filter", "decided" if outcome.passed or not question.names else "no_node_left")
+        return filter_result(question, outcome.passed, outcome.failed, outcome.unresolvable)
+
+    def prioritize(self, body: bytes) -> bytes:
+        """Answer a prioritize request. Raises BadRequest."""
+        question = read_question(body)
+        if not self._synced():
+            self._count("prioritize", "not_ready")
+            return NO_PRIORITIES
+        try:
+            scores = self._decider.prioritize(question.pod, question.names)
+        except Exception:  # noqa: BLE001 - no opinion is better than no answer
+            self._failed("prioritize", question.pod)
+            self._count("prioritize", "error")
+            return NO_PRIORITIES
+        if scores is None:
+            self._count("prioritize", "not_a_gpu_pod")
+            return NO_PRIORITIES
+        self._count("prioritize", "decided")
+        return priorities(question.names, scores, self._known)
+
+    def preempt(self, body: bytes) -> bytes:
+        """Keep the nodes on which evicting pods can help; the victims stay as kube-scheduler chose
+        them. Raises BadRequest.
+        """
+        request = read_preemption(body)
+        return preemption_result(self._worth_preempting(request))
+
+    def bind(self, body: bytes) -> bytes:
+        """Bind through the API server; blocks on it. Raises BadRequest. Call only with a binder."""
+        args = read_binding(body)
+        assert self.binder is not None
+        return binding_result(self.binder.bind(args.pod_namespace, args.pod_name, args.pod_uid, args.node))
+
+    def _worth_preempting(self, request: Preemption) -> Mapping[str, MetaVictims]:
+        names = list(request.victims)
+        if not self._synced():
+            return request.victims
+        try:
+            outcome = self._decider.filter(request.pod, names)
+        except Exception:  # noqa: BLE001 - kube-scheduler's own choice stands
+            self._failed("preempt", request.pod)
+            return request.victims
+        if outcome.untouched:
+            return request.victims
+        return {node: found for node, found in request.victims.items() if node not in outcome.unresolvable}
+
+    def _pass(self, question: Question, reason: str) -> bytes:
+        self._count("filter", reason)
+        return filter_result(question, None, {}, {})
+
+    def _count(self, verb: str, reason: str) -> None:
+        self._metrics.decisions.labels(verb, reason).inc()
+
+    @staticmethod
+    def _failed(verb: str, pod: Pod) -> None:
+        log.exception("%s: pod %s/%s passes unjudged", verb, pod.metadata.namespace, pod.metadata.name)

@@ -1,0 +1,166 @@
+"""Recompute the price tables in the background and publish them by swapping one reference.
+
+Each round: read a summary of the fleet and its demand under the fleet's lock (milliseconds), smooth the
+demand into the expected mix, solve the LP off the lock, swap ``current``, then tell the decider to re-price
+its cached shapes, so that the next request finds them ready. A round in which nothing changed only renews the
+tables' age.
+
+The thread outlives any error: it is logged and counted, the last tables stay in force, their age and
+``status`` say so.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from scheduler.packing.mix import mix_of, smooth
+from scheduler.packing.prices import FleetSummary, PriceTables, solve_prices, unsolved
+
+log = logging.getLogger(__name__)
+
+Status = Literal["never", "optimal", "time_limit", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What prices follow from: the free capacity, the requests counted by class, and what the policy says."""
+
+    summary: FleetSummary
+    observed: Mapping[str, float]
+    prior: Mapping[str, float]
+    half_life_seconds: float
+    gpu_hour: float
+    gpu_hour_by_model: Mapping[str, float]
+
+    def price_of(self, model: str) -> float:
+        """Money per hour of one whole GPU of the model."""
+        return self.gpu_hour_by_model.get(model, self.gpu_hour)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One pass of the loop. ``solved`` is False when nothing had changed."""
+
+    status: Status
+    solved: bool
+    duration_seconds: float
+    at_seconds: float
+
+
+class PriceLoop:
+    """The background thread, and the tables it last published (``current``)."""
+
+    def __init__(
+        self,
+        read: Callable[[], Conditions],
+        *,
+        clock: Callable[[], float],
+        published: Callable[[PriceTables], None] = lambda tables: None,
+        finished: Callable[[Round], None] = lambda done: None,
+        period_seconds: float = 5.0,
+        time_limit_seconds: float = 1.0,
+    ) -> None:
+        """``read`` is called each round; ``published`` after each new set of tables; ``finished``
+        after every round.
+        """
+        self._read = read
+        self._clock = clock
+        self._published = published
+        self._finished = finished
+        self._period = period_seconds
+        self._time_limit = time_limit_seconds
+        self._tables = unsolved()
+        self._smoothed: dict[str, float] | None = None
+        self._smoothed_at = 0.0
+        self._last_input: tuple[object, ...] | None = None
+        self._last: Round | None = None
+        self._good_at: float | None = None
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="price-loop", daemon=True)
+
+    def current(self) -> PriceTables:
+        """The tables in force; version 0 before the first solve."""
+        return self._tables
+
+    def priced(self) -> bool:
+        """Whether tables have been published."""
+        return self._tables.version > 0
+
+    def age_seconds(self) -> float | None:
+        """Seconds since the tables were last confirmed, None before the first."""
+        return None if self._good_at is None else max(0.0, self._clock() - self._good_at)
+
+    def last(self) -> Round | None:
+        """The last pass."""
+        return self._last
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """Do not wait for the period: the policy or the hardware has changed."""
+        self._wake.set()
+
+    def stop(self, timeout_seconds: float = 10.0) -> None:
+        """Stop the thread and wait for it."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_seconds)
+
+    def step(self) -> Round:
+        """One pass. Never raises."""
+        started = self._clock()
+        solved = False
+        status: Status
+        try:
+            conditions = self._read()
+            solved = self._solve(conditions, started)
+            status = "optimal" if self._tables.converged else "time_limit"
+            self._good_at = self._clock()
+            if solved:
+                self._published(self._tables)
+        except Exception:
+            log.exception("price tables: this round failed; version %d stays in force", self._tables.version)
+            status = "failed"
+        now = self._clock()
+        self._last = Round(status, solved, now - started, now)
+        try:
+            self._finished(self._last)
+        except Exception:
+            log.exception("price tables: reporting this round failed")
+        return self._last
+
+    def _solve(self, conditions: Conditions, now: float) -> bool:
+        self._smoothed = smooth(
+            self._smoothed,
+            conditions.observed,
+            half_life_seconds=conditions.half_life_seconds,
+            elapsed_seconds=now - self._smoothed_at,
+        )
+        self._smoothed_at = now
+        mix = mix_of(self._smoothed, conditions.prior, conditions.summary.models.values())
+        # Shares to three digits: a mix that only creeps towards its limit need not be solved again.
+        total = sum(mix.counts.values()) or 1.0
+        shares = tuple(sorted((name, round(count / total, 3)) for name, count in mix.counts.items()))
+        summary = conditions.summary
+        rates = tuple(conditions.price_of(name) for name in sorted(summary.models))
+        states = (summary.gpu_states, summary.free_nodes, summary.whole_nodes, summary.static_instances)
+        seen = (shares, rates, tuple(sorted(summary.models)), *(tuple(sorted(s.items())) for s in states))
+        if seen == self._last_input:
+            return False
+        self._tables = solve_prices(summary, mix, conditions.price_of, self._tables, self._time_limit)
+        self._last_input = seen if self._tables.converged else None
+        return True
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            self.step()
+            self._wake.wait(self._period)

@@ -6,25 +6,38 @@ msgspec costs. A request answered 401 is tried once more with credentials loaded
 rotated tokens and certificates of every kind. Does not retry otherwise, but for a GET on a pooled
 connection that the server had closed.
 
-Errors:
-    ApiError
-    ├── NotConfigured      no usable kubeconfig and not in a pod
-    ├── ApiUnreachable     network: refused, reset, timed out
-    └── ApiRefused         the server's answer was no: status, reason, message, retry_after_seconds
+Errors are in ``cluster.api_errors``.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
+from cluster.api_errors import ApiError, ApiRefused, ApiUnreachable, NotConfigured, in_words
+from cluster.credentials import authorisation, load_configuration
+from cluster.watch_stream import WatchStream
 from cluster.wire import ObjectList, Status, list_decoder, object_decoder
+
+__all__ = [
+    "APPLY_PATCH",
+    "JSON",
+    "JSON_PATCH",
+    "MERGE_PATCH",
+    "STRATEGIC_MERGE_PATCH",
+    "Api",
+    "ApiError",
+    "ApiRefused",
+    "ApiUnreachable",
+    "NotConfigured",
+    "Params",
+    "WatchStream",
+    "connect",
+]
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -35,103 +48,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 Params = Mapping[str, str | int | bool | None]
 T = TypeVar("T")
 
-_CHUNK_BYTES = 1 << 16
-_LONGEST_LINE_BYTES = 1 << 25  # etcd refuses objects above 1.5 MiB; a longer line is not a watch event
 _POOL_CONNECTIONS = 32  # one a watch and one a concurrent write; more are opened and closed at need
-
-
-class ApiError(Exception):
-    """Base of what can go wrong between us and the API server."""
-
-
-class NotConfigured(ApiError):
-    """There is no way to find or enter the API server."""
-
-
-class ApiUnreachable(ApiError):
-    """No answer came: connection refused or reset, name not found, deadline passed."""
-
-
-class ApiRefused(ApiError):
-    """The API server answered with an error.
-
-    ``status`` is the HTTP status, ``reason`` the API's word for it (NotFound, Conflict, Expired, …).
-    """
-
-    def __init__(
-        self,
-        status: int,
-        reason: str,
-        message: str,
-        *,
-        where: str = "",
-        retry_after_seconds: float | None = None,
-    ) -> None:
-        self.status = status
-        self.reason = reason
-        self.message = message
-        self.retry_after_seconds = retry_after_seconds
-        at = f"{where}: " if where else ""
-        super().__init__(f"{at}the API server refused with {status} {reason}: {message}")
-
-
-class WatchStream:
-    """The lines of a watch as they come; ``close`` may be called from another thread and ends the wait."""
-
-    def __init__(self, response: Any, where: str) -> None:
-        self._response = response
-        self._where = where
-        self._closed = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield lines without their newline; ends when the server ends the watch or on close.
-
-        Raises ApiUnreachable when the connection breaks or stays silent beyond the read timeout.
-        """
-        parts: list[bytes] = []
-        length = 0
-        try:
-            while True:
-                data = self._read()
-                if not data:
-                    break
-                *lines, rest = data.split(b"\n")
-                for line in lines:
-                    parts.append(line)
-                    whole = b"".join(parts).strip()
-                    parts, length = [], 0
-                    if whole:
-                        yield whole
-                if rest:
-                    parts.append(rest)
-                    length += len(rest)
-                if length > _LONGEST_LINE_BYTES:
-                    raise ApiUnreachable(
-                        f"{self._where}: got a watch line above {_LONGEST_LINE_BYTES} bytes, "
-                        "expected one object a line; check what stands between us and the API server"
-                    )
-            if parts and not self._closed:
-                raise ApiUnreachable(f"{self._where}: the watch broke off in the middle of a line")
-        finally:
-            self._response.close()
-
-    def _read(self) -> bytes:
-        from urllib3.exceptions import HTTPError
-
-        try:
-            return bytes(self._response.read1(_CHUNK_BYTES))
-        except (HTTPError, OSError, ValueError) as error:
-            # ValueError: read of a response that close() has already closed.
-            if self._closed:
-                return b""
-            raise ApiUnreachable(f"{self._where}: watch broken: {_words(error)}") from error
-
-    def close(self) -> None:
-        """End the watch; a thread that waits for a line leaves its loop."""
-        self._closed = True
-        # The response may have ended or been returned to the pool in the meantime.
-        with suppress(ValueError, RuntimeError, OSError, AttributeError):
-            self._response.shutdown()
 
 
 class Api:
@@ -306,9 +223,7 @@ class Api:
         if data is not None:
             headers["Content-Type"] = content_type
         with self._lock:  # the official refresh hook is not safe to run twice at once
-            for setting in self._configuration.auth_settings().values():
-                if setting["value"]:
-                    headers[setting["key"]] = setting["value"]
+            headers.update(authorisation(self._configuration))
             pool = self._pool
         url = self._host + path
         query = _query(params)
@@ -332,9 +247,9 @@ class Api:
                 )
             except ProtocolError as error:
                 if not again:
-                    raise ApiUnreachable(f"{method} {path} at {self._host}: {_words(error)}") from error
+                    raise ApiUnreachable(f"{method} {path} at {self._host}: {in_words(error)}") from error
             except (HTTPError, OSError) as error:
-                raise ApiUnreachable(f"{method} {path} at {self._host}: {_words(error)}") from error
+                raise ApiUnreachable(f"{method} {path} at {self._host}: {in_words(error)}") from error
         raise AssertionError("unreachable: the second attempt returns or raises")
 
     def _body(self, response: Any, where: str) -> bytes:
@@ -344,43 +259,12 @@ class Api:
             return bytes(response.read())
         except (HTTPError, OSError) as error:
             response.close()
-            raise ApiUnreachable(f"{where} at {self._host}: answer broke off: {_words(error)}") from error
+            raise ApiUnreachable(f"{where} at {self._host}: answer broke off: {in_words(error)}") from error
 
 
 def connect(kubeconfig: str | None = None, context: str | None = None, **options: Any) -> Api:
     """Connect to an API server; see ``Api.connect``."""
     return Api.connect(kubeconfig, context, **options)
-
-
-def load_configuration(kubeconfig: str | None, context: str | None) -> Any:
-    """Return the official client's Configuration for the given file, the pod or the user's default file.
-
-    Raises NotConfigured.
-    """
-    # Imported here: the policy models are used by commands that never talk to an API server.
-    from kubernetes.client.configuration import Configuration
-    from kubernetes.config.config_exception import ConfigException
-    from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME, load_incluster_config
-    from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, load_kube_config
-
-    configuration = Configuration()
-    try:
-        if kubeconfig is None and context is None and os.environ.get(SERVICE_HOST_ENV_NAME):
-            load_incluster_config(client_configuration=configuration)
-        else:
-            load_kube_config(
-                config_file=kubeconfig,
-                context=context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
-    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
-        raise NotConfigured(
-            f"{kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION}: got {_words(error)}, expected a kubeconfig"
-            + (f" with context {context!r}" if context else "")
-            + " or a pod's service account; give --kubeconfig, set KUBECONFIG or run in a pod"
-        ) from error
-    return configuration
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], data: bytes, path: str) -> T:
@@ -415,7 +299,3 @@ def _refusal(response: Any, data: bytes, where: str) -> ApiRefused:
         where=where,
         retry_after_seconds=float(wait) if wait.isascii() and wait.isdecimal() else None,
     )
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -373,7 +373,7 @@ def _decoder(kind: Any) -> Any:
 
 def object_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
     """Return the shared decoder of one object of ``kind``."""
-    return _decoder(kind)  # type: ignore[no-any-return]
+    return _decoder(kind)  # type: ignore[arg-type, no-any-return]
 
 
 def list_decoder(kind: type[T]) -> msgspec.json.Decoder[ObjectList[T]]:

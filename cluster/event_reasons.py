@@ -1,0 +1,31 @@
+"""Every reason that Slicewise writes on an Event, each with what it means. Other places use these names."""
+
+from __future__ import annotations
+
+# --- policy, on the ConfigMap
+POLICY_LOADED = "PolicyLoaded"  # a policy took effect
+POLICY_REFUSED = "PolicyRefused"  # an edit cannot be used; the last good policy stays in force
+POLICY_MISSING = "PolicyMissing"  # the ConfigMap or its key is gone; the last good policy stays in force
+POLICY_CONFLICT = "PolicyConflict"  # two autoscaling policies name the same target; the older one rules
+
+# --- autoscaling, on the target
+SCALED_UP = "ScaledUp"  # replicas were added
+SCALED_DOWN = "ScaledDown"  # replicas were removed
+SCALING_HELD = "ScalingHeld"  # signals are missing or contradict one another: the replicas stay
+SCALING_FALLBACK = "ScalingFallback"  # signals were missing for long: the policy's fallback was applied
+SCALING_LIMITED = "ScalingLimited"  # more replicas are needed than the policy or the fleet allows
+SCALING_REFUSED = "ScalingRefused"  # the API server refused the new number, or the target is not scalable
+
+# --- planning and placement, on the pod
+NOMINATED = "Nominated"  # the planner chose a node
+NOT_PLACEABLE = "NotPlaceable"  # no node has room of the wanted shape
+DEMAND_NOT_UNDERSTOOD = "DemandNotUnderstood"  # the pod's GPU demand is left to the scheduler alone
+GATE_RELEASED = "GateReleased"  # the scheduling gate was removed without a plan, after its timeout
+
+# --- node side, on the Node
+GPU_UNHEALTHY = "GpuUnhealthy"  # a GPU left the published devices
+GPU_RECOVERED = "GpuRecovered"  # a GPU is published again
+MODEL_UNKNOWN = "GpuModelUnknown"  # the GPU is handled whole, since its MIG grid is not known
+
+NORMAL = "Normal"
+WARNING = "Warning"

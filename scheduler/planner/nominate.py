@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from cluster.client import ApiRefused, ApiUnreachable
+from cluster.api_errors import ApiRefused, ApiUnreachable
 from scheduler.planner.plan import Nomination
 from scheduler.planner.queue import PLAN_GATE, WaitingPod
 
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 class Patcher(Protocol):
     """The one call of ``cluster.client.Api`` that is needed here."""
 
-    def patch(self, path: str, body: bytes, content_type: str) -> object:
+    def patch(self, path: str, body: object, content_type: str) -> object:
         """PATCH ``path``; raises ApiRefused or ApiUnreachable."""
         ...
 

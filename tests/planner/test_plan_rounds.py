@@ -11,7 +11,7 @@ from scheduler.planner.gates import GRACE_SECONDS, GateWatch
 from scheduler.planner.loop import PlannerLoop
 from scheduler.planner.nominate import MERGE_PATCH, STRATEGIC_PATCH, Nominator, Outcome
 from scheduler.planner.plan import Chosen, Nowhere
-from scheduler.planner.queue import PLAN_GATE
+from scheduler.planner.queue import PLAN_GATE, WaitingPod
 from tests.planner.test_plan_queue import pod
 
 
@@ -36,7 +36,7 @@ class RecordingApi:
             self.patches.append((path, json.loads(body), content_type))
         status = self.refuse.get(path)
         if status:
-            raise ApiRefused(status=status, reason="Refused", message="as the test wants", path=path)
+            raise ApiRefused(status=status, reason="Refused", message="as the test wants")
 
 
 class TwoSlots:
@@ -163,7 +163,8 @@ def test_the_thread_plans_what_the_watch_brings():
 
 
 def test_the_gate_watch_frees_pods_when_no_planner_lives():
-    api, clock, released = RecordingApi(), Clock(), []
+    api, clock = RecordingApi(), Clock()
+    released: list[WaitingPod] = []
     watch = GateWatch(
         nominator=Nominator(api, 1), timeout_seconds=lambda: 5.0, released=released.extend, clock=clock
     )
@@ -179,7 +180,7 @@ def test_the_gate_watch_frees_pods_when_no_planner_lives():
 
 def test_the_gate_watch_forgets_pods_whose_gate_went_otherwise():
     api, clock = RecordingApi(), Clock()
-    watch = GateWatch(nominator=Nominator(api, 1), timeout_seconds=lambda: 5.0, released=list, clock=clock)
+    watch = GateWatch(nominator=Nominator(api, 1), timeout_seconds=lambda: 5.0, released=lambda pods: None, clock=clock)
     watch.replaced([pod("a", gates=(PLAN_GATE,))])
     watch.changed("MODIFIED", pod("a"))
     clock.now += 60

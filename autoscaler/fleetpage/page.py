@@ -1,9 +1,10 @@
 """Routes of the fleet page: one static page and three JSON endpoints that it reads.
 
-``GET /`` the page; ``/static/…`` its script and style; ``/api/fleet`` the nodes (a ``FleetView`` without pods);
-``/api/pods`` the GPU pods; ``/api/bills?namespace=&pod=`` what that pod would cost on every node, cheapest first.
-Read-only. The two callables are given by the caller and must be safe to call from any thread; this module keeps no
-state and makes no decision. It has no login: serve it where the controller's other ports are served.
+``GET /`` the page; ``/static/…`` its script and style; ``/api/fleet`` the nodes (a ``FleetView`` without
+pods); ``/api/pods`` the GPU pods; ``/api/bills?namespace=&pod=`` what that pod would cost on every node,
+cheapest first. Read-only. The two callables are given by the caller and must be safe to call from any thread;
+this module keeps no state and makes no decision. It has no login: serve it where the controller's other ports
+are served.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from scheduler.bill import Bill
 _MEDIA_TYPES = {"fleet.js": "text/javascript; charset=utf-8", "fleet.css": "text/css; charset=utf-8"}
 # The page loads nothing from elsewhere, and says so to the browser: a pod's name can never become a script.
 _PAGE_HEADERS = {
-    "content-security-policy": "default-src 'self'; img-src data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+    "content-security-policy": (
+        "default-src 'self'; img-src data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+    ),
     "x-content-type-options": "nosniff",
     "cache-control": "no-cache",
 }

@@ -1,12 +1,12 @@
 """What the fleet page shows: every node, GPU and MIG instance with its use, as plain values.
 
-Decides how a GPU's memory units divide into spans: instances named by the claims that hold them, whole GPUs, units that are
-occupied by something no claim names (``used``: another regime, another owner), free units, and stranded ones. A free
-unit is *stranded* when no plain MIG profile that still fits on the GPU covers it: memory that is paid for
-and cannot be asked for until a neighbour leaves.
+Decides how a GPU's memory units divide into spans: instances named by the claims that hold them, whole GPUs,
+units that are occupied by something no claim names (``used``: another regime, another owner), free units, and
+stranded ones. A free unit is *stranded* when no plain MIG profile that still fits on the GPU covers it:
+memory that is paid for and cannot be asked for until a neighbour leaves.
 
-Pure: inventories, claims and masks in, ``FleetView`` out. Prices of pods are asked for separately (``page``); how
-the masks come about is ``dra.claims`` and ``scheduler.fleet``.
+Pure: inventories, claims and masks in, ``FleetView`` out. Prices of pods are asked for separately (``page``);
+how the masks come about is ``dra.claims`` and ``scheduler.fleet``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from metrics.samples import NoData
 
 SpanKind = Literal["free", "mig", "whole", "used", "stranded"]
 
+_NO_CARBON = NoData("no carbon data")
 _TOPOLOGY_NAMES = {
     "nvswitch": "NVSwitch",
     "bridges": "NVLink pairs",
@@ -108,13 +109,15 @@ class FleetView:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What is known of a node besides its claims; ``masks`` are the occupied units of each GPU, by position."""
+    """What is known of a node besides its claims; ``masks`` are the occupied units of each GPU, by
+    position.
+    """
 
     inventory: NodeInventory
     masks: tuple[int, ...]
     region: str = ""
     zone: str = ""
-    grams_per_kwh: float | NoData = NoData("no carbon data")
+    grams_per_kwh: float | NoData = _NO_CARBON
     gpu_hour: float | None = None
 
 
@@ -149,7 +152,8 @@ def gpu_spans(
     """Spans of one GPU in order, covering every unit once.
 
     ``mask`` is the occupied units; ``occupants`` are the devices that claims name, with their pods. An
-    occupant that overlaps an earlier one is left out: two claims on one unit is the API server's error, not a picture.
+    occupant that overlaps an earlier one is left out: two claims on one unit is the API server's error, not a
+    picture.
     """
     full = (1 << model.units) - 1
     spans: list[SpanView] = []
@@ -162,7 +166,9 @@ def gpu_spans(
         if ref.placement is None:
             spans.append(SpanView(0, model.units, "whole", None, pods))
         else:
-            spans.append(SpanView(ref.placement.start, ref.placement.size, "mig", ref.placement.profile, pods))
+            spans.append(
+                SpanView(ref.placement.start, ref.placement.size, "mig", ref.placement.profile, pods)
+            )
     occupied = (mask | named) & full
     spans.extend(_runs(occupied & ~named, "used"))
     reachable = _reachable(model, occupied)
@@ -200,7 +206,9 @@ def _runs(bits: int, kind: SpanKind) -> list[SpanView]:
 
 
 def _held_devices(claims: Iterable[ResourceClaim]) -> Mapping[tuple[str, str, str], tuple[str, ...]]:
-    """(driver, pool, device) -> the pods that hold it; a claim that nothing reserves counts under its own name."""
+    """(driver, pool, device) -> the pods that hold it; a claim that nothing reserves counts under its own
+    name.
+    """
     held: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for claim in claims:
         if claim.status.allocation is None:
@@ -226,7 +234,7 @@ def _node_view(facts: NodeFacts, held: Mapping[tuple[str, str, str], tuple[str, 
     gpus = []
     for position, gpu in enumerate(inventory.gpus):
         mask = facts.masks[position] if position < len(facts.masks) else 0
-        spans = gpu_spans(gpu.model, mask, occupants.get(gpu.index, ()))
+        spans = gpu_spans(gpu.model, mask, occupants.get(position, ()))
         memory_gib = round(gpu.model.memory_mib / 1024)
         gpus.append(GpuView(gpu.index, gpu.uuid, gpu.model.name, memory_gib, gpu.model.units, spans))
     units = sum(gpu.units for gpu in gpus)

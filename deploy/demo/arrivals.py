@@ -1,13 +1,14 @@
 """Which pods come when, and when they go: a cut of the openb trace in a minute.
 
-The order of creation, the order of lifetimes and every request are the trace's. Time is not: a month does not fit
-into a minute. Arrivals keep their order and get exponential gaps; a lifetime l becomes ``scale × (l / median) ** 0.3``,
-which keeps the order and tames the tail. ``scale`` is found for each pool (80 GB MIG, 24 GB MIG, whole GPUs) by
-bisection, so that the most that is ever *asked for* at one moment is the wanted share of the pool. What is asked does not
-depend on any scheduler, so both sides of the demo get the same pods at the same moments.
+The order of creation, the order of lifetimes and every request are the trace's. Time is not: a month does not
+fit into a minute. Arrivals keep their order and get exponential gaps; a lifetime l becomes ``scale × (l /
+median) ** 0.3``, which keeps the order and tames the tail. ``scale`` is found for each pool (80 GB MIG, 24 GB
+MIG, whole GPUs) by bisection, so that the most that is ever *asked for* at one moment is the wanted share of
+the pool. What is asked does not depend on any scheduler, so both sides of the demo get the same pods at the
+same moments.
 
-A pod stands for a service that is wanted from ``at_seconds`` to ``leaves_seconds``; time that it waits is lost.
-Pure: the seed is given. Does not know nodes; see ``fleet`` for the pools' sizes.
+A pod stands for a service that is wanted from ``at_seconds`` to ``leaves_seconds``; time that it waits is
+lost. Pure: the seed is given. Does not know nodes; see ``fleet`` for the pools' sizes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Arrival:
 
 
 def read_rows(text: str) -> tuple[TraceRow, ...]:
-    """Rows of ``data/openb_cut.csv``, in creation order. Raises ``ValueError`` naming the line that cannot be read."""
+    """Rows of ``data/openb_cut.csv``, in creation order. Raises ``ValueError`` naming the line that cannot
+    be read.
+    """
     rows = []
     for number, raw in enumerate(csv.DictReader(text.splitlines()), start=2):
         try:
@@ -58,7 +61,9 @@ def read_rows(text: str) -> tuple[TraceRow, ...]:
                 )
             )
         except (KeyError, ValueError, TypeError) as error:
-            raise ValueError(f"openb cut, line {number}: {error!r}; expected the columns of data/README.md") from error
+            raise ValueError(
+                f"openb cut, line {number}: {error!r}; expected the columns of data/README.md"
+            ) from error
     return tuple(sorted(rows, key=lambda row: (row.created_seconds, row.name)))
 
 
@@ -132,7 +137,9 @@ def _fill(
                 replace(
                     arrivals[i],
                     leaves_seconds=round(
-                        arrivals[i].at_seconds + max(SHORTEST_SECONDS, min(scale * shapes[i], 4 * window_seconds)), 3
+                        arrivals[i].at_seconds
+                        + max(SHORTEST_SECONDS, min(scale * shapes[i], 4 * window_seconds)),
+                        3,
                     ),
                 ),
             )

@@ -1,14 +1,15 @@
 """How fast one vLLM replica serves: a queueing model of continuous batching.
 
-A replica runs up to ``slots`` sequences at once and keeps the rest in a first-come queue. A request holds a slot
-while its prompt is read (``input_tokens / prefill_tokens_per_second``) and while its answer is written. One decoding step
-gives every writing sequence one token and takes ``step_base_seconds + step_per_sequence_seconds × n`` for n of them, the linear
-law that measured inter-token latencies of batched decoding follow. So all writing sequences advance alike, and one
-counter, the tokens written since the start, is enough to know when each is done: a request that joins at counter c with k
-tokens to write ends at c + k.
+A replica runs up to ``slots`` sequences at once and keeps the rest in a first-come queue. A request holds a
+slot while its prompt is read (``input_tokens / prefill_tokens_per_second``) and while its answer is written.
+One decoding step gives every writing sequence one token and takes ``step_base_seconds +
+step_per_sequence_seconds × n`` for n of them, the linear law that measured inter-token latencies of batched
+decoding follow. So all writing sequences advance alike, and one counter, the tokens written since the start,
+is enough to know when each is done: a request that joins at counter c with k tokens to write ends at c + k.
 
-Time to first token = waiting + prompt + one step. Pure: time comes in as an argument and never goes back. Not modelled: memory
-pressure and preemption of sequences, prefix caching, prompt reading slowing the writing of others.
+Time to first token = waiting + prompt + one step. Pure: time comes in as an argument and never goes back. Not
+modelled: memory pressure and preemption of sequences, prefix caching, prompt reading slowing the writing of
+others.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ServerSpeed:
-    """An 8-billion-parameter model on half an 80 GB card (3g.40gb), order of magnitude of public vLLM figures."""
+    """An 8-billion-parameter model on half an 80 GB card (3g.40gb), order of magnitude of public vLLM
+    figures.
+    """
 
     slots: int = 16
     prefill_tokens_per_second: float = 8000.0
@@ -38,7 +41,9 @@ class LlmRequest:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A finished request: seconds from arrival to the first and the last token, and the replica that served it."""
+    """A finished request: seconds from arrival to the first and the last token, and the replica that served
+    it.
+    """
 
     request: LlmRequest
     replica: str
@@ -79,7 +84,11 @@ class Replica:
 
     def drain(self) -> tuple[LlmRequest, ...]:
         """Everything unfinished, oldest first; the replica is empty afterwards (its pod is gone)."""
-        left = [*self._waiting, *(entry[2] for entry in self._reading), *(entry[2] for entry in self._writing)]
+        left = [
+            *self._waiting,
+            *(entry[2] for entry in self._reading),
+            *(entry[2] for entry in self._writing),
+        ]
         self._waiting.clear()
         self._reading.clear()
         self._writing.clear()
@@ -110,7 +119,9 @@ class Replica:
                 return tuple(done)
 
     def _step_seconds(self) -> float:
-        return self.speed.step_base_seconds + self.speed.step_per_sequence_seconds * max(1, len(self._writing))
+        return self.speed.step_base_seconds + self.speed.step_per_sequence_seconds * max(
+            1, len(self._writing)
+        )
 
     def _admit(self) -> None:
         while self._waiting and self.running < self.speed.slots:
@@ -142,5 +153,7 @@ class Replica:
 
 
 def route(replicas: list[Replica]) -> Replica | None:
-    """The replica with the fewest requests in flight; ties go to the first name. None when there is no replica."""
+    """The replica with the fewest requests in flight; ties go to the first name. None when there is no
+    replica.
+    """
     return min(replicas, key=lambda replica: (replica.in_flight, replica.name), default=None)

@@ -4,15 +4,15 @@ The trace knows shares of one GPU in thousandths; a MIG cluster knows profiles. 
 
 1. A whole-GPU pod asks for ``nvidia.com/gpu: k``. With k of 2, 4 or 8 it counts as tensor-parallel and says
    that it prefers NVLink.
-2. A share of m thousandths is taken as ``m × CARD_SHARE`` of an 80 GB card. The trace's own cards are mostly an
-   undisclosed model beside 16 and 32 GB ones, so half an 80 GB card for one of them is an assumption, and the only one here.
-   The pod gets the smallest profile that gives at least this share of both the compute slices (of 7)
-   and the memory units (of 8).
-3. Every second best-effort pod of at most ``SMALL_CARD_LIMIT`` thousandths asks for a 24 GB card (A30) instead,
-   with its share taken as it is (of 4 compute slices and 4 memory units).
+2. A share of m thousandths is taken as ``m × CARD_SHARE`` of an 80 GB card. The trace's own cards are mostly
+   an undisclosed model beside 16 and 32 GB ones, so half an 80 GB card for one of them is an assumption, and
+   the only one here. The pod gets the smallest profile that gives at least this share of both the compute
+   slices (of 7) and the memory units (of 8).
+3. Every second best-effort pod of at most ``SMALL_CARD_LIMIT`` thousandths asks for a 24 GB card (A30)
+   instead, with its share taken as it is (of 4 compute slices and 4 memory units).
 
-Pure: a row in, a request out. Profiles and their sizes are NVIDIA's (MIG user guide); they are spelled out here
-because the rule is about names that a pod can ask for, not about what a node holds.
+Pure: a row in, a request out. Profiles and their sizes are NVIDIA's (MIG user guide); they are spelled out
+here because the rule is about names that a pod can ask for, not about what a node holds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class TraceRow:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the pod asks for. ``units`` is the memory-grid units taken in its pool (GPUs for the pool ``whole``)."""
+    """What the pod asks for. ``units`` is the memory-grid units taken in its pool (GPUs for the pool
+    ``whole``).
+    """
 
     resource: str
     count: int

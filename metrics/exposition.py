@@ -135,7 +135,7 @@ class PlannerMetrics:
 
 
 class AutoscalerMetrics:
-    """Decisions a workload. ``adopt`` a workload when its policy appears, ``forget`` it when the policy goes."""
+    """Decisions a workload: ``adopt`` it when its policy appears, ``forget`` it when the policy goes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.desired_replicas = _gauge(registry, names.AUTOSCALER_DESIRED_REPLICAS)
@@ -148,7 +148,7 @@ class AutoscalerMetrics:
     def adopt(self, namespace: str, kind: str, name: str, reasons: Iterable[str] = ()) -> None:
         """Start the workload's counters and signal gauges at 0.
 
-        Replica gauges appear when they are first set: a workload of which nothing is known yet has not 0 replicas.
+        Replica gauges appear when they are first set: of a new workload nothing is known, which is not 0.
         """
         for reason in reasons:
             self.decisions.labels(namespace, kind, name, reason)

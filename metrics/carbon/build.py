@@ -82,9 +82,9 @@ def _kind(name: str, asked: str, gives: tuple[Kind, ...]) -> Kind:
     if asked not in ("average", "marginal"):
         raise CarbonMisconfigured(f"carbon.kind: got {asked!r}, expected average or marginal")
     raise CarbonMisconfigured(
-        f"carbon.kind: got {asked}, but carbon.provider {name} gives {gives[0]} intensities. Average and marginal "
-        f"intensities differ by factors and must not be mixed; set carbon.kind to {gives[0]} or choose a provider "
-        f"of {asked} intensities"
+        f"carbon.kind: got {asked}, but carbon.provider {name} gives {gives[0]} intensities. Average and "
+        f"marginal intensities differ by factors and must not be mixed; set carbon.kind to {gives[0]} "
+        f"or choose a provider of {asked} intensities"
     )
 
 

@@ -3,10 +3,9 @@
 The form is that of ``data/hourly-sample.csv`` beside this module. Rows must follow each other at one hour; an
 empty cell is an absence. The file is read again when it changes on disk, so that a job may keep it current.
 
-Without a start, the file's times are wall-clock times and outside them there is no data. With
-``clock_start_seconds`` the first row is taken to begin at that wall-clock instant and the file repeats for
-ever: recorded hours replayed as if they were today. The mapping depends on nothing but that instant, so that
-all replicas agree.
+Without a clock start, the file's times are wall-clock times and outside them there is no data. With one, that
+instant of the file counts as the moment ``started_at_seconds`` and the file repeats for ever: recorded hours
+replayed as if they were today. Processes that must agree are given the same ``started_at_seconds``.
 """
 
 from __future__ import annotations
@@ -98,15 +97,31 @@ def _grams(text: str, where: str, line: int) -> float:
     return grams
 
 
+def _span(table: HourlyTable) -> str:
+    first = datetime.fromtimestamp(table.start_seconds, UTC)
+    end = datetime.fromtimestamp(table.start_seconds + table.hours * HOUR_SECONDS, UTC)
+    return f"{first:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ}"
+
+
 class HourlyFile:
     """Provider over a file. The user says whether the figures are average or marginal."""
 
     source = "file"
 
-    def __init__(self, path: str | Path, kind: Kind, clock_start_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        kind: Kind,
+        clock_start_seconds: float | None = None,
+        started_at_seconds: float | None = None,
+    ) -> None:
+        """``clock_start_seconds``: the file's instant that counts as ``started_at_seconds`` of the wall
+        clock; the latter, when left out, is the ``now`` of the first question.
+        """
         self._path = Path(path)
         self.kind: Kind = kind
         self._clock_start = clock_start_seconds
+        self._started_at = started_at_seconds
         self._lock = threading.Lock()
         self._read: tuple[tuple[int, int, int], HourlyTable | NoData] | None = None
 
@@ -134,20 +149,32 @@ class HourlyFile:
         if column is None:
             known = ", ".join(sorted(table.columns))
             return NoData(f"{self._path} has no zone {zone!r}; it has: {known}", "misconfigured")
-        start = table.start_seconds if self._clock_start is None else self._clock_start
-        hour = math.floor((now - start) / HOUR_SECONDS)
-        if self._clock_start is None and not 0 <= hour < table.hours:
-            first = datetime.fromtimestamp(start, UTC).isoformat()
-            end = datetime.fromtimestamp(start + table.hours * HOUR_SECONDS, UTC).isoformat()
+        ahead = self._ahead_seconds(now)
+        end = table.start_seconds + table.hours * HOUR_SECONDS
+        if self._clock_start is not None and not table.start_seconds <= self._clock_start < end:
             return NoData(
-                f"{self._path} covers {first} to {end}, not now; set carbon.fileClockStart to replay it",
+                f"carbon.fileClockStart lies outside {self._path}: it covers {_span(table)}", "misconfigured"
+            )
+        hour = math.floor((now - ahead - table.start_seconds) / HOUR_SECONDS)
+        if self._clock_start is None and not 0 <= hour < table.hours:
+            return NoData(
+                f"{self._path} covers {_span(table)}, not now; set carbon.fileClockStart to replay it",
                 "stale",
             )
         grams = column[hour % table.hours]
         if math.isnan(grams):
             return NoData(f"{self._path} has an empty cell for zone {zone!r} in this hour", "empty")
-        at = start + hour * HOUR_SECONDS
+        at = table.start_seconds + hour * HOUR_SECONDS + ahead
         return Intensity(zone, grams, self.kind, at, at + HOUR_SECONDS, self.source, estimated=False)
+
+    def _ahead_seconds(self, now: float) -> float:
+        """How far the wall clock is ahead of the file's clock."""
+        if self._clock_start is None:
+            return 0.0
+        with self._lock:
+            if self._started_at is None:
+                self._started_at = now
+            return self._started_at - self._clock_start
 
     def _table(self) -> HourlyTable | NoData:
         try:

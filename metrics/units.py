@@ -44,5 +44,5 @@ def to_ratio(value: float, unit: ShareUnit) -> float | NoData:
 
 
 def grams_per_kwh_from_pounds_per_mwh(pounds_per_mwh: float) -> float:
-    """Emission rate of US grid operators in grams per kilowatt-hour (1 lb = 453.59237 g, 1 MWh = 1000 kWh)."""
+    """Emission rate in grams per kilowatt-hour (1 lb = 453.59237 g, 1 MWh = 1000 kWh)."""
     return pounds_per_mwh * GRAMS_PER_POUND / 1000.0

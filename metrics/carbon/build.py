@@ -28,8 +28,8 @@ class CarbonMisconfigured(ValueError):
 
 
 class CarbonSettings(Protocol):
-    """What ``build`` reads of the policy's ``carbon`` block. ``file_clock_start``: ISO 8601 text, a datetime
-    or Unix seconds: the wall-clock instant at which the file's first hour begins.
+    """What ``build`` reads of the policy's ``carbon`` block. ``file_clock_start`` (ISO 8601 text, a datetime
+    or Unix seconds) is the instant of the file that counts as the present when the process starts.
     """
 
     @property
@@ -50,8 +50,9 @@ class CarbonSettings(Protocol):
     def refresh_seconds(self) -> float: ...
 
 
-def build(settings: CarbonSettings) -> CarbonProvider | None:
-    """The provider of the policy, cached; ``None`` for provider ``none``.
+def build(settings: CarbonSettings, started_at_seconds: float | None = None) -> CarbonProvider | None:
+    """The provider of the policy, cached; ``None`` for provider ``none``. ``started_at_seconds``: see
+    ``file.HourlyFile``; give the process' start, so that reloading the policy does not turn the clock back.
 
     Raises ``CarbonMisconfigured`` for an unknown provider, a missing key, or a kind the provider does not
     give: average and marginal intensities are never mixed.
@@ -64,7 +65,7 @@ def build(settings: CarbonSettings) -> CarbonProvider | None:
         expected = ", ".join([*PROVIDER_KINDS, "none"])
         raise CarbonMisconfigured(f"carbon.provider: got {name!r}, expected one of {expected}")
     kind = _kind(name, settings.kind, gives)
-    provider = _provider(name, settings, kind)
+    provider = _provider(name, settings, kind, started_at_seconds)
     if name in ("static", "file"):
         # Both answer from memory; a cache would only hide a new file or a new hour.
         return provider
@@ -88,14 +89,12 @@ def _kind(name: str, asked: str, gives: tuple[Kind, ...]) -> Kind:
     )
 
 
-def _provider(name: str, settings: CarbonSettings, kind: Kind) -> CarbonProvider:
+def _provider(
+    name: str, settings: CarbonSettings, kind: Kind, started_at_seconds: float | None
+) -> CarbonProvider:
     if name == "static":
         from metrics.carbon.static import StaticTable
 
-        if not settings.static:
-            raise CarbonMisconfigured(
-                "carbon.static: got no zones, expected ZONE: grams per kWh for provider static"
-            )
         return StaticTable(settings.static, kind)
     if name == "file":
         from metrics.carbon.file import HourlyFile
@@ -104,7 +103,9 @@ def _provider(name: str, settings: CarbonSettings, kind: Kind) -> CarbonProvider
             raise CarbonMisconfigured(
                 "carbon.file: got nothing, expected the path of a CSV file for provider file"
             )
-        return HourlyFile(settings.file, kind, clock_start_seconds(settings.file_clock_start))
+        return HourlyFile(
+            settings.file, kind, clock_start_seconds(settings.file_clock_start), started_at_seconds
+        )
     url = settings.url
     if url is not None and not url.startswith(("http://", "https://")):
         raise CarbonMisconfigured(

@@ -21,6 +21,8 @@ from metrics.samples import NoData
 
 TIMEOUT_SECONDS: Final = 10.0
 MAX_ANSWER_BYTES: Final = 4 * 2**20
+RATE_LIMIT_SECONDS: Final = 60.0
+"""How long to stay away after a 429 that does not say."""
 
 Document: TypeAlias = Mapping[str, Any]
 
@@ -84,16 +86,17 @@ class JsonApi:
         status = response.status_code
         if status in (401, 403):
             return NoData(
-                f"{self.name} refused the credentials ({status}); check carbon.tokenFile and what its plan covers",
+                f"{self.name} refused the credentials ({status}); check carbon.tokenFile and its plan",
                 "refused",
             )
         if status == 404:
             return NoData(f"{self.name} knows no such zone or path (404)", "misconfigured")
         if status == 429:
             wait = response.headers.get("Retry-After", "")
-            seconds = float(wait) if wait.isdecimal() else None
-            when = f"; it said to come back in {wait} s" if seconds is not None else ""
-            return NoData(f"{self.name} is rate limiting us (429){when}", "refused", seconds)
+            seconds = float(wait) if wait.isdecimal() else RATE_LIMIT_SECONDS
+            return NoData(
+                f"{self.name} limits our rate (429); asking again after {seconds:g} s", "refused", seconds
+            )
         if 300 <= status < 400:
             where = response.headers.get("Location", "nowhere")
             return NoData(

@@ -96,12 +96,7 @@ class WattTime:
         if isinstance(token, NoData):
             return token
         document = self._api.get("/v3/forecast", parameters, {"Authorization": f"Bearer {token}"})
-        if (
-            isinstance(document, NoData)
-            and document.cause == "refused"
-            and "401" in document.reason
-            and not is_new
-        ):
+        if isinstance(document, NoData) and _credentials_refused(document) and not is_new:
             with self._lock:
                 self._token = None
             token, _ = self._current_token(now)
@@ -131,3 +126,8 @@ class WattTime:
                 return self._api.malformed("a token"), False
             self._token = (token, now + TOKEN_SECONDS)
             return token, True
+
+
+def _credentials_refused(answer: NoData) -> bool:
+    """Refused, and not for asking too often (that comes with a time)."""
+    return answer.cause == "refused" and answer.retry_after_seconds is None

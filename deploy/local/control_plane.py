@@ -116,6 +116,8 @@ class ControlPlane:
         self._server = self._authority.server("server")
         self._token_keys = self._authority.signing_key("service-account")
         self._admin = self._authority.client("admin", ADMIN)
+        self._issued = {ADMIN: self._admin}
+        shutil.rmtree(self.directory / "logs", ignore_errors=True)
         self._processes = Processes(self.directory / "logs", self.directory if temporary else None)
         try:
             self._start_servers()
@@ -160,7 +162,8 @@ class ControlPlane:
 
     def kubeconfig_for(self, component: str, namespace: str = SYSTEM_NAMESPACE) -> Path:
         """A kubeconfig with exactly the rights of a service account, such as `slicewise-controller`."""
-        return self._kubeconfig(service_account(namespace, component), f"{namespace}-{component}")
+        prefix = "" if namespace == SYSTEM_NAMESPACE else f"{namespace}-"
+        return self._kubeconfig(service_account(namespace, component), f"{prefix}{component}")
 
     @property
     def processes(self) -> Processes:
@@ -169,9 +172,14 @@ class ControlPlane:
             raise ServerFailed(f"the cluster {self.name!r} is not running")
         return self._processes
 
-    def connect(self, timeout_seconds: float = 30.0) -> Connection:
-        """A new connection to the API server as administrator, for one thread."""
-        return Connection(Access(self.url, self._authority.certificate, self._admin), timeout_seconds)
+    def connect(self, component: str | None = None, timeout_seconds: float = 30.0) -> Connection:
+        """A new connection to the API server, for one thread: as administrator or as a component."""
+        pair = self._admin
+        if component is not None:
+            identity = service_account(SYSTEM_NAMESPACE, component)
+            self._kubeconfig(identity, component)
+            pair = self._issued[identity]
+        return Connection(Access(self.url, self._authority.certificate, pair), timeout_seconds)
 
     def request(
         self,
@@ -321,7 +329,9 @@ class ControlPlane:
     def _kubeconfig(self, identity: Identity, file_name: str) -> Path:
         with self._lock:
             if identity not in self._kubeconfigs:
-                pair = self._admin if identity == ADMIN else self._authority.client(file_name, identity)
+                if identity not in self._issued:
+                    self._issued[identity] = self._authority.client(file_name, identity)
+                pair = self._issued[identity]
                 path = self.directory / f"{file_name}.kubeconfig"
                 authority = self._authority.certificate
                 write_kubeconfig(path, self.url, authority, pair, identity.user, self.name)

@@ -5,6 +5,7 @@ Each server writes to `<folder>/<name>.log`. Whatever becomes of this process, i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -78,7 +79,8 @@ class Processes:
         """End whatever still runs, and the supervisor. May be called twice."""
         with self._lock:
             if self._supervisor.stdin is not None and not self._supervisor.stdin.closed:
-                self._supervisor.stdin.close()
+                with contextlib.suppress(BrokenPipeError):  # it was killed: a command may be left unsent
+                    self._supervisor.stdin.close()
             try:
                 self._supervisor.wait(_LEAVE_SECONDS)
             except subprocess.TimeoutExpired:

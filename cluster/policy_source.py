@@ -65,12 +65,16 @@ class PolicySource:
         namespace: str,
         name: str = "slicewise-policy",
         *,
+        check: Callable[[ClusterPolicy, str], None] | None = None,
         recorder: EventRecorder | None = None,
         on_loaded: Callable[[ClusterPolicy], None] | None = None,
         on_refused: Callable[[PolicyRefused], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """The callbacks run in the watching thread; ``clock`` is the wall clock in seconds."""
+        """``check(policy, where)`` may raise PolicyRefused for what only the caller can know (a carbon
+        provider that cannot be built). The callbacks run in the watching thread; ``clock`` is the wall
+        clock in seconds.
+        """
         self.current = ClusterPolicy()
         self.generation = 0
         self.ready = threading.Event()
@@ -78,7 +82,8 @@ class PolicySource:
         self.loads = self.refusals = 0
         self.loaded_at_seconds: float | None = None
         self.last_refusal: PolicyRefused | None = None
-        self._shelf = PolicyShelf(load_cluster_policy)
+        self._check = check
+        self._shelf = PolicyShelf(self._load)
         self._reporter = _Reporter(recorder)
         self._on_loaded, self._on_refused = on_loaded, on_refused
         self._clock = clock
@@ -108,6 +113,12 @@ class PolicySource:
         else:
             self._offer(item)
 
+    def _load(self, text: str, where: str) -> ClusterPolicy:
+        policy = load_cluster_policy(text, where)
+        if self._check is not None:
+            self._check(policy, where)
+        return policy
+
     def _offer(self, config_map: ConfigMap) -> None:
         self._last = config_map
         self.missing = False
@@ -121,9 +132,9 @@ class PolicySource:
             where = f"{config_map.metadata.namespace}/{config_map.metadata.name}"
             note = f"policy of ConfigMap {where} is in force (generation {self.generation})"
             self._reporter.say(config_map, reasons.POLICY_LOADED, note, "LoadPolicy")
+            self.ready.set()
             if self._on_loaded is not None:
                 self._on_loaded(outcome.policy)
-            self.ready.set()
         elif isinstance(outcome, Refused):
             self.refusals += 1
             self.last_refusal = outcome.refusal

@@ -1,0 +1,27 @@
+"""A scripted API server and a client for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from kubernetes.client.configuration import Configuration
+from scripted_server import Script, ScriptedServer
+
+from cluster.client import Api
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Script], tuple[ScriptedServer, Api]]]:
+    opened: list[tuple[ScriptedServer, Api]] = []
+
+    def start(script: Script) -> tuple[ScriptedServer, Api]:
+        server = ScriptedServer(script)
+        api = Api(lambda: Configuration(host=server.url), connect_timeout_seconds=2, read_timeout_seconds=5)
+        opened.append((server, api))
+        return server, api
+
+    yield start
+    for server, api in opened:
+        server.close()
+        api.close()

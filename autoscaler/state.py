@@ -7,7 +7,7 @@ one value that a learner of the service level objective would steer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoscaler.windows import Windows
 
@@ -29,6 +29,12 @@ class State:
     last_raise: Raise | None = None
     last_lower_seconds: float | None = None
     blind_since_seconds: float | None = None
+
+    def without_change(self, before: State | None) -> State:
+        """This state after its change of the count did not happen: what was seen stays, what was done does not."""
+        if before is None:
+            return replace(self, last_raise=None, last_lower_seconds=None)
+        return replace(self, last_raise=before.last_raise, last_lower_seconds=before.last_lower_seconds)
 
     @classmethod
     def begun(cls, current: int, now: float) -> State:

@@ -1,13 +1,14 @@
 """Decisions fed back into a small serving model whose replicas take time to start: steady load must settle.
 
-The model: ``slots`` requests run at once on a replica, each for ``service_seconds``; the rest wait in one queue.
-A fluid model, so that what is tested is the controller and not the arrival noise; noise is added where it is the
-subject.
+The model: ``slots`` requests run at once on a replica, each for ``service_seconds``; the rest wait in one
+queue. A fluid model, so that what is tested is the controller and not the arrival noise; noise is added where
+it is the subject.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import exp
 from random import Random
 from typing import Any
@@ -92,8 +93,8 @@ def step(policy: AutoscalingPolicy, signals: Signals, state: State | None, now: 
 
 def reversals(counts: list[int]) -> int:
     """How often the count turned from rising to falling or back."""
-    moves = [b - a for a, b in zip(counts, counts[1:], strict=False) if a != b]
-    return sum(1 for a, b in zip(moves, moves[1:], strict=False) if (a > 0) != (b > 0))
+    moves = [b - a for a, b in pairwise(counts) if a != b]
+    return sum(1 for a, b in pairwise(moves) if (a > 0) != (b > 0))
 
 
 def steady_policy(**changes: Any) -> AutoscalingPolicy:

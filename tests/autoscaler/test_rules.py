@@ -1,4 +1,4 @@
-"""The rules that other autoscalers' open bugs taught; each test bears the number and the words of its rule."""
+"""The rules that other autoscalers' open bugs taught; each test bears the number of its rule."""
 
 from __future__ import annotations
 

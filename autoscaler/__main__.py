@@ -1,0 +1,138 @@
+"""``slicewise-controller``: the autoscaler as a process.
+
+Parses flags, builds the parts, serves HTTP in the main thread until SIGTERM or SIGINT, stops the parts. A
+user's mistake ends in one sentence and exit status 2, never in a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from autoscaler.compose import Options, build
+from cluster.api_errors import ApiError
+
+log = logging.getLogger("slicewise-controller")
+
+
+class BadAddress(ValueError):
+    """The text is no HOST:PORT."""
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Read ``HOST:PORT``, ``:PORT`` or ``[IPV6]:PORT``; port 0 lets the system choose. Raises BadAddress."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise BadAddress(f"--listen: got {text!r}, expected HOST:PORT with a port from 0 to 65535")
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    flags = argparse.ArgumentParser(
+        prog="slicewise-controller",
+        description="Sets replicas of GPU inference workloads from requests in flight, latency and GPU use. "
+        "Workloads are named by ConfigMaps labelled slicewise.io/policy=autoscaling.",
+    )
+    flags.add_argument("--prometheus-url", required=True, metavar="URL", help="Prometheus query API")
+    flags.add_argument("--prometheus-timeout", type=float, default=5.0, metavar="SECONDS")
+    flags.add_argument("--prometheus-matchers", default="", metavar="MATCHERS", help='e.g. cluster="eu-1"')
+    flags.add_argument("--prometheus-ca-file", metavar="FILE", help="CA of an https Prometheus")
+    flags.add_argument("--prometheus-token-file", metavar="FILE", help="bearer token, read at each query")
+    flags.add_argument("--kubeconfig", metavar="FILE", help="default: in-cluster, then $KUBECONFIG")
+    flags.add_argument("--context", metavar="NAME", help="context of the kubeconfig")
+    flags.add_argument("--namespace", default="slicewise-system", help="where the Lease is (%(default)s)")
+    flags.add_argument("--lease", default="slicewise-controller", help="name of the Lease (%(default)s)")
+    flags.add_argument("--identity", default=None, help="name in the Lease (default: host name and a suffix)")
+    flags.add_argument("--listen", default=":8081", metavar="HOST:PORT", help="HTTP address (%(default)s)")
+    flags.add_argument("--dry-run", action="store_true", help="decide and report, write nothing")
+    flags.add_argument(
+        "--log-level", default="info", choices=("debug", "info", "warning", "error"), help="(%(default)s)"
+    )
+    return flags
+
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    """Turn parsed flags into options."""
+    return Options(
+        prometheus_url=arguments.prometheus_url,
+        kubeconfig=arguments.kubeconfig,
+        context=arguments.context,
+        namespace=arguments.namespace,
+        lease=arguments.lease,
+        identity=arguments.identity or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
+        prometheus_timeout_seconds=arguments.prometheus_timeout,
+        prometheus_matchers=arguments.prometheus_matchers,
+        prometheus_ca_file=arguments.prometheus_ca_file,
+        prometheus_token_file=arguments.prometheus_token_file,
+        dry_run=arguments.dry_run,
+        version=_version(),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until a signal; return the exit status."""
+    arguments = parser().parse_args(argv)
+    logging.basicConfig(
+        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        host, port = parse_address(arguments.listen)
+        for flag in ("prometheus_ca_file", "prometheus_token_file"):
+            path = getattr(arguments, flag)
+            if path is not None and not os.access(path, os.R_OK):
+                raise ValueError(f"--{flag.replace('_', '-')}: cannot read {path!r}; check path and rights")
+        parts = build(options_of(arguments))
+    except (ApiError, ValueError) as problem:
+        print(f"slicewise-controller: {problem}", file=sys.stderr)
+        return 2
+
+    import uvicorn
+
+    from autoscaler.app import create_app
+
+    try:
+        listener = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+    except OSError as problem:
+        print(
+            f"slicewise-controller: --listen: cannot listen on {arguments.listen}: {problem}", file=sys.stderr
+        )
+        return 2
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(parts), log_config=None, access_log=False, timeout_keep_alive=120)
+    )
+    log.info("serving on http://%s:%d", *listener.getsockname()[:2])
+
+    def ask_to_stop(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn raises the signal once more when it has stopped serving; the parts still have to stop after that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
+    parts.start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        parts.stop()
+        listener.close()
+    return 0
+
+
+def _version() -> str:
+    try:
+        return version("slicewise")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""Put the autoscaler together: which part is made from which, and in which order they start and stop.
+
+The only place that knows all of them. ``build`` connects nothing and starts nothing, so a bad flag is found
+before any thread exists; ``Parts.start`` starts watches, then the election, then the loop, and ``Parts.stop``
+goes the other way, so that nothing decides on a state that has stopped moving and the lease is given back
+last.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from autoscaler.collect import Collector
+from autoscaler.controller import Controller
+from autoscaler.pod_index import PodIndex
+from autoscaler.targets import Targets
+from cluster.client import Api
+from cluster.events import EventRecorder
+from cluster.lease import LeaderElection
+from cluster.policy_source import AutoscalingPolicySource
+from cluster.reflector import Reflector
+from cluster.wire import Pod
+from metrics.exposition import Exposition
+from metrics.prometheus import Prometheus
+from metrics.servers import Scope
+
+log = logging.getLogger(__name__)
+
+COMPONENT = "slicewise.io/controller"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person may choose on the command line. ``namespace`` is where the Lease lives."""
+
+    prometheus_url: str
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespace: str = "slicewise-system"
+    lease: str = "slicewise-controller"
+    identity: str = "slicewise-controller"
+    prometheus_timeout_seconds: float = 5.0
+    prometheus_matchers: str = ""
+    prometheus_ca_file: str | None = None
+    prometheus_token_file: str | None = None
+    dry_run: bool = False
+    version: str = "unknown"
+
+
+@dataclass(slots=True)
+class Parts:
+    """The running pieces. Others may be composed beside them on the same ``api``, ``exposition`` and
+    ``election``.
+    """
+
+    api: Api
+    exposition: Exposition
+    recorder: EventRecorder
+    policies: AutoscalingPolicySource
+    pods: PodIndex
+    pod_reflector: Reflector[Pod]
+    prometheus: Prometheus
+    election: LeaderElection
+    controller: Controller
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start everything; returns at once. Decisions begin when the pods and policies are known."""
+        self.recorder.start()
+        self.policies.start()
+        self.pod_reflector.start()
+        self.election.start()
+        self._thread = threading.Thread(target=self._run, name="autoscaler", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop everything and wait. Safe to call twice."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(30.0)
+        self.election.stop()
+        self.pod_reflector.stop()
+        self.policies.stop()
+        self.recorder.stop()
+        self.prometheus.close()
+        self.api.close()
+
+    def _run(self) -> None:
+        for waited_for in (self.pod_reflector.synced, self.policies.reflector.synced):
+            while not waited_for.wait(0.2):
+                if self._stop.is_set():
+                    self.controller.close()
+                    return
+        self.controller.run(self._stop)
+
+    @property
+    def synced(self) -> dict[str, bool]:
+        """What must be known before decisions are possible, and whether it is."""
+        return {
+            "pods": self.pod_reflector.synced.is_set(),
+            "autoscaling policies": self.policies.reflector.synced.is_set(),
+        }
+
+    def stuck_for(self, now: float, allowed_seconds: float) -> float | None:
+        """Return for how many seconds no round has ended when that is more than allowed, else None.
+
+        ``now`` is a reading of ``time.monotonic``.
+        """
+        last = self.controller.last_round_seconds
+        if last is None or now - last <= allowed_seconds:
+            return None
+        return now - last
+
+
+def build(options: Options) -> Parts:
+    """Make the parts. Raises NotConfigured (no way to the API server) and ValueError (a bad URL)."""
+    api = Api.connect(options.kubeconfig, options.context, user_agent="slicewise-controller")
+    exposition = Exposition("controller", options.version)
+    recorder = EventRecorder(api, COMPONENT, instance=options.identity)
+    sources, leading, loads = exposition.sources, exposition.leader, exposition.policy
+    leading.adopt(options.lease)
+
+    def observe(result: str, seconds: float) -> None:
+        sources.prometheus_queries.labels(result).inc()
+        sources.prometheus_query_duration_seconds.observe(seconds)
+
+    def began() -> None:
+        leading.leader.labels(options.lease).set(1)
+        leading.transitions.labels(options.lease).inc()
+
+    def ended() -> None:
+        leading.leader.labels(options.lease).set(0)
+        leading.transitions.labels(options.lease).inc()
+
+    prometheus = Prometheus(
+        options.prometheus_url,
+        options.prometheus_timeout_seconds,
+        bearer_token=_token_reader(options.prometheus_token_file),
+        ca_file=options.prometheus_ca_file,
+        observer=observe,
+    )
+    policies = AutoscalingPolicySource(
+        api, recorder=recorder, on_refused=lambda _key, _refusal: loads.refused("autoscaling")
+    )
+    pods = PodIndex()
+    election = LeaderElection(
+        api, options.namespace, options.lease, options.identity, on_started=began, on_stopped=ended
+    )
+    controller = Controller(
+        lambda: policies.policies,
+        Targets(api),
+        Collector(prometheus, pods, scope=Scope(matchers=options.prometheus_matchers)),
+        recorder,
+        exposition.autoscaler,
+        is_leader=lambda: election.is_leader,
+        dry_run=options.dry_run,
+    )
+    return Parts(
+        api=api,
+        exposition=exposition,
+        recorder=recorder,
+        policies=policies,
+        pods=pods,
+        pod_reflector=Reflector(api, "/api/v1/pods", Pod, pods),
+        prometheus=prometheus,
+        election=election,
+        controller=controller,
+    )
+
+
+def _token_reader(path: str | None) -> Callable[[], str] | None:
+    if path is None:
+        return None
+
+    def read() -> str:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+
+    return read

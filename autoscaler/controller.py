@@ -1,0 +1,266 @@
+"""The control loop: read every scale, collect once, decide each workload, write what changed.
+
+One period for all workloads: the shortest that a policy asks for. Workloads are isolated: a target that is
+gone, a policy with an unknown server, a refused write or a defect in one decision leaves all others
+untouched. Only the leader decides and writes, and looks at its lease again before each write; a replica that
+loses the lead forgets its windows, since they no longer describe what was done.
+
+Decides nothing itself (``decide``) and talks to nothing itself (``targets``, ``collect``, the Event
+recorder).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from autoscaler import reasons
+from autoscaler.announce import announcement
+from autoscaler.collect import Collector, Workload
+from autoscaler.decide import Decision, decide
+from autoscaler.reasons import ReasonClass
+from autoscaler.signals import Signals
+from autoscaler.state import State
+from autoscaler.targets import Cause, ScaleSight, Target, TargetRefused, in_words
+from cluster import event_reasons
+from cluster.api_errors import ApiError
+from cluster.policy import AutoscalingPolicy
+from cluster.wire import ObjectReference
+from metrics.exposition import AutoscalerMetrics
+from metrics.samples import NoData
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PERIOD_SECONDS: Final = 5.0
+SHORTEST_PERIOD_SECONDS: Final = 0.5
+_PARALLEL_READS: Final = 8
+
+PolicyKey = tuple[str, str]
+Policies = Mapping[PolicyKey, AutoscalingPolicy]
+
+
+class Scales(Protocol):
+    """What is needed of ``targets.Targets``."""
+
+    def read(self, target: Target) -> ScaleSight: ...
+
+    def write(self, sight: ScaleSight, replicas: int) -> None: ...
+
+
+class Recorder(Protocol):
+    """What is needed of the Event recorder."""
+
+    def record(
+        self,
+        regarding: ObjectReference,
+        reason: str,
+        note: str,
+        type: str = ...,  # noqa: A002 - the recorder's own name
+        action: str = ...,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The newest decision about a workload, for people: what was seen, what was decided and why."""
+
+    target: Target
+    signals: Signals
+    decision: Decision
+    written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What is kept of a workload between two rounds."""
+
+    state: State | None = None
+    reason_class: ReasonClass | None = None
+    failure: str | None = None
+    view: View | None = None
+
+
+class Controller:
+    """Runs rounds; ``run`` until told to stop, or ``round`` by hand."""
+
+    def __init__(
+        self,
+        policies: Callable[[], Policies],
+        scales: Scales,
+        collector: Collector,
+        recorder: Recorder,
+        metrics: AutoscalerMetrics,
+        *,
+        is_leader: Callable[[], bool] = lambda: True,
+        dry_run: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``clock`` never runs backwards and times decisions; ``wall_clock`` is Unix time, for Prometheus
+        and pods. With ``dry_run`` everything happens except writes and Events about changes.
+        """
+        self.last_round_seconds: float | None = None
+        self._policies = policies
+        self._scales = scales
+        self._collector = collector
+        self._recorder = recorder
+        self._metrics = metrics
+        self._is_leader = is_leader
+        self._dry_run = dry_run
+        self._clock, self._wall_clock = clock, wall_clock
+        self._pool = ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="scale")
+        self._memories: dict[Target, _Memory] = {}
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The newest decision of every workload, by target."""
+        views = (memory.view for memory in list(self._memories.values()))
+        return tuple(sorted((view for view in views if view is not None), key=lambda view: str(view.target)))
+
+    def period_seconds(self) -> float:
+        """The shortest period that a policy asks for, seconds."""
+        shortest = min((p.period_seconds for p in self._policies().values()), default=DEFAULT_PERIOD_SECONDS)
+        return max(SHORTEST_PERIOD_SECONDS, shortest)
+
+    def run(self, stop: threading.Event) -> None:
+        """Run rounds until ``stop`` is set; a round that fails as a whole is logged, the next follows."""
+        try:
+            while not stop.is_set():
+                began = self._clock()
+                try:
+                    self.round()
+                except Exception:
+                    log.exception("a round of the autoscaler failed; the next one follows")
+                stop.wait(max(0.0, self.period_seconds() - (self._clock() - began)))
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the reading threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def round(self) -> None:
+        """Decide once about every workload that a policy names."""
+        began = self._clock()
+        if not self._is_leader():
+            for target in list(self._memories):
+                self._forget(target)
+            self.last_round_seconds = self._clock()
+            return
+        wanted = {Target.of(policy, key[0]): (key, policy) for key, policy in self._policies().items()}
+        for target in set(self._memories) - set(wanted):
+            self._forget(target)
+        for target in set(wanted) - set(self._memories):
+            self._adopt(target)
+        workloads = self._read(wanted)
+        signals_of = self._collector.ask(workloads, self._wall_clock())
+        for workload in workloads:
+            self._isolated(workload, signals_of)
+        self.last_round_seconds = self._clock()
+        self._metrics.loop_duration_seconds.observe(self.last_round_seconds - began)
+
+    def _read(self, wanted: Mapping[Target, tuple[PolicyKey, AutoscalingPolicy]]) -> list[Workload]:
+        """Read all scales, a few at a time; what cannot be read is reported and left out."""
+        futures = {target: self._pool.submit(self._read_one, target, wanted[target][1]) for target in wanted}
+        workloads: list[Workload] = []
+        for target, future in futures.items():
+            key, policy = wanted[target]
+            try:
+                workloads.append(Workload(policy, future.result()))
+            except (TargetRefused, ApiError) as error:
+                # The target itself may not exist, so the policy's own ConfigMap carries the news.
+                about = ObjectReference(api_version="v1", kind="ConfigMap", namespace=key[0], name=key[1])
+                self._failed(target, about, *in_words(error))
+        return workloads
+
+    def _read_one(self, target: Target, policy: AutoscalingPolicy) -> ScaleSight:
+        try:
+            self._collector.check(policy)
+        except ValueError as error:
+            raise TargetRefused("policy", f"{target}: {error}") from None
+        return self._scales.read(target)
+
+    def _isolated(self, workload: Workload, signals_of: Callable[[Workload], Signals]) -> None:
+        """Decide about one workload; whatever goes wrong stays with it."""
+        target, about = workload.sight.target, workload.sight.reference
+        try:
+            self._decide(workload, signals_of(workload))
+        except (TargetRefused, ApiError) as error:
+            self._failed(target, about, *in_words(error))
+        except Exception as error:
+            log.exception("%s: no decision", target)
+            self._failed(target, about, "other", f"no decision: {type(error).__name__}: {error}")
+
+    def _decide(self, workload: Workload, signals: Signals) -> None:
+        target, sight = workload.sight.target, workload.sight
+        memory = self._memories[target]
+        decision = decide(workload.policy, signals, memory.state, self._clock())
+        unchanged = decision.state.without_change(memory.state)
+        self._memories[target] = replace(memory, state=unchanged)  # stands when the write fails
+        written = self._write(sight, signals.current, decision)
+        changes = decision.replicas != signals.current
+        news = announcement(signals.current, decision, memory.reason_class)
+        if news is not None and (written or not changes):
+            self._recorder.record(sight.reference, news.reason, news.note, news.type, "Scale")
+        self._memories[target] = _Memory(
+            decision.state if written or not changes else unchanged,
+            decision.reasons[0].reason_class,
+            view=View(target, signals, decision, written),
+        )
+        self._count(target, signals, decision)
+
+    def _write(self, sight: ScaleSight, current: int, decision: Decision) -> bool:
+        if decision.replicas == current:
+            return False
+        sentence = decision.reasons[0].sentence
+        if self._dry_run:
+            log.info("%s: would go %d -> %d: %s", sight.target, current, decision.replicas, sentence)
+            return False
+        if not self._is_leader():
+            raise TargetRefused("conflict", f"{sight.target}: the lead was lost before the write")
+        self._scales.write(sight, decision.replicas)
+        log.info("%s: %d -> %d: %s", sight.target, current, decision.replicas, sentence)
+        return True
+
+    def _failed(self, target: Target, about: ObjectReference, cause: Cause, sentence: str) -> None:
+        """Count a failure; say it once, and again when it becomes another one."""
+        memory = self._memories[target]
+        self._metrics.target_errors.labels(*_labels(target), cause).inc()
+        if memory.failure != cause:
+            log.warning("%s", sentence)
+            self._recorder.record(
+                about, event_reasons.SCALING_REFUSED, sentence, event_reasons.WARNING, "Scale"
+            )
+        self._memories[target] = replace(memory, failure=cause)
+
+    def _adopt(self, target: Target) -> None:
+        self._memories[target] = _Memory()
+        self._metrics.adopt(*_labels(target), reasons.CODES)
+
+    def _forget(self, target: Target) -> None:
+        del self._memories[target]
+        self._metrics.forget(*_labels(target))
+
+    def _count(self, target: Target, signals: Signals, decision: Decision) -> None:
+        labels = _labels(target)
+        self._metrics.current_replicas.labels(*labels).set(signals.current)
+        self._metrics.desired_replicas.labels(*labels).set(decision.replicas)
+        self._metrics.decisions.labels(*labels, decision.reasons[0].code).inc()
+        seen = {
+            "in_flight": signals.in_flight,
+            "request_rate": signals.request_rate,
+            "latency": signals.p95_seconds,
+            "gpu_utilisation": signals.gpu_utilisation,
+        }
+        for signal, value in seen.items():
+            available = 0 if isinstance(value, NoData) else 1
+            self._metrics.signal_available.labels(*labels, signal).set(available)
+
+
+def _labels(target: Target) -> tuple[str, str, str]:
+    return target.namespace, target.kind, target.name

@@ -15,12 +15,15 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 
 from metrics import names
 from metrics.names import Metric
+
+# A ``_created`` series beside every counter would double the page and is read by nobody.
+disable_created_metrics()
 
 
 def _counter(registry: CollectorRegistry, metric: Metric) -> Counter:

@@ -70,7 +70,7 @@ class Prometheus:
             self.url,
             headers={"Accept": "application/json", **(headers or {})},
             session=session,
-            retry=Retry(total=0),
+            retry=Retry(0, read=False),  # a read timeout stays one instead of "retries exceeded"
             auth=BearerToken(bearer_token) if bearer_token is not None else None,
         )
         self._pool = ThreadPoolExecutor(PARALLEL_QUERIES, thread_name_prefix="prometheus")

@@ -78,6 +78,10 @@ class GpuModel:
     sources: tuple[str, ...]
     architecture: str = ""
 
+    def __hash__(self) -> int:
+        # Models are keys of many tables; hashing all fields each time would cost more than the look-up.
+        return hash((self.name, self.units, len(self.profiles)))
+
     def profile(self, name: str) -> MigProfile | None:
         """The profile of that name, or None."""
         for candidate in self.profiles:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from dra.catalog import GpuModel, MigProfile
 from dra.mig import Placement

@@ -73,6 +73,10 @@ class Topology:
     pcie_gigabytes_per_second: float
     clique: str | None = None
 
+    def __hash__(self) -> int:
+        # A key of many tables; name and size tell nearly all topologies apart.
+        return hash((self.name, self.gpus, self.links[0]))
+
     def reordered(self, order: tuple[int, ...]) -> Topology:
         """The same hardware with GPU ``order[p]`` at position p; GPUs left out of ``order`` are dropped.
 

@@ -127,18 +127,18 @@ def _pool(
     names = {id(s) for s in own}
     elsewhere = tuple(s for s in whole_pool if id(s) not in names)
     counters: CounterSets = {}
-    problem = None
+    fault: str | None = None
     for item in own:
         for counter_set in item.spec.shared_counters:
             if counter_set.name in counters:
-                problem = f"counter set {counter_set.name} is there twice"
+                fault = f"counter set {counter_set.name} is there twice"
             counters[counter_set.name] = {
                 counter: amount(value.value) or Fraction(0) for counter, value in counter_set.counters.items()
             }
     devices = tuple(s for s in own if s.spec.devices)
-    problem = problem or _fault(devices, elsewhere, counters)
-    if problem is not None:
-        return Pool(driver, name, problem=f"pool {driver}/{name} is invalid: {problem}")
+    fault = fault or _fault(devices, elsewhere, counters)
+    if fault is not None:
+        return Pool(driver, name, problem=f"pool {driver}/{name} is invalid: {fault}")
     return Pool(driver, name, devices, elsewhere, counters)
 
 

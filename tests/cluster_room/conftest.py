@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from kubernetes.client.configuration import Configuration
-from scripted_server import Script, ScriptedServer
+from scripted_server import Script, ScriptedServer  # type: ignore[import-not-found]
 
 from cluster.client import Api
 

@@ -1,4 +1,4 @@
-"""An API server on loopback that answers by a script of the test: pages, watch lines, silence, broken pipes."""
+"""An API server on loopback that answers by a script: pages, watch lines, silence, broken pipes."""
 
 from __future__ import annotations
 
@@ -116,7 +116,12 @@ def config_map(name: str, version: int, **data: str) -> dict[str, object]:
     return {
         "kind": "ConfigMap",
         "apiVersion": "v1",
-        "metadata": {"name": name, "namespace": "default", "uid": f"uid-{name}", "resourceVersion": str(version)},
+        "metadata": {
+            "name": name,
+            "namespace": "default",
+            "uid": f"uid-{name}",
+            "resourceVersion": str(version),
+        },
         "data": data,
     }
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import pytest
-from scripted_server import Exchange, config_map, page
+from scripted_server import Exchange, config_map, page  # type: ignore[import-not-found]
 
 from cluster.backoff import Backoff
 from cluster.client import Api
@@ -213,7 +213,9 @@ def test_one_garbage_line_resumes_and_two_in_a_row_list_again(serve, reflect):
 def test_a_line_that_arrives_in_pieces_is_put_together(serve, reflect):
     def watch(exchange: Exchange) -> None:
         exchange.begin_watch()
-        line = b'{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"11"},"data":{"k":"v"}}}\n'
+        line = (
+            b'{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"11"},"data":{"k":"v"}}}\n'
+        )
         for start in range(0, len(line), 7):
             exchange.chunk(line[start : start + 7])
         exchange.hang()

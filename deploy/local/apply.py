@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -93,7 +94,7 @@ def object_path(
         time.sleep(_KIND_POLL_SECONDS)
     plural, namespaced = served[version][kind]
     scope = f"/namespaces/{document['metadata'].get('namespace', namespace)}" if namespaced else ""
-    return f"{base}{scope}/{plural}/{document['metadata']['name']}"
+    return f"{base}{scope}/{plural}/{quote(str(document['metadata']['name']), safe='')}"
 
 
 def _discover(connection: Connection, base: str) -> dict[str, tuple[str, bool]]:

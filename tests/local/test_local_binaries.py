@@ -110,7 +110,7 @@ def small_program(tmp_path, monkeypatch, nothing_installed):
     )
 
 
-def test_a_build_puts_the_program_into_the_cache_and_tells_its_progress(small_program):
+def test_a_build_puts_a_static_program_into_the_cache_and_tells_its_progress(small_program):
     destination = binaries.cached_path(small_program)
     lines: list[str] = []
     build(small_program, destination, lines.append, "2 of 3")
@@ -118,6 +118,9 @@ def test_a_build_puts_the_program_into_the_cache_and_tells_its_progress(small_pr
     assert lines[0] == "building small v1.2.3 (2 of 3)"
     assert lines[-1].startswith("built small v1.2.3 (2 of 3) in ")
     assert {path.name for path in destination.parent.iterdir()} == {"small", ".small.lock"}
+    facts = subprocess.run(["go", "version", "-m", destination], capture_output=True, text=True, check=True)
+    assert "CGO_ENABLED=0" in facts.stdout
+    assert "-trimpath=true" in facts.stdout
 
 
 def test_two_builders_at_once_build_it_once(small_program):
@@ -149,11 +152,3 @@ def test_a_cache_that_cannot_be_written_is_named(small_program, tmp_path):
     blocked.write_text("")
     with pytest.raises(BinaryUnavailable, match="XDG_CACHE_HOME"):
         build(small_program, blocked / "bin" / "small", lambda _: None)
-
-
-def test_the_build_is_static(small_program):
-    destination = binaries.cached_path(small_program)
-    build(small_program, destination, lambda _: None)
-    answer = subprocess.run(["go", "version", "-m", destination], capture_output=True, text=True, check=True)
-    assert "CGO_ENABLED=0" in answer.stdout
-    assert "-trimpath=true" in answer.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 
 import pytest
 
@@ -12,7 +13,7 @@ from deploy.local.ports import LOOPBACK, NoFreePort, PortClaims
 
 @pytest.fixture
 def two_owners(tmp_path, monkeypatch):
-    monkeypatch.setattr(ports.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     owners = PortClaims(), PortClaims()
     yield owners
     for owner in owners:

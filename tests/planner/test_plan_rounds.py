@@ -153,8 +153,13 @@ def test_the_thread_plans_what_the_watch_brings():
     api = RecordingApi()
     done = threading.Event()
     planner, seen = loop(api, policy=Planner(batch_milliseconds=1.0))
-    original = seen.planned
-    seen.planned = lambda *args: (original(*args), done.set())
+    planned = seen.planned
+
+    def planned_and_done(*arguments):
+        planned(*arguments)
+        done.set()
+
+    seen.planned = planned_and_done
     planner.start()
     planner.changed("ADDED", pod("a"))
     assert done.wait(5)

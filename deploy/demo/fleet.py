@@ -1,18 +1,18 @@
-"""The demo's hardware: 60 GPU nodes over three grid zones, as Node manifests and inventories.
+"""The demo's hardware: 57 GPU nodes over three grid zones, as Node manifests and inventories.
 
 Three regions with very different electricity (Norway, Great Britain, the eastern United States) hold the same
-20 nodes each:
+19 nodes each:
 
 | nodes a zone | hardware | MIG | links |
 |---|---|---|---|
-| 3 | 2 × A100-SXM4-80GB | yes | NVSwitch |
-| 3 | 2 × H100-80GB-HBM3 | yes | NVSwitch |
-| 3 | 8 × H100-80GB-HBM3 | no | NVSwitch |
+| 2 | 2 × A100-SXM4-80GB | yes | NVSwitch |
+| 2 | 2 × H100-80GB-HBM3 | yes | NVSwitch |
+| 2 | 8 × H100-80GB-HBM3 | no | NVSwitch |
 | 4 | 4 × A100-80GB-PCIe | no | bridged pairs (NV12) |
-| 4 | 2 × L40S | – | PCIe only |
-| 3 | 2 × A30 | yes | PCIe only |
+| 5 | 2 × L40S | – | PCIe only |
+| 4 | 1 × A30 | yes | – |
 
-144 GPUs that are given whole and 54 that may be cut. Labels are those that GPU feature discovery and cloud
+126 GPUs that are given whole and 36 that may be cut. Labels are those that GPU feature discovery and cloud
 providers set. Pure: no client; the same call gives the same fleet. What is published as ResourceSlices is
 ``publishing``.
 """
@@ -73,12 +73,12 @@ ZONES = (
 )
 
 SHAPES = (
-    Shape("a100", 3, "gpu-a100-2", "A100-80GB", "NVIDIA-A100-SXM4-80GB", 2, True, "nvswitch", 48, 680),
-    Shape("h100", 3, "gpu-h100-2", "H100-80GB", "NVIDIA-H100-80GB-HBM3", 2, True, "nvswitch", 52, 460),
-    Shape("hgx", 3, "gpu-h100-8", "H100-80GB", "NVIDIA-H100-80GB-HBM3", 8, False, "nvswitch", 208, 1840),
+    Shape("a100", 2, "gpu-a100-2", "A100-80GB", "NVIDIA-A100-SXM4-80GB", 2, True, "nvswitch", 48, 680),
+    Shape("h100", 2, "gpu-h100-2", "H100-80GB", "NVIDIA-H100-80GB-HBM3", 2, True, "nvswitch", 52, 460),
+    Shape("hgx", 2, "gpu-h100-8", "H100-80GB", "NVIDIA-H100-80GB-HBM3", 8, False, "nvswitch", 208, 1840),
     Shape("pcie", 4, "gpu-a100-pcie-4", "A100-80GB", "NVIDIA-A100-80GB-PCIe", 4, False, "bridges", 96, 880),
-    Shape("l40s", 4, "gpu-l40s-2", "L40S-48GB", "NVIDIA-L40S", 2, False, "pcie", 64, 512),
-    Shape("a30", 3, "gpu-a30-2", "A30-24GB", "NVIDIA-A30", 2, True, "pcie", 48, 384),
+    Shape("l40s", 5, "gpu-l40s-2", "L40S-48GB", "NVIDIA-L40S", 2, False, "pcie", 64, 512),
+    Shape("a30", 4, "gpu-a30-1", "A30-24GB", "NVIDIA-A30", 1, True, "pcie", 24, 192),
 )
 
 POOL_MODELS: Mapping[str, tuple[str, ...]] = {

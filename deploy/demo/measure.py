@@ -62,9 +62,11 @@ class PodRecord:
     nvlink_share: float | None
 
 
-def expected_mix(arrivals: Iterable[Arrival]) -> Mix:
-    """For each pool of cut GPUs: profile -> share of the units that all arrivals ask for."""
-    units: dict[str, dict[str, float]] = {pool: {} for pool in POOL_MODELS}
+def expected_mix(arrivals: Iterable[Arrival], more: Mapping[str, Mapping[str, float]]) -> Mix:
+    """For each pool of cut GPUs: profile -> share of the units asked for by all arrivals and ``more``
+    units.
+    """
+    units = {pool: dict(more.get(pool, {})) for pool in POOL_MODELS}
     for arrival in arrivals:
         request = arrival.request
         if request.profile is not None and request.pool in units:

@@ -55,6 +55,7 @@ class VirtualDriver:
         self._documents: dict[str, list[dict[str, Any]]] = {}
         self._claims: dict[str, tuple[Held, ...]] = {}
         self._masks: dict[str, tuple[int, ...]] = {}
+        self._whole_sets: dict[tuple[str, str], tuple[str, int]] = {}
         self._dirty: set[str] = set()
         self._changed = threading.Condition()
         self._stopping = False
@@ -105,6 +106,11 @@ class VirtualDriver:
         with self._changed:
             return [device for devices in self._claims.values() for device in devices]
 
+    def whole_sets(self) -> dict[tuple[str, str], tuple[str, int]]:
+        """For every pod that ever held whole GPUs: its node, and their driver indices as bits."""
+        with self._changed:
+            return dict(self._whole_sets)
+
     def replaced(self, items: Sequence[ResourceClaim]) -> None:
         with self._changed:
             gone = set(self._claims) - {claim.metadata.uid for claim in items}
@@ -137,6 +143,11 @@ class VirtualDriver:
             ref = inventory.devices.get(result.device) if inventory is not None else None
             if ref is not None:
                 found.append(Held(result.pool, ref, pods))
+                if ref.placement is None and inventory is not None:
+                    for pod in pods:
+                        before = self._whole_sets.get(pod, (result.pool, 0))[1]
+                        index = inventory.gpus[ref.gpu].index
+                        self._whole_sets[pod] = (result.pool, before | 1 << index)
         return tuple(found)
 
     def _recount(self, touched: set[str]) -> None:

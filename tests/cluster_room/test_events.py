@@ -55,7 +55,12 @@ def clock() -> Clock:
 @pytest.fixture
 def recorder(server: Server, clock: Clock):
     recorder = EventRecorder(
-        server, "slicewise.io/test", instance="pod-1", queue_size=50, burst=3, clock=clock
+        server,  # type: ignore[arg-type]
+        "slicewise.io/test",
+        instance="pod-1",
+        queue_size=50,
+        burst=3,
+        clock=clock,
     )
     recorder.start()
     yield recorder

@@ -1,1 +1,1 @@
-"""One file a term of the price of a placement, each in money per hour over all rows of the fleet."""
+"""The terms of a placement's price, one module a term; each returns money per hour for every row, or says why it cannot."""

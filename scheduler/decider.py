@@ -1,0 +1,295 @@
+"""The decision: which nodes can take a pod, and how the prices of the others rank.
+
+A price is the sum of the terms of ``scheduler.scoring``, each multiplied as the policy says. For every demand seen, the prices and
+refusals of all nodes are kept as vectors; a watch event makes only its rows stale, a new policy, price table or intensity all of
+them. ``refresh`` brings the vectors up to date off the request path, so a request mostly looks up and ranks.
+
+Bursts need a predictable winner: pods decided within milliseconds of each other would all see the same cheapest node.
+``prioritize`` therefore reserves the predicted room on the node it ranks first. Among nodes tied for the best price it picks one by a hash of
+the pod's UID (the same on every replica), which alone scores 10; the other best ones rank behind it. Without reservations
+(``extender.reservationSeconds: 0``) ties stay ties. A pod never competes with its own reservation or nomination.
+
+Time comes from the ``clock`` passed in (Unix seconds: validity of intensities and reservations).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.policy import ClusterPolicy
+from cluster.wire import Pod
+from metrics.carbon.intensity import Intensity
+from metrics.samples import NoData
+from scheduler.bill import Bill
+from scheduler.columns import Columns, Rows
+from scheduler.demand import Demand, parse_demand
+from scheduler.facts import pod_uid
+from scheduler.feasibility import Reason, refusals
+from scheduler.fleet import Fleet
+from scheduler.packing.prices import PriceTables
+from scheduler.pricing import TERMS, priced
+from scheduler.ranking import distinct, rank, rank_of
+from scheduler.world import WorldKeeper
+
+_MOST_SHAPES = 256
+
+
+@dataclass(slots=True)
+class FilterOutcome:
+    """``passed``: positions in the names asked about, in order. ``failed`` and ``unresolvable``: node → reason.
+    ``untouched``: every name passed.
+    """
+
+    passed: list[int]
+    failed: dict[str, str] = field(default_factory=dict)
+    unresolvable: dict[str, str] = field(default_factory=dict)
+    untouched: bool = False
+
+
+@dataclass(slots=True)
+class _Shape:
+    """Vectors of one demand over all rows, one entry longer: the last answers for unknown nodes (index -1)."""
+
+    prices: NDArray[np.float64]
+    reasons: NDArray[np.int32]
+    told: list[Reason]
+    ids: dict[tuple[str, bool], int]
+    generation: int = -1
+    epoch: int = -1
+    codes: tuple[NDArray[np.int64], int] | None = None
+
+
+class Decider:
+    """See the module docstring. Safe to call from several threads: the fleet's lock covers a decision."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        policy: Callable[[], ClusterPolicy],
+        tables: Callable[[], PriceTables],
+        carbon: Callable[[], Mapping[str, Intensity]],
+        clock: Callable[[], float],
+    ) -> None:
+        self.fleet = fleet
+        self.unknown_nodes = 0
+        self.not_understood = 0
+        self.shapes_built = 0
+        self.rows_repriced = 0
+        self._keeper = WorldKeeper(fleet, policy, tables, carbon, clock)
+        self._clock = clock
+        self._shapes: OrderedDict[Demand, _Shape] = OrderedDict()
+
+    # --- the webhook --------------------------------------------------------------------------------------
+
+    def demand(self, pod: Pod) -> Demand | None:
+        """What the pod asks for; None when it asks for no GPU."""
+        with self.fleet.lock:
+            return parse_demand(pod, self.fleet.facts, self.fleet.facts.classes)
+
+    def filter(self, pod: Pod, names: Sequence[str]) -> FilterOutcome:
+        """Say which of the nodes can take the pod. Unknown nodes, and pods that are not ours to judge, pass."""
+        with self.fleet.lock:
+            demand = self._judged(pod)
+            if demand is None:
+                return FilterOutcome(list(range(len(names))), untouched=True)
+            shape = self._shape(demand)
+            rows = self._rows_of(names)
+            found = shape.reasons[rows]
+            told = shape.told
+        refused = np.flatnonzero(found)
+        if not refused.size:
+            return FilterOutcome(list(range(len(names))), untouched=True)
+        outcome = FilterOutcome(np.flatnonzero(found == 0).tolist())
+        texts = [reason.text for reason in told]
+        sides = [outcome.unresolvable if reason.unresolvable else outcome.failed for reason in told]
+        for index, reason in zip(refused.tolist(), found[refused].tolist(), strict=True):
+            sides[reason][names[index]] = texts[reason]
+        return outcome
+
+    def prioritize(self, pod: Pod, names: Sequence[str]) -> NDArray[np.uint8] | None:
+        """uint8[len(names)] scores 0..10; None for a pod that is not ours to judge. Reserves room on the winner."""
+        with self.fleet.lock:
+            demand = self._judged(pod)
+            if demand is None:
+                return None
+            uid = pod_uid(pod)
+            self.fleet.expire(self._clock())
+            # A pod that comes again has lost the node that was held for it.
+            self.fleet.release(uid)
+            shape = self._shape(demand)
+            rows = self._rows_of(names)
+            own, own_prices = self._own_rows(uid, demand)
+            if own.size:
+                prices = shape.prices.copy()
+                prices[own] = own_prices
+                codes, count = distinct(prices[rows])
+            else:
+                if shape.codes is None:
+                    shape.codes = distinct(shape.prices)
+                codes, count = shape.codes[0][rows], shape.codes[1]
+            hold_seconds = self._keeper.world().policy.extender.reservation_seconds
+            if not hold_seconds:
+                return rank_of(codes, count)
+            fitting = codes >= 0
+            if not fitting.any():
+                return np.zeros(len(names), dtype=np.uint8)
+            best = np.flatnonzero(codes == codes[fitting].min())
+            winner = int(best[zlib.crc32(uid.encode()) % len(best)])
+            if len(best) > 1:
+                # The winner gets a level of its own below all others.
+                codes = codes + fitting
+                codes[winner] = 0
+                count += 1
+            scores = rank_of(codes, count)
+            self.fleet.reserve(uid, int(rows[winner]), demand, self._clock() + hold_seconds)
+            return scores
+
+    # --- explanations and plans ---------------------------------------------------------------------------
+
+    def bills(self, pod: Pod, exclude_self: bool = True) -> list[Bill]:
+        """The pod's bill on every GPU node, cheapest first, those it does not fit on last.
+
+        ``exclude_self`` prices it as if it held nothing yet (bound, nominated or reserved). Empty for a pod without a GPU.
+        """
+        with self.fleet.lock:
+            demand = self.demand(pod)
+            if demand is None or not demand.understood:
+                return []
+            world = self._keeper.world()
+            columns = self.fleet.view(np.arange(self.fleet.size))
+            if exclude_self:
+                self._put_rows(columns, *self.fleet.view_without(pod_uid(pod)))
+            told: list[Reason] = [Reason("", False)]
+            result = priced(demand, world, columns, _teller(told, {}))
+            absent = {name: missing.reason for name, missing in result.absent.items()}
+            bills = []
+            for row in np.flatnonzero(
+                columns.valid & ((columns.gpu_count > 0) | (columns.row_model >= 0))
+            ).tolist():
+                feasible = bool(np.isfinite(result.total[row]))
+                terms = (
+                    {name: float(values[row]) for name, values in result.terms.items()} if feasible else {}
+                )
+                reason = told[result.reasons[row]].text
+                if not feasible and not reason:
+                    reason = f"needs {demand}; the room is expected to be taken by pods that are on their way"
+                total = float(result.total[row])
+                bills.append(Bill(self.fleet.names[row], terms, total, feasible, reason, absent))
+            bills.sort(key=lambda bill: (bill.total, bill.node))
+            return bills
+
+    def place(self, demand: Demand, allowed: NDArray[np.bool_] | None = None) -> int | None:
+        """The cheapest row for a demand, the lowest of equals; None where nothing fits. Reserves nothing.
+
+        ``allowed``: bool[rows], which nodes may be used at all.
+        """
+        with self.fleet.lock:
+            prices = self._shape(demand).prices[:-1]
+            if allowed is not None:
+                prices = np.where(allowed[: len(prices)], prices, np.inf)
+            if not len(prices):
+                return None
+            row = int(np.argmin(np.round(prices, 9)))
+            return row if np.isfinite(prices[row]) else None
+
+    def prices(self, demand: Demand) -> NDArray[np.float64]:
+        """float64[rows]: money per hour on every row, infinite where the demand does not fit (a copy)."""
+        with self.fleet.lock:
+            return self._shape(demand).prices[:-1].copy()
+
+    def refresh(self, shapes: Iterable[Demand] | None = None) -> None:
+        """Bring cached vectors up to date, and build those of ``shapes``: call it after a change of prices, off the request path."""
+        for demand in list(self._shapes) if shapes is None else shapes:
+            if demand.understood:
+                # The lock is given up between shapes so that requests get through.
+                with self.fleet.lock:
+                    shape = self._shape(demand)
+                    if shape.codes is None:
+                        shape.codes = distinct(shape.prices)
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _judged(self, pod: Pod) -> Demand | None:
+        demand = parse_demand(pod, self.fleet.facts, self.fleet.facts.classes)
+        if demand is not None and not demand.understood:
+            self.not_understood += 1
+            return None
+        return demand
+
+    def _rows_of(self, names: Sequence[str]) -> Rows:
+        rows = np.fromiter(map(self.fleet.rows.get, names, repeat(-1)), dtype=np.int64, count=len(names))
+        self.unknown_nodes += int((rows < 0).sum())
+        return rows
+
+    def _shape(self, demand: Demand) -> _Shape:
+        world = self._keeper.world()
+        epoch, fleet = self._keeper.epoch, self.fleet
+        shape = self._shapes.get(demand)
+        if shape is None:
+            shape = _Shape(np.full(1, np.inf), np.zeros(1, dtype=np.int32), [Reason("", False)], {})
+            self._shapes[demand] = shape
+            self.shapes_built += 1
+            if len(self._shapes) > _MOST_SHAPES:
+                self._shapes.popitem(last=False)
+        self._shapes.move_to_end(demand)
+        if shape.epoch == epoch and shape.generation == fleet.generation:
+            return shape
+        if shape.epoch != epoch or len(shape.told) > 4096:
+            # Texts carry intensities and names; they are told anew rather than kept for ever.
+            shape.told, shape.ids = [Reason("", False)], {}
+            result = priced(demand, world, fleet.view(), _teller(shape.told, shape.ids))
+            shape.prices = np.append(result.total, np.inf)
+            shape.reasons = np.append(result.reasons, 0).astype(np.int32)
+            self.rows_repriced += fleet.size
+            shape.codes = None
+        else:
+            rows = fleet.changes_since(shape.generation)
+            if fleet.size + 1 > len(shape.prices):
+                more = fleet.size + 1 - len(shape.prices)
+                shape.prices = np.append(shape.prices, np.full(more, np.inf))
+                shape.reasons = np.append(shape.reasons, np.zeros(more, dtype=np.int32))
+                shape.codes = None
+            result = priced(demand, world, fleet.view(rows), _teller(shape.told, shape.ids))
+            self.rows_repriced += len(rows)
+            if not np.array_equal(shape.prices[rows], result.total):
+                shape.prices[rows] = result.total
+                shape.codes = None
+            shape.reasons[rows] = result.reasons
+        shape.epoch, shape.generation = epoch, fleet.generation
+        return shape
+
+    def _own_rows(self, uid: str, demand: Demand) -> tuple[Rows, NDArray[np.float64]]:
+        """The rows on which the pod itself holds room, and their prices without it."""
+        if uid not in self.fleet.facts.pods or not self.fleet.facts.nodes_of_pod(uid):
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        rows, columns = self.fleet.view_without(uid)
+        if not rows.size:
+            return rows, np.zeros(0)
+        result = priced(demand, self._keeper.world(), columns, _teller([Reason("", False)], {}))
+        return rows, result.total
+
+    @staticmethod
+    def _put_rows(columns: Columns, rows: Rows, parts: Columns) -> None:
+        for name in Columns.__slots__:
+            getattr(columns, name)[rows] = getattr(parts, name)
+
+
+def _teller(told: list[Reason], ids: dict[tuple[str, bool], int]) -> Callable[[str, bool], int]:
+    def tell(text: str, unresolvable: bool) -> int:
+        key = (text, unresolvable)
+        if key not in ids:
+            ids[key] = len(told)
+            told.append(Reason(text, unresolvable))
+        return ids[key]
+
+    return tell
+
+
+__all__ = ["TERMS", "Decider", "FilterOutcome", "NoData", "rank"]

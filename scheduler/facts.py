@@ -1,0 +1,524 @@
+"""What the API server has said, object by object, and which nodes each change touches.
+
+Raw facts are kept (pods in a compact form) so that a node's row can always be computed from them anew: events may come in any
+order, a pod before its node, a claim before the slice it points into, and the state still converges. Every method
+that takes a change returns the names of the nodes whose rows may now be wrong.
+
+Where a pod stands: bound (``spec.nodeName``), nominated (``status.nominatedNodeName``) or reserved (our own prediction), the first
+that applies. A reservation ends when the pod is bound, when a claim is allocated for it, or when it expires. No lock, no clock.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TypeVar
+
+from cluster.wire import Node, Pod
+from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
+from scheduler.demand import (
+    ClaimKey,
+    Demand,
+    GpuRequest,
+    Part,
+    PodShape,
+    Resolved,
+    pod_shape,
+    resolve,
+)
+
+K = TypeVar("K")
+
+EXTENDED_CLAIM_ANNOTATION = "resource.kubernetes.io/extended-resource-claim"
+WEIGHTS_KEY = "slicewise.io/weights"
+FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFact:
+    """What a Node says that matters here; ``allocatable`` holds NVIDIA's resources only."""
+
+    name: str
+    labels: Mapping[str, str]
+    allocatable: Mapping[str, str]
+    images: tuple[str, ...]
+    weights: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PodFact:
+    """A living pod that asks for devices. ``since`` orders pods that first-fit has to be replayed for."""
+
+    uid: str
+    namespace: str
+    name: str
+    node: str
+    nominated: str
+    since: str
+    shape: PodShape
+    resolved: Resolved | None
+    claims: tuple[ClaimKey, ...]
+    extended_claim: ClaimKey | None
+
+    @property
+    def demand(self) -> Demand | None:
+        """What it asks for; None when no device of it is a GPU."""
+        return None if self.resolved is None else self.resolved.demand
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Room held on a node for a pod that is likely to land there, until ``until`` (the caller's clock, seconds)."""
+
+    uid: str
+    node: str
+    demand: Demand
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Requests that take, or will take, room on a node. ``bound`` is False for nominations and reservations."""
+
+    uid: str
+    bound: bool
+    demand: Demand
+    requests: tuple[GpuRequest, ...]
+
+
+class Facts:
+    """All facts with their indices."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, NodeFact] = {}
+        self.pods: dict[str, PodFact] = {}
+        self.claims: dict[ClaimKey, ResourceClaim] = {}
+        self.templates: dict[ClaimKey, ResourceClaimTemplate] = {}
+        self.classes: dict[str, DeviceClass] = {}
+        self.slices: dict[str, ResourceSlice] = {}
+        self.reservations: dict[str, Reservation] = {}
+        self._slices_by_node: dict[str, dict[str, ResourceSlice]] = defaultdict(dict)
+        self._node_of_pool: dict[tuple[str, str], str] = {}
+        self._pods_by_node: dict[str, set[str]] = defaultdict(set)
+        self._claims_by_pool: dict[tuple[str, str], set[ClaimKey]] = defaultdict(set)
+        self._claims_of_pod: dict[str, set[ClaimKey]] = defaultdict(set)
+        self._pods_of_claim: dict[ClaimKey, set[str]] = defaultdict(set)
+        self._pods_of_template: dict[ClaimKey, set[str]] = defaultdict(set)
+        self._plain: dict[PodShape, Resolved | None] = {}
+
+    # --- lookups ------------------------------------------------------------------------------------------
+
+    def claim(self, namespace: str, name: str) -> ResourceClaim | None:
+        """ClaimLookup: the claim, or None."""
+        return self.claims.get((namespace, name))
+
+    def template(self, namespace: str, name: str) -> ResourceClaimTemplate | None:
+        """ClaimLookup: the template, or None."""
+        return self.templates.get((namespace, name))
+
+    def slices_of(self, node: str) -> list[ResourceSlice]:
+        """The slices published for a node."""
+        return list(self._slices_by_node.get(node, {}).values())
+
+    def claims_in_pool(self, driver: str, pool: str) -> list[ClaimKey]:
+        """The claims with devices allocated from a pool."""
+        return sorted(self._claims_by_pool.get((driver, pool), ()))
+
+    def tenants(self, node: str, without: str | None = None) -> list[Tenant]:
+        """The pods whose room on the node no allocated claim shows: bound ones first, each group oldest first.
+
+        Under the device plugin that is every bound pod; ``without`` is left out.
+        """
+        found: list[tuple[int, str, str, Tenant]] = []
+        for uid in self._pods_by_node.get(node, ()):
+            if uid == without:
+                continue
+            pod = self.pods.get(uid)
+            reservation = self.reservations.get(uid)
+            if pod is not None and self._place(pod) == node:
+                requests = self._unseen(pod)
+                if requests and pod.demand is not None and pod.demand.understood:
+                    bound = bool(pod.node)
+                    tenant = Tenant(uid, bound, pod.demand, requests)
+                    found.append((0 if bound else 1, pod.since, uid, tenant))
+            elif pod is None and reservation is not None and not self._allocated_for(uid):
+                tenant = Tenant(uid, False, reservation.demand, reservation.demand.requests)
+                found.append((2, "", uid, tenant))
+        found.sort(key=lambda entry: entry[:3])
+        return [entry[3] for entry in found]
+
+    def node_of_pod(self, uid: str) -> str | None:
+        """Where the pod stands, or None."""
+        pod = self.pods.get(uid)
+        if pod is not None:
+            return self._place(pod) or None
+        reservation = self.reservations.get(uid)
+        return None if reservation is None else reservation.node
+
+    def nodes_of_pod(self, uid: str) -> set[str]:
+        """Every node whose occupancy mentions the pod: where it stands, and where its claims are allocated."""
+        place = self.node_of_pod(uid)
+        nodes = {place} if place else set()
+        for key in self.claims_of_pod(uid):
+            nodes |= self._allocation_nodes(self.claims.get(key))
+        return nodes
+
+    def claims_of_pod(self, uid: str) -> set[ClaimKey]:
+        """Claims that the pod owns, uses or is to use."""
+        found = set(self._claims_of_pod.get(uid, ()))
+        pod = self.pods.get(uid)
+        if pod is not None:
+            found.update(pod.claims)
+        return found
+
+    def only_for(self, key: ClaimKey, uid: str) -> bool:
+        """Whether the claim is allocated for this pod and for no other."""
+        claim = self.claims.get(key)
+        if claim is None or key not in self.claims_of_pod(uid):
+            return False
+        return all(consumer.uid == uid for consumer in claim.status.reserved_for)
+
+    # --- changes ------------------------------------------------------------------------------------------
+
+    def put_node(self, node: Node) -> set[str]:
+        """Take a node in."""
+        fact = node_fact(node)
+        if self.nodes.get(fact.name) == fact:
+            return set()
+        self.nodes[fact.name] = fact
+        return {fact.name}
+
+    def drop_node(self, name: str) -> set[str]:
+        """Forget a node; what stands on it stays known, in case the node comes back."""
+        return {name} if self.nodes.pop(name, None) is not None else set()
+
+    def put_slice(self, item: ResourceSlice) -> set[str]:
+        """Take a resource slice in."""
+        name, node = item.metadata.name, item.spec.node_name or ""
+        touched = self.drop_slice(name)
+        self.slices[name] = item
+        if node:
+            self._slices_by_node[node][name] = item
+            self._node_of_pool[(item.spec.driver, item.spec.pool.name)] = node
+            touched.add(node)
+        return touched
+
+    def drop_slice(self, name: str) -> set[str]:
+        """Forget a resource slice."""
+        old = self.slices.pop(name, None)
+        if old is None or not old.spec.node_name:
+            return set()
+        node = old.spec.node_name
+        kept = self._slices_by_node[node]
+        kept.pop(name, None)
+        if not kept:
+            del self._slices_by_node[node]
+        return {node}
+
+    def put_pod(self, pod: Pod) -> set[str]:
+        """Take a pod in; one that has finished, or asks for no device, is forgotten."""
+        uid = pod_uid(pod)
+        if pod.status.phase in FINISHED_PHASES:
+            return self.drop_pod(uid)
+        shape = pod_shape(pod)
+        if shape is None:
+            return self.drop_pod(uid)
+        namespace = shape.namespace
+        extended = pod.status.extended_resource_claim_status
+        fact = PodFact(
+            uid=uid,
+            namespace=namespace,
+            name=pod.metadata.name,
+            node=pod.spec.node_name,
+            nominated=pod.status.nominated_node_name,
+            since=pod.status.start_time or pod.metadata.creation_timestamp or "",
+            shape=shape,
+            resolved=self._resolve(shape),
+            claims=tuple((namespace, ref.claim) for ref in shape.claims if ref.claim),
+            extended_claim=(namespace, extended.resource_claim_name)
+            if extended is not None and extended.resource_claim_name
+            else None,
+        )
+        old = self.pods.get(uid)
+        touched: set[str] = set()
+        if fact.node and uid in self.reservations:
+            touched |= self.release(uid)
+        if old == fact:
+            return touched
+        return touched | self._set_pod(uid, fact)
+
+    def drop_pod(self, uid: str) -> set[str]:
+        """Forget a pod and what was held for it."""
+        touched = self.release(uid)
+        return touched | self._set_pod(uid, None) if uid in self.pods else touched
+
+    def put_claim(self, claim: ResourceClaim) -> set[str]:
+        """Take a claim in."""
+        key = claim_key(claim)
+        old = self.claims.get(key)
+        touched = self._index_claim(key, old, add=False)
+        self.claims[key] = claim
+        touched |= self._index_claim(key, claim, add=True)
+        if old is None or old.spec != claim.spec:
+            touched |= self._resolve_again(self._pods_of_claim.get(key, ()))
+        touched |= self._touch_pods(key, claim)
+        if claim.status.allocation is not None:
+            for consumer in claim.status.reserved_for:
+                if consumer.uid in self.reservations and consumer.uid not in self.pods:
+                    touched |= self.release(consumer.uid)
+        return touched
+
+    def drop_claim(self, key: ClaimKey) -> set[str]:
+        """Forget a claim."""
+        old = self.claims.pop(key, None)
+        if old is None:
+            return set()
+        touched = self._index_claim(key, old, add=False)
+        touched |= self._resolve_again(self._pods_of_claim.get(key, ()))
+        return touched | self._touch_pods(key, old)
+
+    def put_template(self, template: ResourceClaimTemplate) -> set[str]:
+        """Take a claim template in (its spec never changes)."""
+        key = (template.metadata.namespace or "default", template.metadata.name)
+        self.templates[key] = template
+        return self._resolve_again(self._pods_of_template.get(key, ()))
+
+    def drop_template(self, key: ClaimKey) -> set[str]:
+        """Forget a claim template."""
+        self.templates.pop(key, None)
+        return self._resolve_again(self._pods_of_template.get(key, ()))
+
+    def put_class(self, item: DeviceClass) -> set[str]:
+        """Take a device class in."""
+        if self.classes.get(item.metadata.name) == item:
+            return set()
+        self.classes[item.metadata.name] = item
+        return self._resolve_all()
+
+    def drop_class(self, name: str) -> set[str]:
+        """Forget a device class."""
+        return self._resolve_all() if self.classes.pop(name, None) is not None else set()
+
+    def reserve(self, reservation: Reservation) -> set[str]:
+        """Hold room for a pod, in place of what was held for it; nothing for a pod that is bound already."""
+        touched = self.release(reservation.uid)
+        pod = self.pods.get(reservation.uid)
+        if (pod is not None and pod.node) or (pod is None and self._allocated_for(reservation.uid)):
+            return touched
+        if pod is not None and (place := self._place(pod)):
+            self._leave(place, pod.uid)
+            touched.add(place)
+        self.reservations[reservation.uid] = reservation
+        self._pods_by_node[reservation.node].add(reservation.uid)
+        return touched | {reservation.node}
+
+    def release(self, uid: str) -> set[str]:
+        """Give back what is held for a pod."""
+        reservation = self.reservations.pop(uid, None)
+        if reservation is None:
+            return set()
+        pod = self.pods.get(uid)
+        if pod is None or self._place(pod) != reservation.node:
+            self._leave(reservation.node, uid)
+        if pod is not None and (place := self._place(pod)):
+            # A nomination counts again.
+            self._pods_by_node[place].add(uid)
+            return {reservation.node, place}
+        return {reservation.node}
+
+    def expire(self, now: float) -> set[str]:
+        """Give back everything whose time has passed."""
+        over = [uid for uid, reservation in self.reservations.items() if reservation.until <= now]
+        touched: set[str] = set()
+        for uid in over:
+            touched |= self.release(uid)
+        return touched
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _place(self, pod: PodFact) -> str:
+        if pod.node:
+            return pod.node
+        reservation = self.reservations.get(pod.uid)
+        # The webhook's answer is newer than a nomination that the scheduler did not follow.
+        return reservation.node if reservation is not None else pod.nominated
+
+    def _leave(self, node: str, uid: str) -> None:
+        members = self._pods_by_node.get(node)
+        if members is not None:
+            members.discard(uid)
+            if not members:
+                del self._pods_by_node[node]
+
+    def _set_pod(self, uid: str, fact: PodFact | None) -> set[str]:
+        old = self.pods.get(uid)
+        touched: set[str] = set()
+        if old is not None:
+            if place := self._place(old):
+                self._leave(place, uid)
+                touched.add(place)
+            _unlink(self._pods_of_claim, old.claims, uid)
+            _unlink(self._pods_of_template, _template_keys(old), uid)
+            del self.pods[uid]
+        if fact is not None:
+            self.pods[uid] = fact
+            if place := self._place(fact):
+                self._pods_by_node[place].add(uid)
+                touched.add(place)
+            for key in fact.claims:
+                self._pods_of_claim[key].add(uid)
+            for key in _template_keys(fact):
+                self._pods_of_template[key].add(uid)
+        return touched
+
+    def _resolve(self, shape: PodShape) -> Resolved | None:
+        if shape.claims:
+            return resolve(shape, self, self.classes)
+        if shape not in self._plain:
+            if len(self._plain) > 4096:
+                self._plain.clear()
+            self._plain[shape] = resolve(shape, self, self.classes)
+        return self._plain[shape]
+
+    def _resolve_again(self, uids: Iterable[str]) -> set[str]:
+        touched: set[str] = set()
+        for uid in list(uids):
+            fact = self.pods[uid]
+            resolved = self._resolve(fact.shape)
+            if resolved != fact.resolved:
+                touched |= self._set_pod(uid, replace(fact, resolved=resolved))
+        return touched
+
+    def _resolve_all(self) -> set[str]:
+        self._plain.clear()
+        touched: set[str] = set()
+        for uid, fact in list(self.pods.items()):
+            resolved = self._resolve(fact.shape)
+            if resolved != fact.resolved:
+                touched |= self._set_pod(uid, replace(fact, resolved=resolved))
+        return touched
+
+    def _unseen(self, pod: PodFact) -> tuple[GpuRequest, ...]:
+        """The requests of the pod for which no allocated claim is known."""
+        if pod.resolved is None:
+            return ()
+        requests: list[GpuRequest] = []
+        for part in pod.resolved.parts:
+            if not self._seen(pod, part):
+                requests.extend(part.requests)
+        return tuple(requests)
+
+    def _seen(self, pod: PodFact, part: Part) -> bool:
+        if part.claim is not None:
+            return self._is_allocated(part.claim)
+        if pod.extended_claim is not None and self._is_allocated(pod.extended_claim):
+            return True
+        own = self._claims_of_pod.get(pod.uid, ())
+        return any(self._is_allocated(key) and is_extended_claim(self.claims[key]) for key in own)
+
+    def _is_allocated(self, key: ClaimKey) -> bool:
+        claim = self.claims.get(key)
+        return claim is not None and claim.status.allocation is not None
+
+    def _allocated_for(self, uid: str) -> bool:
+        return any(self._is_allocated(key) for key in self._claims_of_pod.get(uid, ()))
+
+    def _allocation_nodes(self, claim: ResourceClaim | None) -> set[str]:
+        nodes = {self._node_of_pool.get(pool) for pool in allocated_pools(claim)}
+        return {node for node in nodes if node is not None}
+
+    def _index_claim(self, key: ClaimKey, claim: ResourceClaim | None, *, add: bool) -> set[str]:
+        if claim is None:
+            return set()
+        for pool in allocated_pools(claim):
+            _put(self._claims_by_pool, pool, key, add=add)
+        for uid in consumer_uids(claim):
+            _put(self._claims_of_pod, uid, key, add=add)
+        return self._allocation_nodes(claim)
+
+    def _touch_pods(self, key: ClaimKey, claim: ResourceClaim) -> set[str]:
+        """Nodes on which pods wait for this claim: what they hold there may be a prediction no longer."""
+        places = (self.node_of_pod(uid) for uid in {*self._pods_of_claim.get(key, ()), *consumer_uids(claim)})
+        return {place for place in places if place}
+
+
+def node_fact(node: Node) -> NodeFact:
+    """The part of a Node that is kept."""
+    meta = node.metadata
+    weights = f"{meta.labels.get(WEIGHTS_KEY, '')},{meta.annotations.get(WEIGHTS_KEY, '')}"
+    return NodeFact(
+        name=meta.name,
+        labels=meta.labels,
+        allocatable={
+            name: str(n) for name, n in node.status.allocatable.items() if name.startswith("nvidia.com/")
+        },
+        images=tuple(image_name(name) for image in node.status.images for name in image.names),
+        weights=tuple(sorted({part.strip() for part in weights.split(",") if part.strip()})),
+    )
+
+
+@lru_cache(maxsize=32768)
+def image_name(name: str) -> str:
+    """One spelling for an image: registry, path and tag or digest written out, as container runtimes report it."""
+    first, _, rest = name.partition("/")
+    if not rest:
+        name = f"docker.io/library/{name}"
+    elif "." not in first and ":" not in first and first != "localhost":
+        name = f"docker.io/{name}"
+    tail = name.rpartition("/")[2]
+    # Interned: the same hundred names stand in the status of thousands of nodes.
+    return sys.intern(name if ":" in tail or "@" in tail else f"{name}:latest")
+
+
+def pod_uid(pod: Pod) -> str:
+    """The pod's UID; a pod that never met an API server is known by its name."""
+    return pod.metadata.uid or f"{pod.metadata.namespace or 'default'}/{pod.metadata.name}"
+
+
+def claim_key(claim: ResourceClaim) -> ClaimKey:
+    """Namespace and name of a claim."""
+    return (claim.metadata.namespace or "default", claim.metadata.name)
+
+
+def is_extended_claim(claim: ResourceClaim) -> bool:
+    """Whether the scheduler made the claim for extended resources (KEP-5004)."""
+    return claim.metadata.annotations.get(EXTENDED_CLAIM_ANNOTATION) == "true"
+
+
+def allocated_pools(claim: ResourceClaim | None) -> set[tuple[str, str]]:
+    """(driver, pool) of every allocated device."""
+    if claim is None or claim.status.allocation is None:
+        return set()
+    return {(result.driver, result.pool) for result in claim.status.allocation.devices.results}
+
+
+def consumer_uids(claim: ResourceClaim) -> set[str]:
+    """UIDs of the pods that own the claim or may use it."""
+    uids = {owner.uid for owner in claim.metadata.owner_references if owner.kind == "Pod"}
+    return uids | {consumer.uid for consumer in claim.status.reserved_for if consumer.resource == "pods"}
+
+
+def _template_keys(pod: PodFact) -> tuple[ClaimKey, ...]:
+    return tuple((pod.namespace, ref.template) for ref in pod.shape.claims if ref.template)
+
+
+def _put(index: dict[K, set[ClaimKey]], key: K, value: ClaimKey, *, add: bool) -> None:
+    members = index.setdefault(key, set())
+    if add:
+        members.add(value)
+    else:
+        members.discard(value)
+        if not members:
+            del index[key]
+
+
+def _unlink(index: dict[ClaimKey, set[str]], keys: Iterable[ClaimKey], uid: str) -> None:
+    for key in keys:
+        members = index.get(key)
+        if members is not None:
+            members.discard(uid)
+            if not members:
+                del index[key]

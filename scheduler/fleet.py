@@ -1,0 +1,507 @@
+"""The fleet: every node as one row of columns, kept true to the facts by recomputing the rows that a change touches.
+
+Watch events and reservations go in; columns, a generation number and the rows changed since come out. A row is always
+computed whole from ``scheduler.facts``, so the order of events does not matter. Rows whose content did not change do
+not get a new generation: a heartbeat costs nothing downstream.
+
+One lock (``lock``, re-entrant) covers everything; whoever reads columns holds it. Mass loads give it up between batches.
+Does no I/O and reads no clock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.wire import Node, Pod
+from dra.inventory import NodeInventory, from_labels, from_slices
+from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
+from scheduler.columns import (
+    NO_ID,
+    WHOLE_IS_GPU,
+    WHOLE_IS_SHARED,
+    Columns,
+    Rows,
+    empty_columns,
+    grown,
+)
+from scheduler.demand import ClaimKey, Demand
+from scheduler.facts import Facts, NodeFact, Reservation, claim_key, pod_uid
+from scheduler.first_fit import Room, Site
+from scheduler.hardware import Hardware
+from scheduler.interning import Interner
+from scheduler.node_classes import NodeClassifier
+from scheduler.occupancy import Occupied, occupied
+
+_BATCH = 256
+_ORDERS_BEFORE_SWEEP = 8192
+_ASSETS_BEFORE_SWEEP = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What a node offers, as ids; recomputed only when its inventory changes."""
+
+    inventory: NodeInventory
+    site: Site
+    model_ids: tuple[int, ...]
+    order_ids: tuple[int, ...]
+    topology_id: int
+    row_model: int
+    mixed: bool
+    whole_as: int
+    static: tuple[tuple[int, int], ...]
+
+
+_NO_ROOM_TAKEN = Occupied(Room(()), Room(()))
+
+
+class Fleet:
+    """Columnar state of all nodes. See the module docstring for the rules."""
+
+    def __init__(self, capacity: int = 64) -> None:
+        self.lock = threading.RLock()
+        self.facts = Facts()
+        self.hardware = Hardware()
+        self.profiles: Interner[str] = Interner()
+        self.zones: Interner[str] = Interner()
+        self.assets: Interner[str] = Interner()
+        self.columns: Columns = empty_columns(capacity, 8, 1, 1, 1)
+        self.rows: dict[str, int] = {}
+        self.names: list[str] = []
+        self.generation = 0
+        self.layout_generation = 0
+        self._free: list[int] = []
+        self._layouts: dict[str, _Layout | None] = {}
+        self._written: dict[int, tuple[object, ...]] = {}
+        self._classifier = NodeClassifier("", {}, ())
+        self._sweep_orders_at = _ORDERS_BEFORE_SWEEP
+        self._sweep_assets_at = _ASSETS_BEFORE_SWEEP
+
+    @property
+    def size(self) -> int:
+        """Rows in use, those of deleted nodes included."""
+        return len(self.names)
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def changes_since(self, generation: int) -> Rows:
+        """Rows whose content changed after that generation."""
+        return np.flatnonzero(self.columns.changed_at[: self.size] > generation)
+
+    def view(self, rows: Rows | None = None) -> Columns:
+        """The columns of some rows (copies), or of all rows in use (views: valid while the lock is held)."""
+        return self.columns.take(slice(0, self.size) if rows is None else rows)
+
+    def view_without(self, uid: str) -> tuple[Rows, Columns]:
+        """The rows that one pod has any part in, as they would be without it."""
+        names = sorted(name for name in self.facts.nodes_of_pod(uid) if name in self.rows)
+        rows = np.array([self.rows[name] for name in names], dtype=np.int64)
+        columns = self.view(rows)
+        for index, name in enumerate(names):
+            layout = self._layouts.get(name)
+            if layout is not None:
+                room = occupied(layout.inventory, layout.site, self.facts, without=uid)
+                self._write_room(columns, index, room)
+        return rows, columns
+
+    def inventory(self, node: str) -> NodeInventory | None:
+        """What the node offers, or None."""
+        layout = self._layouts.get(node)
+        return None if layout is None else layout.inventory
+
+    def zones_in_use(self) -> list[str]:
+        """The grid zones that nodes stand in."""
+        with self.lock:
+            columns = self.columns
+            used = np.unique(columns.zone_id[: self.size][columns.valid[: self.size]])
+            return [self.zones.values[zone] for zone in used.tolist() if zone >= 0]
+
+    def demand_of(self, uid: str) -> Demand | None:
+        """The demand of a pod that the watch has shown."""
+        pod = self.facts.pods.get(uid)
+        return None if pod is None else pod.demand
+
+    def demands(self) -> tuple[Counter[Demand], Counter[Demand]]:
+        """How many pods ask for what: (running, waiting)."""
+        running: Counter[Demand] = Counter()
+        waiting: Counter[Demand] = Counter()
+        with self.lock:
+            for pod in self.facts.pods.values():
+                if pod.demand is not None:
+                    (running if pod.node else waiting)[pod.demand] += 1
+        return running, waiting
+
+    # --- facts --------------------------------------------------------------------------------------------
+
+    def apply_node(self, node: Node) -> None:
+        """Take in one node, new or changed."""
+        with self.lock:
+            self._rebuild(self._put_node(node))
+
+    def delete_node(self, name: str) -> None:
+        """Drop a node and its row."""
+        with self.lock:
+            self._rebuild(self._drop_node(name))
+
+    def apply_slice(self, item: ResourceSlice) -> None:
+        """Take in one resource slice."""
+        with self.lock:
+            self._rebuild(self._forget_layouts(self.facts.put_slice(item)))
+
+    def delete_slice(self, name: str) -> None:
+        """Drop one resource slice."""
+        with self.lock:
+            self._rebuild(self._forget_layouts(self.facts.drop_slice(name)))
+
+    def apply_pod(self, pod: Pod) -> None:
+        """Take in one pod."""
+        with self.lock:
+            self._rebuild(self.facts.put_pod(pod))
+
+    def delete_pod(self, uid: str) -> None:
+        """Drop one pod."""
+        with self.lock:
+            self._rebuild(self.facts.drop_pod(uid))
+
+    def apply_claim(self, claim: ResourceClaim) -> None:
+        """Take in one resource claim."""
+        with self.lock:
+            self._rebuild(self.facts.put_claim(claim))
+
+    def delete_claim(self, namespace: str, name: str) -> None:
+        """Drop one resource claim."""
+        with self.lock:
+            self._rebuild(self.facts.drop_claim((namespace, name)))
+
+    def apply_template(self, template: ResourceClaimTemplate) -> None:
+        """Take in one resource claim template."""
+        with self.lock:
+            self._rebuild(self.facts.put_template(template))
+
+    def delete_template(self, namespace: str, name: str) -> None:
+        """Drop one resource claim template."""
+        with self.lock:
+            self._rebuild(self.facts.drop_template((namespace, name)))
+
+    def apply_class(self, item: DeviceClass) -> None:
+        """Take in one device class."""
+        with self.lock:
+            self._rebuild(self.facts.put_class(item))
+
+    def delete_class(self, name: str) -> None:
+        """Drop one device class."""
+        with self.lock:
+            self._rebuild(self.facts.drop_class(name))
+
+    def replace_nodes(self, nodes: Iterable[Node]) -> None:
+        """Take a complete list of nodes: the others are gone."""
+        items = {node.metadata.name: node for node in nodes}
+        self._replace(items.values(), self._put_node, set(self.facts.nodes) - items.keys(), self._drop_node)
+
+    def replace_slices(self, slices: Iterable[ResourceSlice]) -> None:
+        """Take a complete list of resource slices."""
+        items = {item.metadata.name: item for item in slices}
+        self._replace(
+            items.values(),
+            lambda item: self._forget_layouts(self.facts.put_slice(item)),
+            set(self.facts.slices) - items.keys(),
+            lambda name: self._forget_layouts(self.facts.drop_slice(name)),
+        )
+
+    def replace_pods(self, pods: Iterable[Pod]) -> None:
+        """Take a complete list of pods."""
+        items = {pod_uid(pod): pod for pod in pods}
+        gone = set(self.facts.pods) - items.keys()
+        self._replace(items.values(), self.facts.put_pod, gone, self.facts.drop_pod)
+
+    def replace_claims(self, claims: Iterable[ResourceClaim]) -> None:
+        """Take a complete list of resource claims."""
+        items = {claim_key(claim): claim for claim in claims}
+        gone = set(self.facts.claims) - items.keys()
+        self._replace(items.values(), self.facts.put_claim, gone, self.facts.drop_claim)
+
+    def replace_templates(self, templates: Iterable[ResourceClaimTemplate]) -> None:
+        """Take a complete list of resource claim templates."""
+        items: dict[ClaimKey, ResourceClaimTemplate] = {
+            (item.metadata.namespace or "default", item.metadata.name): item for item in templates
+        }
+        gone = set(self.facts.templates) - items.keys()
+        self._replace(items.values(), self.facts.put_template, gone, self.facts.drop_template)
+
+    def replace_classes(self, classes: Iterable[DeviceClass]) -> None:
+        """Take a complete list of device classes."""
+        items = {item.metadata.name: item for item in classes}
+        gone = set(self.facts.classes) - items.keys()
+        self._replace(items.values(), self.facts.put_class, gone, self.facts.drop_class)
+
+    # --- reservations -------------------------------------------------------------------------------------
+
+    def reserve(self, pod_uid: str, row: int, demand: Demand, until: float) -> None:
+        """Hold room for a pod on a row until ``until`` (seconds of the caller's clock) or until the watch shows the pod bound."""
+        with self.lock:
+            self._rebuild(self.facts.reserve(Reservation(pod_uid, self.names[row], demand, until)))
+
+    def release(self, pod_uid: str) -> None:
+        """Give back what is held for a pod."""
+        with self.lock:
+            self._rebuild(self.facts.release(pod_uid))
+
+    def expire(self, now: float) -> None:
+        """Give back what has been held for too long."""
+        with self.lock:
+            if self.facts.reservations:
+                self._rebuild(self.facts.expire(now))
+
+    # --- policy -------------------------------------------------------------------------------------------
+
+    def classify(self, classifier: NodeClassifier) -> None:
+        """Sort all nodes into price classes and grid zones anew, if the rules differ from those in force."""
+        with self.lock:
+            if classifier != self._classifier:
+                self._classifier = classifier
+                self._rebuild(set(self.rows))
+
+    # --- rows ---------------------------------------------------------------------------------------------
+
+    def rebuild_row(self, node: str) -> None:
+        """Compute one node's row from the facts."""
+        with self.lock:
+            self._rebuild({node})
+
+    def _replace(
+        self,
+        items: Iterable[object],
+        put: Callable[..., set[str]],
+        gone: Iterable[object],
+        drop: Callable[..., set[str]],
+    ) -> None:
+        touched: set[str] = set()
+        with self.lock:
+            for key in gone:
+                touched |= drop(key)
+            for item in items:
+                touched |= put(item)
+        names = sorted(touched)
+        for start in range(0, len(names), _BATCH):
+            with self.lock:
+                self._rebuild(names[start : start + _BATCH])
+
+    def _put_node(self, node: Node) -> set[str]:
+        old = self.facts.nodes.get(node.metadata.name)
+        touched = self.facts.put_node(node)
+        new = self.facts.nodes[node.metadata.name]
+        if old is None or old.labels != new.labels or old.allocatable != new.allocatable:
+            self._layouts.pop(new.name, None)
+        return touched
+
+    def _drop_node(self, name: str) -> set[str]:
+        self._layouts.pop(name, None)
+        return self.facts.drop_node(name)
+
+    def _forget_layouts(self, nodes: set[str]) -> set[str]:
+        for node in nodes:
+            self._layouts.pop(node, None)
+        return nodes
+
+    def _rebuild(self, nodes: Iterable[str]) -> None:
+        for name in nodes:
+            node = self.facts.nodes.get(name)
+            if node is None:
+                self._remove(name)
+            else:
+                self._write(name, node)
+
+    def _remove(self, name: str) -> None:
+        row = self.rows.pop(name, None)
+        if row is None:
+            return
+        blank = empty_columns(1, self.columns.gpus, *self._widths())
+        self._copy_row(blank, row)
+        self.names[row] = ""
+        self._written.pop(row, None)
+        self._free.append(row)
+        self._mark(row, layout=True)
+
+    def _write(self, name: str, node: NodeFact) -> None:
+        if name not in self._layouts:
+            self._layouts[name] = self._layout(node)
+        layout = self._layouts[name]
+        room = _NO_ROOM_TAKEN if layout is None else occupied(layout.inventory, layout.site, self.facts)
+        zone = self._classifier.zone(node.labels)
+        zone_id = NO_ID if zone is None else self.zones.id(zone)
+        class_id = self._classifier.node_class(node.labels)
+        row = self.rows.get(name)
+        state = (layout, zone_id, class_id, node.images, node.weights, room)
+        old = self._written.get(row) if row is not None else None
+        if old == state:
+            return
+        if row is None:
+            row = self._new_row(name)
+        if old is None or old[:3] != state[:3]:
+            self._write_layout(row, layout)
+            self.columns.zone_id[row] = zone_id
+            self.columns.class_id[row] = class_id
+        if old is None or old[3:5] != state[3:5]:
+            self._write_assets(row, node)
+        if layout is not None:
+            self._write_room(self.columns, row, room)
+        self._written[row] = state
+        self._mark(row, layout=old is None or old[:3] != state[:3])
+
+    def _mark(self, row: int, *, layout: bool) -> None:
+        self.generation += 1
+        self.columns.changed_at[row] = self.generation
+        if layout:
+            self.layout_generation = self.generation
+
+    def _new_row(self, name: str) -> int:
+        if self._free:
+            row = self._free.pop()
+            self.names[row] = name
+        else:
+            row = len(self.names)
+            self.names.append(name)
+            self._ensure(rows=row + 1)
+        self.rows[name] = row
+        return row
+
+    def _widths(self) -> tuple[int, int, int]:
+        columns = self.columns
+        return columns.static_total.shape[1], columns.image_ids.shape[1], columns.weight_ids.shape[1]
+
+    def _ensure(self, rows: int = 0, gpus: int = 0, images: int = 0, weights: int = 0) -> None:
+        self.columns = grown(
+            self.columns, rows=rows, gpus=gpus, profiles=len(self.profiles), images=images, weights=weights
+        )
+
+    def _layout(self, node: NodeFact) -> _Layout | None:
+        slices = self.facts.slices_of(node.name)
+        inventory = from_slices(node.name, slices, node.labels) if slices else None
+        if inventory is None:
+            inventory = from_labels(node.name, node.labels, node.allocatable)
+        if inventory is None:
+            return None
+        if len(self.hardware.orders) > self._sweep_orders_at:
+            self._sweep_orders()
+        hardware = self.hardware
+        model_ids = tuple(hardware.model_id(gpu.model) for gpu in inventory.gpus)
+        main = inventory.gpus[0].model if inventory.gpus else inventory.static_model
+        row_model = NO_ID if main is None else hardware.model_id(main)
+        whole_as, whole_name = self._whole_as(node, inventory)
+        site = Site(
+            fulls=tuple((1 << gpu.model.units) - 1 for gpu in inventory.gpus),
+            orders=inventory.orders,
+            whole=tuple(gpu.whole for gpu in inventory.gpus),
+            static_total=dict(inventory.static),
+            shared_total=inventory.shared_replicas,
+            whole_as=whole_name,
+        )
+        return _Layout(
+            inventory=inventory,
+            site=site,
+            model_ids=model_ids,
+            order_ids=tuple(
+                hardware.order_id(model_id, order)
+                for model_id, order in zip(model_ids, inventory.orders, strict=True)
+            ),
+            topology_id=hardware.topology_id(inventory.topology, row_model) if inventory.gpus else NO_ID,
+            row_model=row_model,
+            mixed=len(set(model_ids)) > 1,
+            whole_as=whole_as,
+            static=tuple((self.profiles.id(profile), n) for profile, n in sorted(inventory.static.items())),
+        )
+
+    def _whole_as(self, node: NodeFact, inventory: NodeInventory) -> tuple[int, str | None]:
+        """What ``nvidia.com/gpu`` stands for: under the MIG strategy "single" one of equal instances, under sharing without
+        renaming a replica; the device plugin then lists no whole GPU under that name.
+        """
+        if inventory.regime != "device-plugin" or inventory.gpus or "nvidia.com/gpu" not in node.allocatable:
+            return WHOLE_IS_GPU, None
+        if len(inventory.static) == 1:
+            (profile,) = inventory.static
+            return self.profiles.id(profile), profile
+        return (WHOLE_IS_SHARED, "shared") if inventory.shared_replicas else (WHOLE_IS_GPU, None)
+
+    def _write_layout(self, row: int, layout: _Layout | None) -> None:
+        if layout is not None:
+            self._ensure(gpus=len(layout.model_ids))
+        self._copy_row(empty_columns(1, self.columns.gpus, *self._widths()), row, assets=False)
+        columns = self.columns
+        columns.valid[row] = True
+        if layout is None:
+            return
+        count = len(layout.model_ids)
+        columns.gpu_count[row] = count
+        columns.full[row, :count] = layout.site.fulls
+        columns.model_id[row, :count] = layout.model_ids
+        columns.order_id[row, :count] = layout.order_ids
+        columns.whole[row, :count] = layout.site.whole
+        columns.topology_id[row] = layout.topology_id
+        columns.row_model[row] = layout.row_model
+        columns.mixed[row] = layout.mixed
+        columns.best_links[row] = layout.inventory.regime == "device-plugin"
+        columns.whole_as[row] = layout.whole_as
+        columns.shared_total[row] = layout.site.shared_total
+        for profile, total in layout.static:
+            columns.static_total[row, profile] = total
+
+    def _write_room(self, columns: Columns, row: int, room: Occupied) -> None:
+        count = len(room.expected.masks)
+        columns.occupied[row, :count] = room.expected.masks
+        columns.certain[row, :count] = room.certain.masks
+        columns.shared_used[row] = room.expected.shared
+        columns.shared_certain[row] = room.certain.shared
+        if columns.static_total[row].any():
+            self._write_static(columns.static_used[row], room.expected)
+            self._write_static(columns.static_certain[row], room.certain)
+
+    def _write_static(self, used: NDArray[np.int32], room: Room) -> None:
+        used[:] = 0
+        for profile, count in room.static:
+            used[self.profiles.id(profile)] = count
+
+    def _write_assets(self, row: int, node: NodeFact) -> None:
+        if len(self.assets) > self._sweep_assets_at:
+            self._sweep_assets()
+        images = [self.assets.id(name) for name in node.images]
+        weights = [self.assets.id(f"weights {name}") for name in node.weights]
+        self._ensure(images=len(images), weights=len(weights))
+        for column, ids in ((self.columns.image_ids, images), (self.columns.weight_ids, weights)):
+            column[row] = NO_ID
+            column[row, : len(ids)] = ids
+
+    def _copy_row(self, source: Columns, row: int, *, assets: bool = True) -> None:
+        for name in Columns.__slots__:
+            if name == "changed_at" or (name.endswith("_ids") and not assets):
+                continue
+            getattr(self.columns, name)[row] = getattr(source, name)[0]
+
+    def _sweep_orders(self) -> None:
+        """Forget published orders that no row has any more."""
+        columns = self.columns
+        live = np.unique(columns.order_id[: self.size])
+        renamed = self.hardware.keep_orders(int(order) for order in live)
+        columns.order_id[:] = np.maximum(renamed[columns.order_id], 0)
+        self._layouts = {
+            name: layout
+            and replace(layout, order_ids=tuple(max(0, int(renamed[order])) for order in layout.order_ids))
+            for name, layout in self._layouts.items()
+        }
+        for row, state in self._written.items():
+            self._written[row] = (self._layouts.get(self.names[row]), *state[1:])
+        self._sweep_orders_at = max(_ORDERS_BEFORE_SWEEP, 2 * len(self.hardware.orders))
+
+    def _sweep_assets(self) -> None:
+        """Forget images and weights that no node has any more."""
+        columns = self.columns
+        live = np.union1d(columns.image_ids[: self.size], columns.weight_ids[: self.size])
+        renamed = np.append(self.assets.keep(int(asset) for asset in live), NO_ID)
+        columns.image_ids[:] = renamed[columns.image_ids]
+        columns.weight_ids[:] = renamed[columns.weight_ids]
+        self._sweep_assets_at = max(_ASSETS_BEFORE_SWEEP, 2 * len(self.assets))

@@ -1,0 +1,93 @@
+"""How much of one node is taken, computed from the facts.
+
+Two answers: ``certain`` holds what facts say, ``expected`` adds what first-fit is expected to take for pods whose claims are not
+seen yet, nominations and reservations.
+
+- DRA (ours or NVIDIA's): allocated claims name the exact devices. Bound pods without an allocated claim are only expected.
+- Device plugin: the API does not say which GPU a pod got. Bound pods are replayed oldest first, each by first-fit (several whole
+  GPUs: the best-linked free set, as the plugin's preferred allocation does). Counts are right, indices may not be.
+
+A pod that no longer fits (stale labels, a GPU gone) takes what is left of its kind. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dra.claims import claim_masks
+from dra.inventory import NodeInventory
+from dra.nvlink import best_set
+from scheduler.demand import GpuRequest
+from scheduler.facts import Facts, Tenant
+from scheduler.first_fit import Room, Site, first_fit
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """Room taken on a node by facts, and by facts and expectations."""
+
+    certain: Room
+    expected: Room
+
+
+def occupied(inventory: NodeInventory, site: Site, facts: Facts, without: str | None = None) -> Occupied:
+    """Compute a node's occupancy; ``without`` leaves one pod out (UID)."""
+    node = inventory.node
+    room = Room((0,) * len(inventory.gpus))
+    if inventory.driver is not None and inventory.pool is not None:
+        masks = list(room.masks)
+        for key in facts.claims_in_pool(inventory.driver, inventory.pool):
+            if without is not None and facts.only_for(key, without):
+                continue
+            for gpu, mask in enumerate(claim_masks(facts.claims[key], inventory)):
+                masks[gpu] |= mask
+        room = Room(tuple(masks))
+        certain = room
+        for tenant in facts.tenants(node, without):
+            room = _add(inventory, site, room, tenant)
+        return Occupied(certain, room)
+    tenants = facts.tenants(node, without)
+    for tenant in tenants:
+        if tenant.bound:
+            room = _add(inventory, site, room, tenant)
+    certain = room
+    for tenant in tenants:
+        if not tenant.bound:
+            room = _add(inventory, site, room, tenant)
+    return Occupied(certain, room)
+
+
+def _add(inventory: NodeInventory, site: Site, room: Room, tenant: Tenant) -> Room:
+    models = tenant.demand.models
+    if models is not None:
+        site = site.with_allowed(tuple(gpu.model.name in models for gpu in inventory.gpus))
+    if inventory.regime == "device-plugin" and len(tenant.requests) == 1:
+        linked = _linked(inventory, site, room, tenant.requests[0])
+        if linked is not None:
+            return linked
+    found = first_fit(site, room, tenant.requests)
+    if isinstance(found, Room):
+        return found
+    # Not enough left: a nomination or reservation that cannot come true takes nothing, a bound pod what there is.
+    return _partly(site, room, tenant.requests) if tenant.bound else room
+
+
+def _linked(inventory: NodeInventory, site: Site, room: Room, request: GpuRequest) -> Room | None:
+    if request.kind != "whole" or request.count < 2 or site.whole_as is not None:
+        return None
+    free = sum(1 << i for i, mask in enumerate(room.masks) if mask == 0 and site.whole_ok(i))
+    chosen = best_set(inventory.topology, free, request.count)
+    if chosen is None:
+        return None
+    masks = tuple(site.fulls[i] if chosen >> i & 1 else mask for i, mask in enumerate(room.masks))
+    return Room(masks, room.static, room.shared)
+
+
+def _partly(site: Site, room: Room, requests: tuple[GpuRequest, ...]) -> Room:
+    for request in requests:
+        for _ in range(request.count):
+            found = first_fit(site, room, (GpuRequest(request.kind, request.profile, 1),))
+            if not isinstance(found, Room):
+                break
+            room = found
+    return room

@@ -1,0 +1,276 @@
+"""Which devices first-fit gives one demand on every node at once, and the occupied masks after it.
+
+Model: requests in order; each takes the first GPU, in the order the node's devices are met, on which it fits. A whole GPU
+needs an entirely free one; a MIG instance takes the first free placement in published order (``scheduler.hardware`` tables);
+under the device plugin, fixed MIG instances and shared replicas are counts. The allocator behind resource claims
+backtracks: where the greedy walk fails for a demand of several kinds and there are units enough, the exact search of
+``scheduler.first_fit`` decides; a search that was cut off, or one too many, is ``unsure`` and no ground for a veto.
+
+The device plugin's own preference for linked GPUs is not followed here: which of the free GPUs it takes changes no mask
+count, only the NVLink share, and ``scoring.nvlink`` prices that. Pure: arrays in, arrays out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.columns import WHOLE_IS_GPU, WHOLE_IS_SHARED, Columns, Ids, Masks
+from scheduler.demand import Demand
+from scheduler.first_fit import NoRoom, Room, Site, first_fit
+from scheduler.hardware import Hardware
+from scheduler.interning import Interner
+
+Flags = NDArray[np.bool_]
+_MOST_SEARCHES = 200
+
+
+@dataclass(slots=True)
+class Occupancy:
+    """What is taken on k rows: uint16[k, G] masks, int32[k, P] fixed MIG instances, int32[k] shared replicas."""
+
+    masks: Masks
+    static: Ids
+    shared: Ids
+
+
+@dataclass(slots=True)
+class Prediction:
+    """bool[k] ``feasible`` and ``unsure``; uint16[k, G] ``after`` (equal to before where not feasible); float64[k] ``static_instances`` and
+    ``shares``: how many fixed MIG instances and shared replicas are taken instead of units.
+    """
+
+    feasible: Flags
+    unsure: Flags
+    after: Masks
+    static_instances: dict[str, NDArray[np.int64]]
+    shares: NDArray[np.int64]
+
+
+def expected(columns: Columns) -> Occupancy:
+    """The occupancy that prices use."""
+    return Occupancy(columns.occupied, columns.static_used, columns.shared_used)
+
+
+def certain(columns: Columns) -> Occupancy:
+    """The occupancy that vetoes use."""
+    return Occupancy(columns.certain, columns.static_certain, columns.shared_certain)
+
+
+def nothing(columns: Columns) -> Occupancy:
+    """The occupancy of the same nodes when empty: what a node could ever hold."""
+    return Occupancy(
+        np.where(columns.model_id >= 0, 0, columns.full).astype(np.uint16),
+        np.zeros_like(columns.static_used),
+        np.zeros_like(columns.shared_used),
+    )
+
+
+def allowed_gpus(columns: Columns, demand: Demand, hardware: Hardware) -> Flags:
+    """bool[k, G]: GPUs that exist and are of a model that the pod accepts."""
+    exists = columns.model_id >= 0
+    if demand.models is None:
+        return exists
+    # The last entry answers for id -1.
+    good = np.array([model.name in demand.models for model in hardware.models] + [False], dtype=np.bool_)
+    return exists & good[columns.model_id]
+
+
+def predict(
+    columns: Columns, before: Occupancy, demand: Demand, hardware: Hardware, profiles: Interner[str]
+) -> Prediction:
+    """Place ``demand`` on every row independently."""
+    rows = len(columns)
+    after = before.masks.copy()
+    feasible = columns.valid.copy()
+    allowed = allowed_gpus(columns, demand, hardware)
+    static_instances: dict[str, NDArray[np.int64]] = {}
+    shares = np.zeros(rows, dtype=np.int64)
+    searchable = np.zeros(rows, dtype=np.bool_)
+    any_static = bool(profiles.values) and bool(columns.static_total.any())
+    for request in demand.requests:
+        if request.kind == "shared":
+            shares += request.count
+            found = (before.shared + shares <= columns.shared_total) & _row_allowed(columns, allowed)
+        elif request.kind == "whole":
+            free = (after == 0) & allowed & columns.whole
+            chosen = free & (np.cumsum(free, axis=1) <= request.count)
+            found = chosen.sum(axis=1) == request.count
+            other = columns.whole_as != WHOLE_IS_GPU
+            if other.any():
+                found = np.where(other, False, found)
+                chosen &= ~other[:, None]
+                found |= _instead(columns, before, request.count, static_instances, shares, profiles, other)
+                found &= ~other | _row_allowed(columns, allowed)
+            np.copyto(after, columns.full, where=chosen)
+        else:
+            profile = request.profile or ""
+            fixed = np.zeros(rows, dtype=np.bool_)
+            column = profiles.find(profile) if any_static else None
+            if column is not None:
+                fixed = columns.static_total[:, column] > 0
+            found = _cut(columns, after, allowed & ~fixed[:, None], profile, request.count, hardware)
+            if column is not None:
+                wanted = _instances(static_instances, profile, rows)
+                wanted += np.where(fixed, request.count, 0)
+                left = columns.static_total[:, column] - before.static[:, column]
+                found = np.where(fixed, (left >= wanted) & _row_allowed(columns, allowed), found)
+        searchable |= feasible & ~found
+        feasible &= found
+    unsure = np.zeros(rows, dtype=np.bool_)
+    if len(demand.requests) > 1 and searchable.any():
+        unsure = _search(columns, before, after, feasible, searchable, allowed, demand, hardware, profiles)
+    after[~feasible] = before.masks[~feasible]
+    return Prediction(feasible, unsure, after, static_instances, shares)
+
+
+def site_of(
+    columns: Columns, row: int, allowed: NDArray[np.bool_], hardware: Hardware, profiles: Interner[str]
+) -> Site:
+    """One row as ``first_fit`` wants it."""
+    count = int(columns.gpu_count[row])
+    whole_as = int(columns.whole_as[row])
+    return Site(
+        fulls=tuple(int(mask) for mask in columns.full[row, :count]),
+        orders=tuple(hardware.orders.values[order][1] for order in columns.order_id[row, :count]),
+        whole=tuple(bool(flag) for flag in columns.whole[row, :count]),
+        static_total={
+            profile: int(total)
+            for profile, total in zip(profiles.values, columns.static_total[row], strict=False)
+            if total
+        },
+        shared_total=int(columns.shared_total[row]),
+        whole_as=None
+        if whole_as == WHOLE_IS_GPU
+        else "shared"
+        if whole_as == WHOLE_IS_SHARED
+        else profiles.values[whole_as],
+        allowed=tuple(bool(flag) for flag in allowed[:count]),
+    )
+
+
+def _instances(static: dict[str, NDArray[np.int64]], profile: str, rows: int) -> NDArray[np.int64]:
+    return static.setdefault(profile, np.zeros(rows, dtype=np.int64))
+
+
+def _instead(
+    columns: Columns,
+    before: Occupancy,
+    count: int,
+    static: dict[str, NDArray[np.int64]],
+    shares: NDArray[np.int64],
+    profiles: Interner[str],
+    other: Flags,
+) -> Flags:
+    """Serve ``nvidia.com/gpu`` where it means a shared replica or one of equal MIG instances; return where that fits."""
+    found = np.zeros(len(columns), dtype=np.bool_)
+    shared = columns.whole_as == WHOLE_IS_SHARED
+    shares += np.where(shared, count, 0)
+    found |= shared & (before.shared + shares <= columns.shared_total)
+    for column in np.unique(columns.whole_as[other & ~shared]).tolist():
+        here = columns.whole_as == column
+        wanted = _instances(static, profiles.values[column], len(columns))
+        wanted += np.where(here, count, 0)
+        found |= here & (columns.static_total[:, column] - before.static[:, column] >= wanted)
+    return found
+
+
+def _row_allowed(columns: Columns, allowed: Flags) -> Flags:
+    # Fixed instances and replicas carry no GPU index: the node's model decides.
+    return allowed.any(axis=1) | (columns.gpu_count == 0)
+
+
+def _cut(
+    columns: Columns, after: Masks, allowed: Flags, profile: str, count: int, hardware: Hardware
+) -> Flags:
+    """Cut ``count`` instances of a profile out of ``after`` in place; return where all were found."""
+    offsets, order_masks = hardware.order_offsets()
+    table = hardware.taken(profile)
+    base = offsets[columns.order_id]
+    keep = order_masks[columns.order_id]
+    found = np.ones(len(columns), dtype=np.bool_)
+    every = np.arange(len(columns))
+    taken = table[base + (after & keep)]
+    taken[~allowed] = 0
+    for instance in range(count):
+        first = (taken != 0).argmax(axis=1)
+        units = taken[every, first]
+        found &= units != 0
+        after[every, first] |= units
+        if instance + 1 < count:
+            fresh = table[base[every, first] + (after[every, first] & keep[every, first])]
+            taken[every, first] = np.where(allowed[every, first], fresh, 0)
+    return found
+
+
+def _search(
+    columns: Columns,
+    before: Occupancy,
+    after: Masks,
+    feasible: Flags,
+    searchable: Flags,
+    allowed: Flags,
+    demand: Demand,
+    hardware: Hardware,
+    profiles: Interner[str],
+) -> Flags:
+    """Search rows where the greedy walk failed; corrects ``after`` and ``feasible``, returns where no answer was found."""
+    unsure = np.zeros(len(columns), dtype=np.bool_)
+    known: dict[bytes, Room | NoRoom | None] = {}
+    for row in np.flatnonzero(searchable & ~feasible).tolist():
+        count = int(columns.gpu_count[row])
+        if not _enough_units(columns, before, row, demand, hardware):
+            continue
+        key = b"".join(
+            part[row].tobytes()
+            for part in (
+                before.masks,
+                columns.order_id,
+                allowed,
+                columns.static_total,
+                before.static,
+                columns.shared_total,
+                before.shared,
+            )
+        )
+        if key not in known:
+            if len(known) >= _MOST_SEARCHES:
+                unsure[row] = True
+                continue
+            site = site_of(columns, row, allowed[row], hardware, profiles)
+            static = tuple(
+                (profile, int(used))
+                for profile, used in zip(profiles.values, before.static[row], strict=False)
+                if used
+            )
+            room = Room(tuple(int(m) for m in before.masks[row, :count]), static, int(before.shared[row]))
+            answer = first_fit(site, room, demand.requests)
+            known[key] = answer if isinstance(answer, Room | NoRoom) else None
+        found = known[key]
+        if found is None:
+            unsure[row] = True
+        elif isinstance(found, Room):
+            after[row, :count] = found.masks
+            feasible[row] = True
+    return unsure
+
+
+def _enough_units(columns: Columns, before: Occupancy, row: int, demand: Demand, hardware: Hardware) -> bool:
+    """A cheap no: the demand's units on the row's model against all free units."""
+    model_id = int(columns.row_model[row])
+    if model_id < 0 or bool(columns.mixed[row]) or bool(columns.static_total[row].any()):
+        return True
+    model = hardware.models[model_id]
+    free = int(np.bitwise_count(columns.full[row] & ~before.masks[row]).sum())
+    needed = 0
+    for request in demand.requests:
+        if request.kind == "whole":
+            needed += model.units * request.count
+        elif request.kind == "mig":
+            spec = model.profile(request.profile or "")
+            if spec is None:
+                return False
+            needed += spec.size * request.count
+    return needed <= free

@@ -22,15 +22,25 @@ _PROFILE_ID = re.compile(r"-(\d+)-\d+$")
 
 
 def learned_model(base: GpuModel, units: int, published: Sequence[tuple[str, Placement]]) -> GpuModel:
-    """``base`` with the grid of ``published`` (device name, placement); profiles in order of size, then
-    name.
+    """``base`` with the grid of ``published`` (device name, placement); profiles by size, then name.
+
+    Equal cards give the same object, whatever node they are in.
     """
+    facts = {
+        (placement, int(match.group(1)) if (match := _PROFILE_ID.search(device)) else None)
+        for device, placement in published
+    }
+    return _learned(base, units, frozenset(facts))
+
+
+@lru_cache(maxsize=256)
+def _learned(base: GpuModel, units: int, facts: frozenset[tuple[Placement, int | None]]) -> GpuModel:
     starts: dict[tuple[str, int], set[int]] = {}
     ids: dict[str, int] = {}
-    for device, placement in published:
+    for placement, profile_id in facts:
         starts.setdefault((placement.profile, placement.size), set()).add(placement.start)
-        if match := _PROFILE_ID.search(device):
-            ids.setdefault(placement.profile, int(match.group(1)))
+        if profile_id is not None:
+            ids[placement.profile] = profile_id
     profiles = tuple(
         _profile(name, size, tuple(sorted(begin)), units, ids.get(name))
         for (name, size), begin in sorted(starts.items(), key=lambda item: (item[0][1], item[0][0]))

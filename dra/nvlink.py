@@ -154,7 +154,7 @@ def topology_for(model: GpuModel, gpus: int, labels: Mapping[str, str], product:
     """
     clique_id = labels.get(CLIQUE_LABEL)
     kind = labels.get(TOPOLOGY_LABEL, "").lower()
-    if kind == "pcie" or model.nvlink is None or gpus < 2:
+    if kind == "pcie" or model.nvlink is None:
         return pcie_only(model, gpus)
     if kind not in ("nvswitch", "bridges", "cube-mesh", "direct"):
         kind = _usual_wiring(model, gpus, product or labels.get("nvidia.com/gpu.product", ""))
@@ -182,8 +182,13 @@ def islands(topology: Topology) -> tuple[int, ...]:
 
     A GPU without links is an island of its own.
     """
-    cliques = _cliques(topology)
     left = (1 << topology.gpus) - 1
+    linked = [speed > 0.0 for a, row in enumerate(topology.links) for b, speed in enumerate(row) if a != b]
+    if all(linked):
+        return (left,)
+    if not any(linked):
+        return tuple(1 << gpu for gpu in range(topology.gpus))
+    cliques = _cliques(topology)
     found: list[int] = []
     while left:
         inside = [bits for bits in cliques if bits & left == bits]
@@ -269,7 +274,7 @@ def _topology(name: str, kind: Kind, model: GpuModel, rows: list[list[float]]) -
 
 def _usual_wiring(model: GpuModel, gpus: int, product: str) -> str:
     text = product.lower()
-    if "pcie" in text or "nvl" in text or model.name == "A30-24GB":
+    if gpus < 2 or "pcie" in text or "nvl" in text or model.name == "A30-24GB":
         return "pcie"
     if model.name.startswith("P100"):
         return "pcie"  # the first cube mesh is wired in another way than the DGX-1V; not known here

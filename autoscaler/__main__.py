@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def ask_to_stop(*_: object) -> None:
         server.should_exit = True
 
-    # uvicorn raises the signal once more when it has stopped serving; the parts still have to stop after that.
+    # uvicorn raises the signal once more when it has stopped serving; the parts must still stop after that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
     parts.start()

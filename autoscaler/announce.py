@@ -38,7 +38,7 @@ def announcement(current: int, decision: Decision, before: ReasonClass | None) -
         )
     if first.reason_class == before or first.code == reasons.NO_READY_REPLICA:
         return None
-    note = f"{current} replicas kept: {why}"
+    note = f"kept at {current}: {why}"
     if first.reason_class in (ReasonClass.BOUNDED, ReasonClass.UNPLACEABLE):
         return Announcement(event_reasons.SCALING_LIMITED, note, event_reasons.WARNING)
     if first.reason_class is ReasonClass.BLIND:

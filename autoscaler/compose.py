@@ -1,15 +1,15 @@
 """Put the autoscaler together: which part is made from which, and in which order they start and stop.
 
 The only place that knows all of them. ``build`` connects nothing and starts nothing, so a bad flag is found
-before any thread exists; ``Parts.start`` starts watches, then the election, then the loop, and ``Parts.stop``
-goes the other way, so that nothing decides on a state that has stopped moving and the lease is given back
-last.
+before any thread exists. ``Parts.start`` starts watches, then the election, then the loop; ``Parts.stop`` ends
+the loop first and gives the lease back only when no decision can follow.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -144,7 +144,10 @@ def build(options: Options) -> Parts:
         observer=observe,
     )
     policies = AutoscalingPolicySource(
-        api, recorder=recorder, on_refused=lambda _key, _refusal: loads.refused("autoscaling")
+        api,
+        recorder=recorder,
+        on_changed=lambda _policies: loads.accepted("autoscaling", time.time()),
+        on_refused=lambda _key, _refusal: loads.refused("autoscaling"),
     )
     pods = PodIndex()
     election = LeaderElection(

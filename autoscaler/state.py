@@ -31,7 +31,7 @@ class State:
     blind_since_seconds: float | None = None
 
     def without_change(self, before: State | None) -> State:
-        """This state after its change of the count did not happen: what was seen stays, what was done does not."""
+        """This state when the change did not happen: what was seen stays, what was done does not."""
         if before is None:
             return replace(self, last_raise=None, last_lower_seconds=None)
         return replace(self, last_raise=before.last_raise, last_lower_seconds=before.last_lower_seconds)

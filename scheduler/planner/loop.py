@@ -119,7 +119,7 @@ class PlannerLoop:
             overdue = self._queue.overdue_gates(started, policy.gate_timeout_seconds)
         if not due and not overdue:
             return None
-        made = plan(due, self._chooser, started + HOLD_SECONDS)
+        made = plan(due, self._chooser, HOLD_SECONDS)
         outcomes = self._nominator.carry_out(made.nominations)
         planned = {nomination.waiting.uid for nomination in made.nominations}
         late = [pod for pod in overdue if pod.uid not in planned]

@@ -33,8 +33,8 @@ class Nowhere:
 class Chooser(Protocol):
     """Prices all nodes for one pod and holds the room on the one it answers."""
 
-    def choose(self, pod: Pod, hold_until: float) -> Chosen | Nowhere:
-        """Answer the cheapest feasible node, its room held until ``hold_until`` (monotonic seconds)."""
+    def choose(self, pod: Pod, hold_seconds: float) -> Chosen | Nowhere:
+        """Answer the cheapest feasible node, its room held for so long."""
         ...
 
 
@@ -63,12 +63,12 @@ class Plan:
     unplaced: tuple[Unplaced, ...]
 
 
-def plan(waiting: Iterable[WaitingPod], chooser: Chooser, hold_until: float) -> Plan:
+def plan(waiting: Iterable[WaitingPod], chooser: Chooser, hold_seconds: float) -> Plan:
     """Plan the pods in the order given."""
     nominations: list[Nomination] = []
     unplaced: list[Unplaced] = []
     for pod in waiting:
-        answer = chooser.choose(pod.pod, hold_until)
+        answer = chooser.choose(pod.pod, hold_seconds)
         if isinstance(answer, Chosen):
             nominations.append(Nomination(pod, answer.node, answer.price))
         else:

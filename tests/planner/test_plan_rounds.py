@@ -45,7 +45,7 @@ class TwoSlots:
     def __init__(self):
         self.left = 2
 
-    def choose(self, pod, hold_until):
+    def choose(self, pod, hold_seconds):
         if self.left == 0:
             return Nowhere("no node has a free GPU")
         self.left -= 1
@@ -185,7 +185,9 @@ def test_the_gate_watch_frees_pods_when_no_planner_lives():
 
 def test_the_gate_watch_forgets_pods_whose_gate_went_otherwise():
     api, clock = RecordingApi(), Clock()
-    watch = GateWatch(nominator=Nominator(api, 1), timeout_seconds=lambda: 5.0, released=lambda pods: None, clock=clock)
+    watch = GateWatch(
+        nominator=Nominator(api, 1), timeout_seconds=lambda: 5.0, released=lambda pods: None, clock=clock
+    )
     watch.replaced([pod("a", gates=(PLAN_GATE,))])
     watch.changed("MODIFIED", pod("a"))
     clock.now += 60

@@ -1,0 +1,78 @@
+"""``kubectl slicewise``: explain, nodes, snapshot, policy. Tables go to stdout, notes to stderr.
+
+Exit status: 0 done, 1 the cluster or the input said no, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cluster.api_errors import ApiError
+from cluster.policy import PolicyRefused
+from kubectl_slicewise import commands
+from kubectl_slicewise.commands import NotFound
+from scheduler.snapshot import SnapshotRefused
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; kubectl's own flag names where they mean the same."""
+    top = argparse.ArgumentParser(
+        prog="kubectl slicewise", description="See how Slicewise prices GPU placements."
+    )
+    source = argparse.ArgumentParser(add_help=False)
+    source.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig to use")
+    source.add_argument("--context", help="context of the kubeconfig")
+    source.add_argument(
+        "--policy-namespace", default="slicewise-system", help="namespace of ConfigMap slicewise-policy"
+    )
+    source.add_argument("--from-snapshot", metavar="FILE", help="read a snapshot file, not a cluster")
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument("-o", "--output", choices=("table", "json"), default="table")
+
+    verbs = top.add_subparsers(dest="verb", required=True)
+    explain = verbs.add_parser(
+        "explain", parents=[source, output], help="the price of a pod on its node and on the next best ones"
+    )
+    explain.add_argument("kind", choices=("pod",))
+    explain.add_argument("name")
+    explain.add_argument("-n", "--namespace", default="default")
+    explain.set_defaults(run=commands.explain)
+
+    nodes = verbs.add_parser(
+        "nodes", parents=[source, output], help="GPUs, MIG units in use and NVLink by node"
+    )
+    nodes.set_defaults(run=commands.nodes)
+
+    snapshot = verbs.add_parser(
+        "snapshot",
+        parents=[source],
+        help="write all that the scheduler knows to stdout, as one JSON document",
+    )
+    snapshot.set_defaults(run=commands.snapshot)
+
+    policy = verbs.add_parser("policy", help="check a policy before it is applied")
+    actions = policy.add_subparsers(dest="action", required=True)
+    validate = actions.add_parser("validate", help="check a ClusterPolicy or AutoscalingPolicy file")
+    validate.add_argument("file", help="YAML file, - for standard input")
+    validate.set_defaults(run=commands.validate)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (ApiError, SnapshotRefused, PolicyRefused, NotFound) as problem:
+        print(f"kubectl slicewise {options.verb}: {problem}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Closing now spares Python's own complaint at exit.
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

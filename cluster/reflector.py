@@ -90,6 +90,7 @@ class Reflector(Generic[T]):
         field_selector: str | None = None,
         label_selector: str | None = None,
         *,
+        keep: Callable[[T], bool] | None = None,
         page_size: int = 500,
         watch_seconds: int = 180,
         read_margin_seconds: float = 15.0,
@@ -97,7 +98,12 @@ class Reflector(Generic[T]):
         jitter: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``watch_seconds`` limits a watch at the server; we wait ``read_margin_seconds`` longer."""
+        """``watch_seconds`` limits a watch at the server; we wait ``read_margin_seconds`` longer.
+
+        ``keep`` is a selector of our own, for what the server cannot select by: objects that it turns down
+        are left out page by page, so that they never pile up in memory, and a change to such an object
+        is told as DELETED, as the server does for its selectors (also for one never told before).
+        """
         self.path = path
         self.synced = threading.Event()
         self.lists = self.watches = self.events = self.bookmarks = 0
@@ -109,6 +115,7 @@ class Reflector(Generic[T]):
         self._api = api
         self._kind = kind
         self._handler = handler
+        self._keep = keep
         self._selectors: Params = {"fieldSelector": field_selector, "labelSelector": label_selector}
         self._page_size = page_size
         self._watch_seconds = watch_seconds
@@ -227,7 +234,7 @@ class Reflector(Generic[T]):
             params = {**self._selectors, "limit": limit, "continue": token or None}
             data = self._api.list_raw(self.path, params)
             page, token, version = self._decode_page(data)
-            items.extend(page)
+            items.extend(page if self._keep is None else filter(self._keep, page))
             if not token:
                 return items, version
             if self._stop.is_set():
@@ -318,7 +325,8 @@ class Reflector(Generic[T]):
             except msgspec.DecodeError as error:
                 self._refuse_object(error)
             else:
-                self._tell(lambda: self._handler.changed(event.type, item))
+                kept = self._keep is None or self._keep(item)
+                self._tell(lambda: self._handler.changed(event.type if kept else "DELETED", item))
             self.events += 1
         else:
             raise _BadLineError(f"WATCH {self.path}: got an event of unknown type {event.type!r}")

@@ -264,6 +264,22 @@ def test_a_handler_that_raises_is_recorded_and_gets_the_whole_state_again(serve,
     assert "handler raised KeyError" in caplog.text
 
 
+def test_our_own_selector_leaves_out_of_lists_and_tells_leaving_as_deletion(serve, reflect):
+    def watch(exchange: Exchange) -> None:
+        exchange.begin_watch()
+        exchange.event("MODIFIED", config_map("a", 11, wanted="no"))
+        exchange.event("MODIFIED", config_map("b", 12, wanted="yes"))
+        exchange.hang()
+
+    first = [config_map("a", 1, wanted="yes"), config_map("b", 2, wanted="no")]
+    _, api = serve(script(lists=[page(first, 10)], watches=[watch]))
+    mirror = Mirror()
+    reflect(api, mirror, keep=lambda item: item.data["wanted"] == "yes")
+    mirror.wait(lambda seen: len(seen.calls) == 3)
+
+    assert mirror.calls == [("replaced", ("a",)), ("DELETED", ("a",)), ("MODIFIED", ("b",))]
+
+
 def test_an_expired_page_token_is_answered_by_one_list_without_pages(serve, reflect):
     def answer(exchange: Exchange) -> None:
         if exchange.watching:

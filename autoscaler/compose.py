@@ -1,8 +1,8 @@
 """Put the autoscaler together: which part is made from which, and in which order they start and stop.
 
 The only place that knows all of them. ``build`` connects nothing and starts nothing, so a bad flag is found
-before any thread exists. ``Parts.start`` starts watches, then the election, then the loop; ``Parts.stop`` ends
-the loop first and gives the lease back only when no decision can follow.
+before any thread exists. ``Parts.start`` starts watches, then the election, then the loop; ``Parts.stop``
+ends the loop first and gives the lease back only when no decision can follow.
 """
 
 from __future__ import annotations

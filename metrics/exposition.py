@@ -23,7 +23,7 @@ from metrics import names
 from metrics.names import Metric
 
 # A ``_created`` series beside every counter would double the page and is read by nobody.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def _counter(registry: CollectorRegistry, metric: Metric) -> Counter:

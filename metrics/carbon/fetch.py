@@ -35,7 +35,12 @@ class JsonApi:
         self._timeout_seconds = timeout_seconds
         self._base_url = base_url.rstrip("/")
         self._client = httpx2.Client(
-            timeout=timeout_seconds, headers={"Accept": "application/json"}, follow_redirects=False
+            timeout=timeout_seconds,
+            headers={"Accept": "application/json"},
+            follow_redirects=False,
+            # A question every few minutes: a connection kept open would be stale by then, and would leak when
+            # the policy replaces the provider.
+            limits=httpx2.Limits(max_keepalive_connections=0),
         )
 
     def get(
@@ -78,9 +83,6 @@ class JsonApi:
     def malformed(self, expected: str) -> NoData:
         """The answer is JSON of another form than the interface promises."""
         return NoData(f"{self.name} answered without {expected}", "malformed")
-
-    def close(self) -> None:
-        self._client.close()
 
     def _refused(self, response: httpx2.Response) -> NoData:
         status = response.status_code

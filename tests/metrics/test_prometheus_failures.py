@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from typing import Any
 
 import pytest
 
@@ -174,7 +175,7 @@ def test_a_batch_against_a_silent_server_takes_one_timeout(api):
     api.answers[QUERY] = silence
     with Prometheus(api.url, timeout_seconds=0.4) as prometheus:
         began = time.monotonic()
-        answers = prometheus.query_many({f"q{i}": "up" for i in range(20)}, 0.0)
+        answers: Any = prometheus.query_many({f"q{i}": "up" for i in range(20)}, 0.0)
         assert time.monotonic() - began < 1.5
     assert len(answers) == 20
     assert {answer.cause for answer in answers.values()} == {"timeout"}

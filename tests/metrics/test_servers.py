@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from metrics.servers import (
@@ -15,6 +17,8 @@ from metrics.servers import (
     promql_duration,
 )
 
+# Queries are optional in the type; a None where a query is due fails the test by itself.
+vllm: Any = VLLM
 SCOPE = Scope(matchers='cluster="eu"')
 
 
@@ -46,9 +50,9 @@ def test_vllm_in_flight_adds_running_and_waiting_only():
 
 
 def test_vllm_knows_old_and_new_names():
-    assert "vllm:kv_cache_usage_perc" in VLLM.cache_usage_query()
-    assert "vllm:gpu_cache_usage_perc" in VLLM.cache_usage_query()
-    buckets = VLLM.latency_buckets_query("itl", 60)
+    assert "vllm:kv_cache_usage_perc" in vllm.cache_usage_query()
+    assert "vllm:gpu_cache_usage_perc" in vllm.cache_usage_query()
+    buckets = vllm.latency_buckets_query("itl", 60)
     assert "vllm:inter_token_latency_seconds_bucket[60s]" in buckets
     assert "vllm:time_per_output_token_seconds_bucket[60s]" in buckets
 
@@ -77,8 +81,9 @@ def test_other_labels_may_name_the_pod():
 
 @pytest.mark.parametrize("argument", ["in_flight", "duration", "requests"])
 def test_generic_refuses_what_is_no_metric_name(argument):
+    arguments: Any = {argument: "rate(x[5m])"}
     with pytest.raises(ValueError, match=argument):
-        generic(**{argument: "rate(x[5m])"})
+        generic(**arguments)
 
 
 def test_an_unknown_server_is_refused_with_the_known_ones():

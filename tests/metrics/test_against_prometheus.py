@@ -1,0 +1,287 @@
+"""Our queries and our quantiles on the real Prometheus.
+
+One page with ten minutes of samples (their times written beside them) is scraped once; then Prometheus
+answers. Its own ``histogram_quantile`` is the reference for ``quantile_from_buckets``.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.local import binaries, commands
+from deploy.local.ports import PortClaims
+from deploy.local.processes import Processes
+from metrics import dcgm
+from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets
+from metrics.prometheus import Prometheus
+from metrics.samples import NoData, Vector
+from metrics.servers import VLLM, Scope, generic
+
+STEP_SECONDS = 15
+STEPS = 40
+WINDOW_SECONDS = 120.0
+QUANTILES = (0.0, 0.01, 0.25, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
+HISTOGRAM_PODS = 60
+
+
+@dataclass
+class Page:
+    """Text exposition with the time of each sample. Series grow linearly: ``first`` + step × ``growth``."""
+
+    end_seconds: int
+    lines: list[str]
+
+    def add(
+        self, name: str, labels: dict[str, str], first: float, growth: float = 0.0, steps: int = STEPS
+    ) -> None:
+        inside = ",".join(f'{key}="{value}"' for key, value in labels.items())
+        for step in range(STEPS - steps, STEPS):
+            at = (self.end_seconds - (STEPS - 1 - step) * STEP_SECONDS) * 1000
+            self.lines.append(f"{name}{{{inside}}} {first + growth * step!r} {at}")
+
+
+def pod(name: str, **more: str) -> dict[str, str]:
+    return {"namespace": "shop", "pod": name, **more}
+
+
+def add_histogram(page: Page, name: str, labels: dict[str, str], growths: dict[str, float]) -> None:
+    total = 0.0
+    for bound, growth in growths.items():
+        total += growth
+        page.add(f"{name}_bucket", {**labels, "le": bound}, 10 * total, total)
+    page.add(f"{name}_count", labels, 10 * total, total)
+
+
+def write_page(end_seconds: int) -> Page:
+    page = Page(end_seconds, [])
+    drawn = random.Random(7)
+    for number in range(HISTOGRAM_PODS):
+        bounds = sorted(
+            drawn.sample([0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 120], drawn.randint(1, 9))
+        )
+        if number % 10 == 3:
+            bounds = [-1, 0, *bounds]
+        kind = number % 6
+        growths = {str(bound): float(drawn.choice([0, 0, 1, 3, 17])) * (kind != 4) for bound in bounds}
+        growths["+Inf"] = float(drawn.choice([0, 2, 9])) if kind != 5 else 0.0
+        if kind == 3:  # scrapes are not atomic: a count may seem to fall from one bucket to the next
+            growths[str(bounds[-1])] = -0.5
+        add_histogram(page, "random_seconds", pod(f"pod-{number:02}"), growths)
+
+    model = {"model_name": "m", "engine": "0"}
+    page.add("vllm:num_requests_running", pod("new", **model), 5)
+    page.add("vllm:num_requests_running", pod("new", **{**model, "engine": "1"}), 2)
+    page.add("vllm:num_requests_waiting", pod("new", **model), 3)
+    page.add("vllm:num_requests_waiting", pod("new", **{**model, "engine": "1"}), 1)
+    page.add("vllm:num_requests_waiting_by_reason", pod("new", **model, reason="capacity"), 3)
+    page.add("vllm:kv_cache_usage_perc", pod("new", **model), 0.25)
+    page.add("vllm:gpu_cache_usage_perc", pod("new", **model), 0.99)
+    page.add("vllm:request_success_total", pod("new", **model, finished_reason="stop"), 0, 30)
+    page.add("vllm:request_success_total", pod("new", **model, finished_reason="length"), 0, 15)
+    add_histogram(page, "vllm:inter_token_latency_seconds", pod("new", **model), {"0.1": 4, "+Inf": 0})
+    add_histogram(page, "vllm:time_per_output_token_seconds", pod("new", **model), {"0.2": 9, "+Inf": 0})
+    page.add("vllm:num_requests_running", pod("old", **model), 4)
+    page.add("vllm:num_requests_waiting", pod("old", **model), 0)
+    page.add("vllm:gpu_cache_usage_perc", pod("old", **model), 0.5)
+    add_histogram(page, "vllm:time_per_output_token_seconds", pod("old", **model), {"0.2": 6, "+Inf": 0})
+    add_histogram(page, "vllm:e2e_request_latency_seconds", pod("old", **model), {"1.0": 15, "+Inf": 0})
+    page.add("vllm:num_requests_running", pod("half", **model), 7)
+
+    page.add("took_ms_bucket", pod("g", le="100.0"), 0, 15)
+    page.add("took_ms_bucket", pod("g", le="500"), 0, 15)
+    page.add("took_ms_bucket", pod("g", le="+Inf"), 0, 15)
+
+    def gpu(uuid: str, instance: str | None = None, **labels: str) -> dict[str, str]:
+        mig = {"GPU_I_ID": instance, "GPU_I_PROFILE": "1g.10gb"} if instance is not None else {}
+        return {"gpu": uuid[-1], "UUID": uuid, **mig, **labels}
+
+    page.add(dcgm.GPU_UTIL, gpu("GPU-0", **pod("two-gpus")), 20)
+    page.add(dcgm.GPU_UTIL, gpu("GPU-1", **pod("two-gpus")), 60)
+    page.add(dcgm.GPU_UTIL, gpu("GPU-2", **pod("once")), 50, steps=1)
+    page.add(dcgm.GPU_UTIL, gpu("GPU-3"), 0)
+    exported = {"namespace": "gpu-operator", "pod": "dcgm-exporter-x"}
+    mine = {**exported, "exported_namespace": "shop", "exported_pod": "mig"}
+    page.add(dcgm.GR_ENGINE_ACTIVE, gpu("GPU-4", "7", **mine), 0.5)
+    page.add(dcgm.GR_ENGINE_ACTIVE, gpu("GPU-4", **mine), 0.07)  # the parent GPU: disputed, not to be read
+    return page
+
+
+@dataclass
+class Scraped:
+    prometheus: Prometheus
+    at: float
+
+    def pods(self, promql: str | None) -> dict[str, float]:
+        assert promql is not None
+        answer = self.prometheus.query(promql, self.at)
+        assert isinstance(answer, Vector), answer
+        return {sample.labels["pod"]: sample.value for sample in answer.samples}
+
+    def buckets(self, promql: str | None) -> Vector:
+        assert promql is not None
+        answer = self.prometheus.query(promql, self.at)
+        assert isinstance(answer, Vector), answer
+        return answer
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
+    binary = binaries.find("prometheus")
+    if binary is None:
+        pytest.skip("no Prometheus of the pinned version here: `python -m deploy.local up` builds one")
+    end_seconds = int(time.time()) - 5
+    content = ("\n".join(write_page(end_seconds).lines) + "\n").encode()
+
+    class Exporter(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            return
+
+    exporter = ThreadingHTTPServer(("127.0.0.1", 0), Exporter)
+    thread = Thread(target=exporter.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    folder: Path = tmp_path_factory.mktemp("prometheus")
+    config = folder / "prometheus.yaml"
+    target = {"targets": [f"127.0.0.1:{exporter.server_address[1]}"]}
+    scrape = {"job_name": "page", "static_configs": [target]}
+    config.write_text(yaml.safe_dump(commands.prometheus_configuration([scrape], "1s", [])))
+    claims = PortClaims()
+    processes = Processes(folder / "log")
+    port = claims.claim()
+    try:
+        processes.start(
+            "prometheus", commands.prometheus(binary, port=port, config=config, data=folder / "data")
+        )
+        with Prometheus(f"http://127.0.0.1:{port}") as prometheus:
+            deadline = time.monotonic() + 40.0
+            while isinstance(prometheus.query(f'{dcgm.GPU_UTIL}{{pod="once"}}', end_seconds + 1.0), NoData):
+                processes.check()
+                assert time.monotonic() < deadline, processes.log_tail("prometheus")
+                time.sleep(0.1)
+            yield Scraped(prometheus, float(end_seconds))
+    finally:
+        processes.close()
+        claims.release()
+        exporter.shutdown()
+        exporter.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("q", QUANTILES)
+def test_quantiles_are_prometheus_own(scraped, q):
+    buckets = "sum by (namespace, pod, le) (rate(random_seconds_bucket[120s]))"
+    reference = scraped.buckets(f"histogram_quantile({q}, {buckets})")
+    expected = {sample.labels["pod"]: sample.value for sample in reference.samples}
+    ours = buckets_by_pod(scraped.buckets(buckets))
+    assert len(ours) == HISTOGRAM_PODS
+    compared = 0
+    for (_, name), histogram in ours.items():
+        value = quantile_from_buckets(histogram, q)
+        if isinstance(value, NoData):
+            assert name not in expected
+            assert value.cause == "not-a-number"
+        else:
+            assert value == pytest.approx(expected[name], rel=1e-9, abs=1e-12), (name, histogram)
+            compared += 1
+    assert compared > HISTOGRAM_PODS / 2
+
+
+def test_quantile_of_a_workload_is_prometheus_own(scraped):
+    query = 'rate(random_seconds_bucket{pod=~"pod-0[012]"}[120s])'
+    each = buckets_by_pod(scraped.buckets(f"sum by (namespace, pod, le) ({query})"))
+    shared = set.intersection(*(set(histogram) for histogram in each.values()))
+    bounds = "|".join("\\\\+Inf" if bound == math.inf else f"{bound:g}" for bound in sorted(shared))
+    chosen = query.replace("}", f',le=~"{bounds}"}}')
+    reference = scraped.buckets(f"histogram_quantile(0.5, sum by (le) ({chosen}))").find()
+    assert quantile_from_buckets(add_buckets(each.values()), 0.5) == pytest.approx(reference)
+
+
+def test_vllm_in_flight_is_running_plus_waiting_over_engines_without_double_count(scraped):
+    assert scraped.pods(VLLM.in_flight_query()) == {"new": 11.0, "old": 4.0}
+
+
+def test_vllm_pod_without_a_waiting_gauge_is_absent_not_undercounted(scraped):
+    assert "half" in scraped.pods(VLLM.running_query())
+    assert "half" not in scraped.pods(VLLM.in_flight_query())
+
+
+def test_vllm_cache_usage_by_the_newest_name_a_pod_has(scraped):
+    assert scraped.pods(VLLM.cache_usage_query()) == {"new": 0.25, "old": 0.5}
+
+
+def test_vllm_request_rate_from_the_counter_else_from_the_histogram(scraped):
+    rates = scraped.pods(VLLM.request_rate_query(WINDOW_SECONDS))
+    assert rates == {"new": pytest.approx(3.0), "old": pytest.approx(1.0)}
+
+
+def test_vllm_buckets_of_old_and_new_names_do_not_mix(scraped):
+    pods = buckets_by_pod(scraped.buckets(VLLM.latency_buckets_query("itl", WINDOW_SECONDS)))
+    assert set(pods["shop", "new"]) == {0.1, math.inf}
+    assert set(pods["shop", "old"]) == {0.2, math.inf}
+
+
+def test_generic_histogram_in_milliseconds(scraped):
+    preset = generic(duration="took_ms", duration_unit="milliseconds", requests=None)
+    query = preset.latency_buckets_query("e2e", WINDOW_SECONDS)
+    pods = buckets_by_pod(scraped.buckets(query), preset.latency["e2e"].unit)
+    assert set(pods["shop", "g"]) == {0.1, 0.5, math.inf}
+    assert quantile_from_buckets(pods["shop", "g"], 0.95) == pytest.approx(0.095)
+
+
+def test_matchers_narrow_every_query(scraped):
+    answer = scraped.prometheus.query(VLLM.in_flight_query(Scope(matchers='namespace="other"')), scraped.at)
+    assert isinstance(answer, NoData)
+    assert answer.cause == "empty"
+
+
+def test_dcgm_by_card_kind_label_form_and_sample_count(scraped):
+    queries: dict[Any, str] = dict(dcgm.queries(WINDOW_SECONDS))
+    answers = scraped.prometheus.query_many(queries, scraped.at)
+    pods = dcgm.utilisation(answers["whole"], answers["mig"])
+    assert isinstance(pods, dcgm.GpuUtilisation)
+    two_gpus, mig = pods.pod("shop", "two-gpus"), pods.pod("shop", "mig")
+    assert isinstance(two_gpus, dcgm.Utilisation)
+    assert isinstance(mig, dcgm.Utilisation)
+    assert two_gpus.ratio == pytest.approx(0.4)
+    assert two_gpus.fields == (dcgm.GPU_UTIL,)
+    assert mig.ratio == pytest.approx(0.5)
+    assert mig.fields == (dcgm.GR_ENGINE_ACTIVE,)
+    assert isinstance(pods.pod("shop", "once"), NoData)
+
+
+def test_a_wrong_query_is_refused_in_prometheus_words(scraped):
+    answer = scraped.prometheus.query("sum((", scraped.at)
+    assert isinstance(answer, NoData)
+    assert answer.cause == "refused"
+    assert "parse error" in answer.reason
+
+
+def test_a_range_of_the_real_thing(scraped):
+    answer = scraped.prometheus.query_range(
+        'vllm:num_requests_running{pod="old"}', scraped.at - 60, scraped.at, STEP_SECONDS
+    )
+    assert not isinstance(answer, NoData)
+    assert [value for _, value in answer[0].points] == [4.0] * 5
+
+
+def test_division_by_zero_is_not_a_number(scraped):
+    answer = scraped.prometheus.query("vector(0) / vector(0)", scraped.at)
+    assert isinstance(answer, Vector)
+    assert answer.samples == ()
+    assert len(answer.nan_labels) == 1

@@ -14,6 +14,13 @@ from deploy.local.rest import SUCCESS
 _namespace_numbers = itertools.count(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on the real control plane, so that `-m "not cluster"` leaves it out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "control_plane" in item.fixturenames:
+            item.add_marker("cluster")
+
+
 @pytest.fixture(scope="session")
 def build_progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Writes to the terminal past pytest's capture, so that a build of minutes is seen to move."""

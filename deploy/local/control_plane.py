@@ -12,18 +12,19 @@ network between pods, a kubelet that runs containers, persistence from one start
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from deploy.local import commands
+from deploy.local.accounts import Accounts
 from deploy.local.apply import Document, apply, load
 from deploy.local.binaries import CONTROL_PLANE, ensure
 from deploy.local.build import Progress
@@ -32,14 +33,11 @@ from deploy.local.certificates import (
     CONTROLLER_MANAGER,
     KWOK,
     SCHEDULER,
-    Authority,
-    Identity,
     service_account,
-    write_kubeconfig,
 )
 from deploy.local.ports import LOOPBACK, PortClaims
 from deploy.local.processes import Processes, ServerFailed
-from deploy.local.rest import JSON, SUCCESS, Access, Connection, RequestRefused, plain_get
+from deploy.local.rest import JSON, SUCCESS, Connection, RequestRefused, plain_get
 from deploy.local.versions import DEFAULT_KUBERNETES
 
 RBAC_MANIFEST = Path(__file__).parent.parent / "manifests" / "rbac.yaml"
@@ -49,6 +47,7 @@ DEFAULT_SCHEDULER = "kube-scheduler"
 READY_SECONDS = 60.0
 _READY_POLL_SECONDS = 0.03
 _GRACE_SECONDS = 5.0
+_PROBE_SECONDS = 5.0
 
 
 class ControlPlane:
@@ -90,7 +89,6 @@ class ControlPlane:
         self._lock = threading.RLock()
         self._processes: Processes | None = None
         self._connection: Connection | None = None
-        self._kubeconfigs: dict[Identity, Path] = {}
         self._scheduler_ports: dict[str, int] = {}
 
     def __enter__(self) -> ControlPlane:
@@ -112,12 +110,10 @@ class ControlPlane:
         temporary = self._given_directory is None
         self.directory = self._given_directory or Path(tempfile.mkdtemp(prefix="slicewise-cluster-"))
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._authority = Authority(self.directory / "pki", datetime.datetime.now(datetime.UTC))
-        self._server = self._authority.server("server")
-        self._token_keys = self._authority.signing_key("service-account")
-        self._admin = self._authority.client("admin", ADMIN)
-        self._issued = {ADMIN: self._admin}
-        shutil.rmtree(self.directory / "logs", ignore_errors=True)
+        self._api_port = self._ports.claim()
+        self._accounts = Accounts(self.directory, f"https://{LOOPBACK}:{self._api_port}", self.name)
+        for leftover in ("logs", "etcd"):  # of an earlier run in this folder, whose authority is gone
+            shutil.rmtree(self.directory / leftover, ignore_errors=True)
         self._processes = Processes(self.directory / "logs", self.directory if temporary else None)
         try:
             self._start_servers()
@@ -142,28 +138,27 @@ class ControlPlane:
                     processes.stop([name], _GRACE_SECONDS)
             processes.close()
             self._ports.release()
-            self._kubeconfigs.clear()
             self._scheduler_ports.clear()
 
     @property
     def url(self) -> str:
         """The API server's https URL."""
-        return f"https://{LOOPBACK}:{self._api_port}"
+        return self._accounts.url
 
     @property
     def certificate_authority(self) -> Path:
         """The certificate to trust for every https server of this cluster."""
-        return self._authority.certificate
+        return self._accounts.authority
 
     @property
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig."""
-        return self._kubeconfig(ADMIN, "admin")
+        return self._accounts.kubeconfig(ADMIN, "admin")
 
     def kubeconfig_for(self, component: str, namespace: str = SYSTEM_NAMESPACE) -> Path:
         """A kubeconfig with exactly the rights of a service account, such as `slicewise-controller`."""
         prefix = "" if namespace == SYSTEM_NAMESPACE else f"{namespace}-"
-        return self._kubeconfig(service_account(namespace, component), f"{prefix}{component}")
+        return self._accounts.kubeconfig(service_account(namespace, component), f"{prefix}{component}")
 
     @property
     def processes(self) -> Processes:
@@ -174,12 +169,8 @@ class ControlPlane:
 
     def connect(self, component: str | None = None, timeout_seconds: float = 30.0) -> Connection:
         """A new connection to the API server, for one thread: as administrator or as a component."""
-        pair = self._admin
-        if component is not None:
-            identity = service_account(SYSTEM_NAMESPACE, component)
-            self._kubeconfig(identity, component)
-            pair = self._issued[identity]
-        return Connection(Access(self.url, self._authority.certificate, pair), timeout_seconds)
+        identity = ADMIN if component is None else service_account(SYSTEM_NAMESPACE, component)
+        return Connection(self._accounts.access(identity, component or "admin"), timeout_seconds)
 
     def request(
         self,
@@ -204,19 +195,15 @@ class ControlPlane:
     def start_scheduler(self, config: Mapping[str, Any] | None = None, name: str = DEFAULT_SCHEDULER) -> None:
         """Start a kube-scheduler and wait until it is healthy; a second one needs its own name, profile."""
         port = self._ports.claim()
-        path = self.directory / f"{name}.yaml"
-        kubeconfig = self._kubeconfig(SCHEDULER, "kube-scheduler")
-        document = commands.scheduler_configuration(config or {}, kubeconfig)
-        path.write_text(json.dumps(document, indent=2) + "\n")
+        kubeconfig = self._accounts.kubeconfig(SCHEDULER, "kube-scheduler")
         argv = commands.scheduler(
             self._paths["kube-scheduler"],
             port=port,
-            config=path,
-            server=self._server,
+            config=self._write_config(name, commands.scheduler_configuration(config or {}, kubeconfig)),
+            server=self._accounts.server,
             feature_gates=self._gates,
         )
-        self.processes.start(name, [*argv, *self._extra.get(name, ())])
-        self._wait(name, self._https_probe(port, "/healthz"))
+        self._launch(name, argv, self._https_probe(port, "/healthz"))
         self._scheduler_ports[name] = port
 
     def stop_scheduler(self, name: str = DEFAULT_SCHEDULER) -> None:
@@ -240,7 +227,7 @@ class ControlPlane:
         return {
             "job_name": name,
             "scheme": "https",
-            "tls_config": {"ca_file": str(self._authority.certificate)},
+            "tls_config": {"ca_file": str(self._accounts.authority)},
             "static_configs": [{"targets": [f"{LOOPBACK}:{self._scheduler_ports[name]}"]}],
         }
 
@@ -254,110 +241,116 @@ class ControlPlane:
         """Start a Prometheus and return its URL. Scrape configurations are Prometheus' own, as mappings."""
         binary = ensure(["prometheus"], self.version, self._progress)["prometheus"]
         port = self._ports.claim()
-        config = self.directory / f"{name}.yaml"
         document = commands.prometheus_configuration(scrape_configs, scrape_interval, rule_files)
-        config.write_text(json.dumps(document, indent=2) + "\n")
-        data = self.directory / f"{name}-data"
-        argv = commands.prometheus(binary, port=port, config=config, data=data)
-        self.processes.start(name, [*argv, *self._extra.get(name, ())])
+        config = self._write_config(name, document)
+        argv = commands.prometheus(binary, port=port, config=config, data=self.directory / f"{name}-data")
         url = f"http://{LOOPBACK}:{port}"
-        self._wait(name, lambda: plain_get(f"{url}/-/ready", 2.0))
+        self._launch(name, argv, lambda: plain_get(f"{url}/-/ready", _PROBE_SECONDS))
         return url
 
     def claim_port(self) -> int:
         """A free loopback port that no other local cluster will take while this one runs."""
         return self._ports.claim()
 
-    def _start_servers(self) -> None:
-        self._start_api_server()
-        self._start_controller_manager()
-        self._start_kwok()
-        for manifest in self._manifests:
-            self.apply(manifest)
-        if self._with_scheduler:
-            self.start_scheduler(self._scheduler_config)
-        self._wait("kube-controller-manager", self._https_probe(self._controller_port, "/healthz"))
-        self._wait("kwok", lambda: plain_get(f"http://{LOOPBACK}:{self._kwok_port}/healthz", 2.0))
+    def wait_until_healthy(self, name: str, probe: Callable[[], object], needs: Sequence[str] = ()) -> None:
+        """Call `probe` until it no longer raises OSError, HTTPException or RequestRefused.
 
-    def _start_api_server(self) -> None:
-        etcd_port, peer_port, self._api_port = (self._ports.claim() for _ in range(3))
-        data = self.directory / "etcd"
-        shutil.rmtree(
-            data, ignore_errors=True
-        )  # its authority is new: objects of an earlier run are of no use
-        argv = commands.etcd(self._paths["etcd"], data, etcd_port, peer_port)
-        self.processes.start("etcd", [*argv, *self._extra.get("etcd", ())])
-        argv = commands.api_server(
-            self._paths["kube-apiserver"],
-            port=self._api_port,
-            etcd_port=etcd_port,
-            authority=self._authority.certificate,
-            server=self._server,
-            token_keys=self._token_keys,
-            feature_gates=self._gates,
-            runtime_config=self._runtime_config,
-        )
-        self.processes.start("kube-apiserver", [*argv, *self._extra.get("kube-apiserver", ())])
-        self._wait("kube-apiserver", self._https_probe(self._api_port, "/readyz"))
-
-    def _start_controller_manager(self) -> None:
-        self._controller_port = self._ports.claim()
-        argv = commands.controller_manager(
-            self._paths["kube-controller-manager"],
-            port=self._controller_port,
-            kubeconfig=self._kubeconfig(CONTROLLER_MANAGER, "kube-controller-manager"),
-            authority=self._authority.certificate,
-            server=self._server,
-            token_keys=self._token_keys,
-            feature_gates=self._gates,
-        )
-        extra = self._extra.get("kube-controller-manager", ())
-        self.processes.start("kube-controller-manager", [*argv, *extra])
-
-    def _start_kwok(self) -> None:
-        self._kwok_port = self._ports.claim()
-        options = self.directory / "kwok.yaml"
-        options.write_text(json.dumps(commands.kwok_options(), indent=2) + "\n")
-        argv = commands.kwok(
-            self._paths["kwok"],
-            port=self._kwok_port,
-            kubeconfig=self._kubeconfig(KWOK, "kwok"),
-            configs=[options, *sorted(STAGES.glob("*.yaml"))],
-        )
-        self.processes.start("kwok", [*argv, *self._extra.get("kwok", ())])
-
-    def _kubeconfig(self, identity: Identity, file_name: str) -> Path:
-        with self._lock:
-            if identity not in self._kubeconfigs:
-                if identity not in self._issued:
-                    self._issued[identity] = self._authority.client(file_name, identity)
-                pair = self._issued[identity]
-                path = self.directory / f"{file_name}.kubeconfig"
-                authority = self._authority.certificate
-                write_kubeconfig(path, self.url, authority, pair, identity.user, self.name)
-                self._kubeconfigs[identity] = path
-            return self._kubeconfigs[identity]
-
-    def _https_probe(self, port: int, path: str) -> Callable[[], object]:
-        return lambda: self._read(port, path)
-
-    def _read(self, port: int, path: str) -> str:
-        access = Access(f"https://{LOOPBACK}:{port}", self._authority.certificate, self._admin)
-        with Connection(access, 5.0) as connection:
-            return connection.text(path)
-
-    def _wait(self, name: str, probe: Callable[[], object]) -> None:
-        """Until `probe` answers. Raises ServerFailed when the server ends or READY_SECONDS pass."""
+        For servers started through `processes` too. Raises ServerFailed, with the end of the log, when the
+        server or one that it `needs` ends, or READY_SECONDS pass.
+        """
         deadline = time.monotonic() + READY_SECONDS
         while True:
             try:
                 probe()
                 return
-            except (OSError, RequestRefused) as problem:
-                self.processes.check([name])
+            except (OSError, HTTPException, RequestRefused) as problem:
+                self.processes.check([name, *needs])
                 if time.monotonic() > deadline:
                     tail = self.processes.log_tail(name)
                     raise ServerFailed(
                         f"{name} was not ready within {READY_SECONDS:.0f} s ({problem}); {tail}"
                     ) from problem
             time.sleep(_READY_POLL_SECONDS)
+
+    def _start_servers(self) -> None:
+        self._start_api_server()
+        controllers_healthy = self._start_controller_manager()
+        kwok_healthy = self._start_kwok()
+        for manifest in self._manifests:
+            self.apply(manifest)
+        if self._with_scheduler:
+            self.start_scheduler(self._scheduler_config)
+        self.wait_until_healthy("kube-controller-manager", controllers_healthy)
+        self.wait_until_healthy("kwok", kwok_healthy)
+
+    def _start_api_server(self) -> None:
+        etcd_port, peer_port = self._ports.claim(), self._ports.claim()
+        self._launch(
+            "etcd", commands.etcd(self._paths["etcd"], self.directory / "etcd", etcd_port, peer_port)
+        )
+        argv = commands.api_server(
+            self._paths["kube-apiserver"],
+            port=self._api_port,
+            etcd_port=etcd_port,
+            authority=self._accounts.authority,
+            server=self._accounts.server,
+            token_keys=self._accounts.token_keys,
+            feature_gates=self._gates,
+            runtime_config=self._runtime_config,
+        )
+        self._launch("kube-apiserver", argv, self._https_probe(self._api_port, "/readyz"), needs=["etcd"])
+
+    def _start_controller_manager(self) -> Callable[[], object]:
+        port = self._ports.claim()
+        argv = commands.controller_manager(
+            self._paths["kube-controller-manager"],
+            port=port,
+            kubeconfig=self._accounts.kubeconfig(CONTROLLER_MANAGER, "kube-controller-manager"),
+            authority=self._accounts.authority,
+            server=self._accounts.server,
+            token_keys=self._accounts.token_keys,
+            feature_gates=self._gates,
+        )
+        self._launch("kube-controller-manager", argv)
+        return self._https_probe(port, "/healthz")
+
+    def _start_kwok(self) -> Callable[[], object]:
+        port = self._ports.claim()
+        argv = commands.kwok(
+            self._paths["kwok"],
+            port=port,
+            kubeconfig=self._accounts.kubeconfig(KWOK, "kwok"),
+            configs=[self._write_config("kwok", commands.kwok_options()), *sorted(STAGES.glob("*.yaml"))],
+        )
+        self._launch("kwok", argv)
+        return lambda: plain_get(f"http://{LOOPBACK}:{port}/healthz", _PROBE_SECONDS)
+
+    def _write_config(self, name: str, document: Mapping[str, Any]) -> Path:
+        path = self.directory / f"{name}.yaml"
+        path.write_text(json.dumps(document, indent=2) + "\n")  # JSON is YAML
+        return path
+
+    def _launch(
+        self,
+        name: str,
+        argv: Sequence[str],
+        probe: Callable[[], object] | None = None,
+        needs: Sequence[str] = (),
+    ) -> None:
+        """Start a server with its extra arguments; with a `probe`, wait for it, and stop it if that fails."""
+        self.processes.start(name, [*argv, *self._extra.get(name, ())])
+        if probe is None:
+            return
+        try:
+            self.wait_until_healthy(name, probe, needs)
+        except BaseException:
+            self.processes.stop([name], _GRACE_SECONDS)
+            raise
+
+    def _https_probe(self, port: int, path: str) -> Callable[[], object]:
+        return lambda: self._read(port, path)
+
+    def _read(self, port: int, path: str) -> str:
+        access = self._accounts.access(ADMIN, "admin", f"https://{LOOPBACK}:{port}")
+        with Connection(access, _PROBE_SECONDS) as connection:
+            return connection.text(path)

@@ -21,6 +21,9 @@ PINNED = programs()
 def nothing_installed(monkeypatch, tmp_path):
     """No cache, no assets, an empty PATH beside Go's own."""
     go = shutil.which("go")
+    if go is not None:  # Go's own cache would move with XDG_CACHE_HOME, and every build begin from nothing
+        answer = subprocess.run([go, "env", "GOCACHE"], capture_output=True, text=True, check=True)
+        monkeypatch.setenv("GOCACHE", answer.stdout.strip())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:/usr/bin:/bin")

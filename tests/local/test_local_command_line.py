@@ -75,7 +75,6 @@ def running(pid: int) -> bool:
     return state != "Z"  # ended, and its adoptive parent has not looked yet
 
 
-@pytest.mark.cluster
 def test_a_detached_cluster_is_found_used_and_taken_down(control_plane, tmp_path):
     up = local(tmp_path, "up", "--detach")
     assert up.returncode == 0, up.stderr
@@ -93,7 +92,6 @@ def test_a_detached_cluster_is_found_used_and_taken_down(control_plane, tmp_path
     assert not Path(path).exists()
 
 
-@pytest.mark.cluster
 def test_a_killed_owner_takes_every_process_with_it(control_plane, tmp_path):
     owner = subprocess.Popen(
         [sys.executable, "-m", "deploy.local", "up"],

@@ -17,7 +17,6 @@ from deploy.local.processes import ServerFailed
 from deploy.local.rest import JSON, MERGE_PATCH, RequestRefused, plain_get
 from deploy.local.versions import programs
 
-pytestmark = pytest.mark.cluster
 WAIT_SECONDS = 30.0
 
 

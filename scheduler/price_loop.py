@@ -12,15 +12,20 @@ The thread outlives any error: it is logged and counted, the last tables stay in
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from scheduler.packing.mix import mix_of, smooth
 from scheduler.packing.prices import FleetSummary, PriceTables, solve_prices, unsolved
 
 log = logging.getLogger(__name__)
+
+_SAME = 0.005
 
 Status = Literal["never", "optimal", "time_limit", "failed"]
 
@@ -155,8 +160,11 @@ class PriceLoop:
         seen = (shares, rates, tuple(sorted(summary.models)), *(tuple(sorted(s.items())) for s in states))
         if seen == self._last_input:
             return False
-        self._tables = solve_prices(summary, mix, conditions.price_of, self._tables, self._time_limit)
-        self._last_input = seen if self._tables.converged else None
+        found = solve_prices(summary, mix, conditions.price_of, self._tables, self._time_limit)
+        self._last_input = seen if found.converged else None
+        if self.priced() and difference(self._tables, found) <= _SAME:
+            return False
+        self._tables = found
         return True
 
     def _run(self) -> None:
@@ -164,3 +172,27 @@ class PriceLoop:
             self._wake.clear()
             self.step()
             self._wake.wait(self._period)
+
+
+def difference(old: PriceTables, new: PriceTables) -> float:
+    """The largest change of any value, as a share of the largest value; infinite when other models are
+    priced.
+
+    Every publication makes all cached price vectors stale: a cluster with arrivals every second would
+    re-price them all the time for changes that no rank shows.
+    """
+    largest, change = 0.0, 0.0
+    for name in ("gpu_value", "node_value", "whole_value", "gradient"):
+        before, after = getattr(old, name), getattr(new, name)
+        if before.keys() != after.keys():
+            return math.inf
+        for model, values in after.items():
+            if values.shape != before[model].shape:
+                return math.inf
+            if name != "node_value":
+                largest = max(largest, float(values.max(initial=0.0)))
+            change = max(change, float(np.abs(values - before[model]).max(initial=0.0)))
+    prices = old.class_price
+    if prices.keys() != new.class_price.keys():
+        return math.inf
+    return change / largest if largest > 0.0 else (math.inf if change else 0.0)

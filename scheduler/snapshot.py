@@ -220,7 +220,8 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, where: 
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SnapshotRefused(
-            f"{where}: {error}; got {bytes(data[:40])!r}, expected the JSON that kubectl slicewise snapshot writes"
+            f"{where}: {error}; got {bytes(memoryview(data)[:40])!r}, "
+            "expected the JSON that kubectl slicewise snapshot writes"
         ) from error
 
 

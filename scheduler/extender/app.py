@@ -157,7 +157,7 @@ _NO_BINDER = problem(
     "this extender does not bind pods",
     got="a bind request",
     expected="no bindVerb in the extender's entry of KubeSchedulerConfiguration",
-    do="remove bindVerb so that kube-scheduler binds the pod itself, or start slicewise-scheduler with --bind",
+    do="remove bindVerb so that kube-scheduler binds by itself, or start slicewise-scheduler with --bind",
 )
 
 

@@ -248,7 +248,9 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, what: s
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(
             f"the body is no {what}: {error}",
-            got=f"{len(bytes(body))} bytes starting {bytes(body[:60])!r}" if body else "an empty body",
+            got=f"{len(memoryview(body))} bytes starting {bytes(memoryview(body)[:60])!r}"
+            if body
+            else "an empty body",
             expected=f"a JSON object {what} of k8s.io/kube-scheduler/extender/v1",
             do="point only kube-scheduler's extender at this address, or fix the client's body",
         ) from error

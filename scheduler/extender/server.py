@@ -53,7 +53,8 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         raise CannotListen(
-            f"--listen {host}:{port}: {error}; expected a local address and a free port; choose another or stop what holds it"
+            f"--listen {host}:{port}: {error}; expected a local address and a free port; "
+            "choose another or stop what holds it"
         ) from error
     listener.listen(_BACKLOG)
     listener.set_inheritable(True)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from cluster.wire import Pod
 from metrics.exposition import ExtenderMetrics
+from scheduler.demand import pod_shape
 from scheduler.extender.codec import (
     NO_PRIORITIES,
     MetaVictims,
@@ -51,7 +52,12 @@ class Outcome(Protocol):
 
 
 class Decisions(Protocol):
-    """The part of ``scheduler.decider.Decider`` that answers kube-scheduler."""
+    """The part of ``scheduler.decider.Decider`` that answers kube-scheduler. The numbers only ever grow."""
+
+    @property
+    def unknown_nodes(self) -> int: ...
+    @property
+    def not_understood(self) -> int: ...
 
     def filter(self, pod: Pod, names: Sequence[str]) -> Outcome: ...
     def prioritize(self, pod: Pod, names: Sequence[str]) -> npt.NDArray[np.uint8] | None: ...
@@ -84,16 +90,18 @@ class Verbs:
         question = read_question(body)
         if not self._synced():
             return self._pass(question, "not_ready")
+        seen = self._decider.unknown_nodes, self._decider.not_understood
         try:
             outcome = self._decider.filter(question.pod, question.names)
         except Exception:  # noqa: BLE001 - whatever it is, the pod must stay schedulable
             self._failed("filter", question.pod)
             return self._pass(question, "error")
+        reason = self._judged(question.pod, *seen)
         if outcome.untouched:
-            return self._pass(question, "not_a_gpu_pod")
+            return self._pass(question, reason)
         self._metrics.refused_nodes.labels("resolvable").inc(len(outcome.failed))
         self._metrics.refused_nodes.labels("unresolvable").inc(len(outcome.unresolvable))
-        self._count("filter", "decided" if outcome.passed or not question.names else "no_node_left")
+        self._count("filter", reason if outcome.passed or not question.names else "no_node_left")
         return filter_result(question, outcome.passed, outcome.failed, outcome.unresolvable)
 
     def prioritize(self, body: bytes) -> bytes:
@@ -102,17 +110,15 @@ class Verbs:
         if not self._synced():
             self._count("prioritize", "not_ready")
             return NO_PRIORITIES
+        seen = self._decider.unknown_nodes, self._decider.not_understood
         try:
             scores = self._decider.prioritize(question.pod, question.names)
         except Exception:  # noqa: BLE001 - no opinion is better than no answer
             self._failed("prioritize", question.pod)
             self._count("prioritize", "error")
             return NO_PRIORITIES
-        if scores is None:
-            self._count("prioritize", "not_a_gpu_pod")
-            return NO_PRIORITIES
-        self._count("prioritize", "decided")
-        return priorities(question.names, scores, self._known)
+        self._count("prioritize", self._judged(question.pod, *seen))
+        return NO_PRIORITIES if scores is None else priorities(question.names, scores, self._known)
 
     def preempt(self, body: bytes) -> bytes:
         """Keep the nodes on which evicting pods can help; the victims stay as kube-scheduler chose
@@ -139,6 +145,15 @@ class Verbs:
         if outcome.untouched:
             return request.victims
         return {node: found for node, found in request.victims.items() if node not in outcome.unresolvable}
+
+    def _judged(self, pod: Pod, unknown_before: int, not_understood_before: int) -> str:
+        """The reason to count a decision under, from what it added to the decider's numbers."""
+        unknown = self._decider.unknown_nodes - unknown_before
+        if unknown > 0:
+            self._metrics.unknown_nodes.inc(unknown)
+        if self._decider.not_understood != not_understood_before:
+            return "not_understood"
+        return "not_a_gpu_pod" if pod_shape(pod) is None else "decided"
 
     def _pass(self, question: Question, reason: str) -> bytes:
         self._count("filter", reason)

@@ -149,7 +149,5 @@ def uniform(
     models: Iterable[GpuModel], *, saturations: tuple[float, ...] | None = DEFAULT_SATURATIONS
 ) -> DemandMix:
     """One request of every plain MIG profile of ``models`` and one of a whole GPU."""
-    names = {
-        f"mig:{profile.name}" for model in models for profile in model.profiles if profile.plain
-    }
+    names = {f"mig:{profile.name}" for model in models for profile in model.profiles if profile.plain}
     return DemandMix(MappingProxyType(dict.fromkeys(sorted(names | {"whole:1"}), 1.0)), saturations)

@@ -37,6 +37,8 @@ class Scripted:
     outcome: object = None
     scores: object = None
     asked: list = field(default_factory=list)
+    unknown_nodes: int = 0
+    not_understood: int = 0
 
     def filter(self, pod, names):
         self.asked.append((pod, list(names)))

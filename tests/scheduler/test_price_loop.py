@@ -75,12 +75,11 @@ def test_nothing_new_means_no_new_tables_but_fresh_ones(world):
 @pytest.mark.parametrize(
     "change",
     [
-        conditions(free=3),
         conditions(price=3.0),
         conditions(prior={"mig:1g.10gb": 5.0}),
         conditions(observed={"whole:8": 9.0}),
     ],
-    ids=["capacity", "price", "prior", "demand"],
+    ids=["price", "prior", "demand"],
 )
 def test_a_change_of_any_input_is_solved_again(world, change):
     loop = world.loop()
@@ -89,6 +88,16 @@ def test_a_change_of_any_input_is_solved_again(world, change):
     world.now += 60.0
     assert loop.step().solved
     assert loop.current().version == 2
+
+
+def test_a_change_that_moves_no_price_publishes_nothing(world):
+    loop = world.loop()
+    loop.step()
+    world.conditions = conditions(free=3)
+    world.now += 60.0
+    assert not loop.step().solved
+    assert loop.current().version == 1
+    assert loop.age_seconds() == 0.0
 
 
 def test_a_failing_round_keeps_the_last_tables_and_says_so(world, caplog):
@@ -122,7 +131,7 @@ def test_the_thread_solves_at_once_when_nudged_and_stops_when_told(world):
     loop.start()
     try:
         assert rounds.acquire(timeout=10)
-        world.conditions = conditions(free=1)
+        world.conditions = conditions(price=5.0)
         loop.nudge()
         assert rounds.acquire(timeout=10)
         assert loop.current().version == 2

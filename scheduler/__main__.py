@@ -1,0 +1,172 @@
+"""``slicewise-scheduler``: the scheduler extender as a process.
+
+    slicewise-scheduler --kubeconfig FILE --listen :8080           live, against a cluster (in a pod: no
+                                                                   --kubeconfig)
+    slicewise-scheduler --from-snapshot FILE --listen 127.0.0.1:0  the same answers from a file, with no
+                                                                   cluster
+
+Parses flags, builds the parts, serves in the main thread until SIGTERM or SIGINT, stops the parts. A user's
+mistake ends in one sentence and exit status 2, never in a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from scheduler.extender.server import CannotListen, ExtenderServer, Tls, listen, settle_memory
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+log = logging.getLogger("slicewise-scheduler")
+
+# Solving prices and applying events share the interpreter with requests: hand it over ten times sooner than
+# the default.
+_SWITCH_SECONDS = 0.0005
+
+
+class BadFlag(ValueError):
+    """A flag that cannot be used; the text says which, what came and what was expected."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    flags = argparse.ArgumentParser(
+        prog="slicewise-scheduler",
+        description="Scheduler extender: filters and ranks nodes for GPU pods by what each placement costs.",
+    )
+    flags.add_argument(
+        "--listen",
+        default=":8080",
+        metavar="HOST:PORT",
+        help="HTTP address; port 0 is free choice (%(default)s)",
+    )
+    source = flags.add_mutually_exclusive_group()
+    source.add_argument("--kubeconfig", metavar="FILE", help="default: in-cluster, then $KUBECONFIG")
+    source.add_argument(
+        "--from-snapshot", metavar="FILE", help="serve a file of kubectl slicewise snapshot; no cluster"
+    )
+    flags.add_argument("--context", metavar="NAME", help="context of the kubeconfig")
+    flags.add_argument("--policy-namespace", default="slicewise-system", metavar="NAME", help="(%(default)s)")
+    flags.add_argument(
+        "--policy-name", default="slicewise-policy", metavar="NAME", help="its ConfigMap (%(default)s)"
+    )
+    flags.add_argument("--bind", action="store_true", help="offer /scheduler/bind (a bindVerb is configured)")
+    flags.add_argument("--tls-cert-file", metavar="FILE", help="serve HTTPS with this certificate")
+    flags.add_argument("--tls-key-file", metavar="FILE", help="key of the certificate")
+    flags.add_argument(
+        "--tls-client-ca-file", metavar="FILE", help="serve only clients with a certificate of this CA"
+    )
+    flags.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="serve on after SIGTERM (%(default)s)",
+    )
+    flags.add_argument(
+        "--log-level", default="info", choices=("debug", "info", "warning", "error"), help="(%(default)s)"
+    )
+    return flags
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Read ``HOST:PORT``, ``:PORT`` or ``[IPV6]:PORT``. Raises BadFlag."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise BadFlag(f"--listen: got {text!r}, expected HOST:PORT with a port from 0 to 65535")
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def tls_of(flags: argparse.Namespace) -> Tls | None:
+    """The TLS files, checked as far as possible before anything is started. Raises BadFlag."""
+    if not (flags.tls_cert_file or flags.tls_key_file or flags.tls_client_ca_file):
+        return None
+    if not (flags.tls_cert_file and flags.tls_key_file):
+        raise BadFlag("--tls-cert-file and --tls-key-file: got one of them, expected both or neither")
+    return Tls(flags.tls_cert_file, flags.tls_key_file, flags.tls_client_ca_file)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until told to stop; returns the exit status."""
+    flags = parser().parse_args(argv)
+    logging.basicConfig(
+        level=flags.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    from cluster.api_errors import ApiError
+    from cluster.policy import PolicyRefused
+    from scheduler.snapshot import SnapshotRefused
+
+    try:
+        host, port = parse_address(flags.listen)
+        tls = tls_of(flags)
+        listener = listen(host, port)
+        with listener:
+            run = _snapshot if flags.from_snapshot else _live
+            run(flags, tls, listener)
+    except (BadFlag, CannotListen, SnapshotRefused, PolicyRefused, ApiError) as mistake:
+        print(f"slicewise-scheduler: {mistake}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _snapshot(flags: argparse.Namespace, tls: Tls | None, listener: socket.socket) -> None:
+    from scheduler.service import from_snapshot
+    from scheduler.snapshot import read
+
+    # The snapshot is dropped before serving: its raw objects are several times the fleet's size.
+    service = from_snapshot(read(flags.from_snapshot), flags.from_snapshot, lambda: server.draining())
+    server = _server(service.app, flags, tls)
+    service.start()
+    try:
+        settle_memory()
+        _serve(server, listener, tls, f"{len(service.fleet.rows)} nodes of {flags.from_snapshot}")
+    finally:
+        service.stop()
+
+
+def _live(flags: argparse.Namespace, tls: Tls | None, listener: socket.socket) -> None:
+    from cluster.client import Api
+    from scheduler.live import Live
+
+    api = Api.connect(flags.kubeconfig, flags.context)
+    live = Live(
+        api,
+        policy_namespace=flags.policy_namespace,
+        policy_name=flags.policy_name,
+        bind=flags.bind,
+        draining=lambda: server.draining(),
+    )
+    server = _server(live.service.app, flags, tls)
+    live.start()
+    try:
+        _serve(server, listener, tls, f"the cluster at {api.host}")
+    finally:
+        live.stop()
+        api.close()
+
+
+def _server(app: FastAPI, flags: argparse.Namespace, tls: Tls | None) -> ExtenderServer:
+    return ExtenderServer(app, tls=tls, drain_seconds=flags.drain_seconds)
+
+
+def _serve(server: ExtenderServer, listener: socket.socket, tls: Tls | None, what: str) -> None:
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if tls else "http"
+    shown = f"[{host}]" if ":" in host else host
+    # On stdout, and flushed: with port 0 this line is how a script learns the address.
+    print(f"serving {what} on {scheme}://{shown}:{port}", flush=True)
+    server.serve_on(listener)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

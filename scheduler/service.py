@@ -1,0 +1,189 @@
+"""The extender put together: fleet, price loop, carbon board, decider and web application, over any source of
+state.
+
+``from_snapshot`` fills the fleet from a file and serves it with no cluster; ``scheduler.live`` fills it from
+watches. Everything the process reads from outside comes in through ``Sources``; the parts themselves are
+given functions.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+
+from cluster.policy import ClusterPolicy, PolicyRefused, Problem, load_cluster_policy
+from metrics.carbon.board import CarbonBoard
+from metrics.carbon.build import CarbonMisconfigured, build
+from metrics.carbon.intensity import CarbonProvider, Intensity
+from metrics.exposition import Exposition
+from metrics.samples import NoData
+from scheduler.conditions import read_conditions
+from scheduler.decider import Decider
+from scheduler.extender.app import create_app
+from scheduler.extender.verbs import Binder
+from scheduler.fleet import Fleet
+from scheduler.node_classes import classifier_of
+from scheduler.packing.prices import PriceTables
+from scheduler.price_loop import PriceLoop, Round
+from scheduler.snapshot import Snapshot, load
+
+log = logging.getLogger(__name__)
+
+COMPONENT = "slicewise-scheduler"
+_OFFLINE_PROVIDERS = frozenset({"static", "file"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the state comes from. ``parts``: what /readyz waits for besides the prices, by name; all of them
+    must hold before the fleet is judged. ``age_seconds``: since the state was last confirmed, None before the
+    first time.
+    """
+
+    policy: Callable[[], ClusterPolicy]
+    parts: Callable[[], Mapping[str, bool]]
+    age_seconds: Callable[[], float | None]
+    carbon: Mapping[str, Intensity]
+
+
+class Service:
+    """All parts of one process. ``start`` the threads, serve ``app``, ``stop`` the threads."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        sources: Sources,
+        *,
+        provider: CarbonProvider | None,
+        draining: Callable[[], bool],
+        binder: Binder | None = None,
+        price_period_seconds: float = 5.0,
+    ) -> None:
+        self.fleet = fleet
+        self.exposition = Exposition(COMPONENT, _version())
+        self._sources = sources
+        self.board = CarbonBoard(provider, self._zones, time.time, observer=self._saw_intensity)
+        self.prices = PriceLoop(
+            lambda: read_conditions(fleet, sources.policy()),
+            clock=time.monotonic,
+            published=self._published,
+            finished=self._finished,
+            period_seconds=price_period_seconds,
+        )
+        self.decider = Decider(fleet, sources.policy, self.prices.current, self._carbon, time.time)
+        self.app: FastAPI = create_app(
+            self.decider,
+            exposition=self.exposition,
+            ready=self.ready,
+            synced=self.synced,
+            max_body_bytes=lambda: sources.policy().extender.max_body_bytes,
+            draining=draining,
+            binder=binder,
+        )
+        self._expose()
+
+    def synced(self) -> bool:
+        """Whether the fleet may be judged."""
+        return all(self._sources.parts().values())
+
+    def ready(self) -> Mapping[str, bool]:
+        """What /readyz waits for, by name."""
+        return {**self._sources.parts(), "prices": self.prices.priced()}
+
+    def start(self) -> None:
+        """Start pricing. The first prices are computed before this returns, so that no pod is judged
+        without.
+        """
+        self.fleet.classify(classifier_of(self._sources.policy()))
+        self.board.refresh()
+        self.prices.step()
+        self.board.start()
+        self.prices.start()
+
+    def stop(self) -> None:
+        """Stop the threads."""
+        self.prices.stop()
+        self.board.stop()
+
+    def policy_changed(self, policy: ClusterPolicy) -> None:
+        """Let a new policy take effect at once, off the request path."""
+        self.fleet.classify(classifier_of(policy))
+        self.prices.nudge()
+        self.decider.refresh()
+
+    def _carbon(self) -> Mapping[str, Intensity]:
+        fixed = self._sources.carbon
+        return {**fixed, **self.board.current()} if fixed else self.board.current()
+
+    def _zones(self) -> list[str]:
+        with self.fleet.lock:
+            return list(self.fleet.zones.values)
+
+    def _published(self, tables: PriceTables) -> None:
+        self.decider.refresh()
+
+    def _finished(self, done: Round) -> None:
+        prices = self.exposition.prices
+        prices.solves.labels(done.status).inc()
+        prices.solve_duration_seconds.observe(done.duration_seconds)
+        self.fleet.expire(time.time())
+
+    def _saw_intensity(self, zone: str, answer: Intensity | NoData) -> None:
+        sources = self.exposition.sources
+        if isinstance(answer, NoData):
+            sources.carbon_fetches.labels(answer.cause).inc()
+            return
+        sources.carbon_fetches.labels("data").inc()
+        sources.carbon_intensity.labels(zone, answer.source, answer.kind).set(answer.grams_per_kwh)
+
+    def _expose(self) -> None:
+        exposition, fleet = self.exposition, self.fleet
+        exposition.prices.age_seconds.set_function(lambda: _or_nan(self.prices.age_seconds()))
+        exposition.fleet.snapshot_age_seconds.set_function(lambda: _or_nan(self._sources.age_seconds()))
+        exposition.fleet.nodes.set_function(lambda: float((fleet.view().gpu_count > 0).sum()))
+        exposition.fleet.reservations.set_function(lambda: float(len(fleet.facts.reservations)))
+
+
+def from_snapshot(snapshot: Snapshot, where: str, draining: Callable[[], bool]) -> Service:
+    """A service over a snapshot, with no cluster. Raises SnapshotRefused, PolicyRefused."""
+    policy = load_cluster_policy(snapshot.policy, where) if snapshot.policy.strip() else ClusterPolicy()
+    # A replay asks no web service: what was not recorded, and is no file or table, is absent.
+    provider = carbon_provider(policy, where) if policy.carbon.provider in _OFFLINE_PROVIDERS else None
+    fleet = Fleet()
+    load(snapshot, fleet, where)
+    loaded_at = time.monotonic()
+    sources = Sources(
+        policy=lambda: policy,
+        parts=lambda: {"fleet": True, "policy": True},
+        age_seconds=lambda: time.monotonic() - loaded_at,
+        carbon=snapshot.carbon,
+    )
+    return Service(fleet, sources, provider=provider, draining=draining)
+
+
+def carbon_provider(
+    policy: ClusterPolicy, where: str, started_at_seconds: float | None = None
+) -> CarbonProvider | None:
+    """The provider that a policy names. Raises PolicyRefused."""
+    try:
+        return build(policy.carbon, started_at_seconds)
+    except CarbonMisconfigured as error:
+        problem = Problem("carbon", policy.carbon.provider, "a provider that can be built", str(error))
+        raise PolicyRefused(where, [problem]) from error
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _version() -> str:
+    try:
+        return version("slicewise")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,87 @@
+"""What the price loop reads of the fleet: states counted as the packing LP wants them, demand counted by
+class.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from cluster.policy import ClusterPolicy
+from cluster.wire import Node, Pod
+from scheduler.conditions import read_conditions
+from scheduler.fleet import Fleet
+
+
+def node(name, product, allocatable, **labels):
+    data = {
+        "metadata": {"name": name, "labels": {"nvidia.com/gpu.product": product, **labels}},
+        "status": {"allocatable": allocatable},
+    }
+    return msgspec.convert(data, Node)
+
+
+def pod(uid, resource, count, where=""):
+    data = {
+        "metadata": {"name": uid, "namespace": "d", "uid": uid},
+        "spec": {
+            "nodeName": where,
+            "containers": [{"name": "c", "resources": {"limits": {resource: str(count)}}}],
+        },
+    }
+    return msgspec.convert(data, Pod)
+
+
+@pytest.fixture
+def fleet():
+    return Fleet()
+
+
+def test_an_empty_fleet_has_nothing_to_sell(fleet):
+    found = read_conditions(fleet, ClusterPolicy())
+    assert dict(found.summary.models) == {}
+    assert found.observed == {}
+
+
+def test_uncut_gpus_are_counted_by_how_many_a_node_has_free(fleet):
+    for name in ("a", "b", "c"):
+        fleet.apply_node(node(name, "NVIDIA-A100-SXM4-80GB", {"nvidia.com/gpu": "8"}))
+    fleet.apply_pod(pod("p1", "nvidia.com/gpu", 3, "a"))
+    found = read_conditions(fleet, ClusterPolicy())
+    assert dict(found.summary.whole_nodes) == {("A100-80GB", 8): 2, ("A100-80GB", 5): 1}
+    assert dict(found.summary.free_nodes) == {}
+    assert found.summary.free_gpus() == 21
+
+
+def test_fixed_instances_are_counted_by_profile(fleet):
+    fleet.apply_node(
+        node(
+            "a", "NVIDIA-A100-SXM4-80GB", {"nvidia.com/mig-1g.10gb": "7", "nvidia.com/mig-3g.40gb": "2"},
+            **{"nvidia.com/mig.strategy": "mixed"},
+        )
+    )  # fmt: skip
+    fleet.apply_pod(pod("p1", "nvidia.com/mig-1g.10gb", 2, "a"))
+    found = read_conditions(fleet, ClusterPolicy())
+    assert dict(found.summary.static_instances) == {("A100-80GB", "1g.10gb"): 5, ("A100-80GB", "3g.40gb"): 2}
+
+
+def test_what_runs_and_what_waits_are_both_demand(fleet):
+    fleet.apply_node(node("a", "NVIDIA-L40S", {"nvidia.com/gpu": "4"}))
+    fleet.apply_pod(pod("p1", "nvidia.com/gpu", 1, "a"))
+    for uid in ("p2", "p3"):
+        fleet.apply_pod(pod(uid, "nvidia.com/gpu", 2))
+    fleet.apply_pod(pod("p4", "nvidia.com/mig-1g.10gb", 3))
+    found = read_conditions(fleet, ClusterPolicy())
+    assert found.observed == {"whole:1": 1.0, "whole:2": 2.0, "mig:1g.10gb": 3.0}
+
+
+def test_deleted_nodes_are_not_counted(fleet):
+    fleet.apply_node(node("a", "NVIDIA-L40S", {"nvidia.com/gpu": "4"}))
+    fleet.delete_node("a")
+    assert read_conditions(fleet, ClusterPolicy()).summary.free_gpus() == 0
+
+
+def test_prices_by_model_come_from_the_policy(fleet):
+    policy = ClusterPolicy.model_validate({"prices": {"gpuHour": 2.0, "gpuHourByModel": {"L40S-48GB": 1.0}}})
+    found = read_conditions(fleet, policy)
+    assert (found.price_of("L40S-48GB"), found.price_of("A100-80GB")) == (1.0, 2.0)

@@ -87,7 +87,8 @@ _TOKEN = re.compile(
 _BINARY = (("||",), ("&&",), ("==", "!=", "<", "<=", ">", ">=", "in"), ("+", "-"), ("*", "/", "%"))
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _CONSTANTS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
-_DEEPEST = 100
+_DEEPEST = 32
+_LONGEST = 100
 
 
 @lru_cache(maxsize=4096)
@@ -163,7 +164,11 @@ class _Parser:
         if level == len(_BINARY):
             return self._unary()
         node = self._binary(level + 1)
+        links = 0
         while operator := self._accept(*_BINARY[level]):
+            links += 1
+            if links > _LONGEST:
+                raise CelUnsupported(f"CEL: more than {_LONGEST} operators in a row")
             node = Operation(operator, (node, self._binary(level + 1)))
         return node
 
@@ -180,7 +185,7 @@ class _Parser:
 
     def _member(self) -> Node:
         node = self._primary()
-        while True:
+        for _ in range(_LONGEST):
             if self._accept("."):
                 if self._position >= len(self._tokens) or self._tokens[self._position][0] != "name":
                     raise self._refused("expected a field name")
@@ -193,6 +198,7 @@ class _Parser:
                 node = Index(node, key)
             else:
                 return node
+        raise CelUnsupported(f"CEL: more than {_LONGEST} selections in a row")
 
     def _arguments(self) -> tuple[Node, ...]:
         return self._items(")")

@@ -48,13 +48,14 @@ class SpanView:
 
 @dataclass(frozen=True, slots=True)
 class GpuView:
-    """One GPU; its spans cover all ``units`` in order."""
+    """One GPU; its spans cover all ``units`` in order. ``partitionable``: MIG instances are made on demand."""
 
     index: int
     uuid: str
     model: str
     memory_gib: int
     units: int
+    partitionable: bool
     spans: tuple[SpanView, ...]
 
 
@@ -236,7 +237,11 @@ def _node_view(facts: NodeFacts, held: Mapping[tuple[str, str, str], tuple[str, 
         mask = facts.masks[position] if position < len(facts.masks) else 0
         spans = gpu_spans(gpu.model, mask, occupants.get(position, ()))
         memory_gib = round(gpu.model.memory_mib / 1024)
-        gpus.append(GpuView(gpu.index, gpu.uuid, gpu.model.name, memory_gib, gpu.model.units, spans))
+        gpus.append(
+            GpuView(
+                gpu.index, gpu.uuid, gpu.model.name, memory_gib, gpu.model.units, gpu.partitionable, spans
+            )
+        )
     units = sum(gpu.units for gpu in gpus)
     free = sum(span.size for gpu in gpus for span in gpu.spans if span.kind == "free")
     grams = facts.grams_per_kwh

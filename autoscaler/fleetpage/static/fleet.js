@@ -29,9 +29,8 @@ function element(tag, attributes = {}, ...children) {
 }
 
 function money(value) {
-  const size = Math.abs(value);
-  const digits = size >= 100 ? 1 : size >= 1 || size === 0 ? 2 : 3;
-  return value.toFixed(digits).replace(/^-(0(?:\.0+)?)$/, "$1");
+  // Always the same number of digits, so that columns line up and near prices can be told apart.
+  return value.toFixed(3).replace(/^-(0\.0+)$/, "$1");
 }
 
 function chosenPod() {
@@ -69,6 +68,7 @@ function drawGpu(gpu, pod) {
     const mine = pod && span.pods.includes(pod.key) ? " mine" : "";
     const unit = element("span", { class: `unit ${spanClass(span)}${mine}` }, label);
     unit.style.gridColumn = `span ${span.size}`;
+    unit.style.setProperty("--units", gpu.partitionable ? span.size : 1);
     unit.dataset.tip = `GPU ${gpu.index} · ${gpu.model} · ${gpu.memory_gib} GiB\n${spanText(span, gpu)}`;
     bar.append(unit);
   }
@@ -89,9 +89,9 @@ function drawNode(node, pod) {
   const card = element("article", { class: "node" + (here ? " here" : "") + (bill && !bill.feasible ? " out" : "") });
   const models = [...new Set(node.gpus.map((gpu) => gpu.model))].join(", ");
   const facts = [`${node.gpus.length} × ${models}`, node.topology];
-  if (node.gpu_hour !== null) facts.push(`${money(node.gpu_hour)} ${fleet.currency} a GPU-hour`);
+  if (node.gpu_hour !== null) facts.push(`${node.gpu_hour.toFixed(2)} ${fleet.currency}/h`);
   const name = element("span", {}, node.name);
-  name.dataset.tip = `${node.name}\n${REGIMES[node.regime] || node.regime}\n${bill ? (bill.feasible ? "" : bill.reason) : ""}`.trim();
+  name.dataset.tip = `${node.name}\n${facts.join(", ")} a GPU\n${REGIMES[node.regime] || node.regime}\n${bill ? (bill.feasible ? "" : bill.reason) : ""}`.trim();
   card.append(element("h3", {}, name, priceTag(node)), element("p", { class: "facts" }, facts.join(" · ")));
   const many = node.gpus.length > 4 && node.gpus.every((gpu) => gpu.spans.length === 1);
   const rows = element("div", { class: many ? "whole-grid" : node.topology.includes("pair") ? "pairs" : "" });

@@ -1,4 +1,5 @@
 """What the API server says: client, reflectors, policy from ConfigMaps, leader lease, events.
 
-``policy``, ``wire`` and ``quantity`` are pure; the rest is the only place that talks to the API server.
+Pure: ``wire``, ``quantity``, ``backoff``, ``event_reasons``, ``autoscaling_policy`` and ``policy*`` but for
+``policy_source``. The rest is the only place that talks to the API server, through ``client`` alone.
 """

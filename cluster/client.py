@@ -106,7 +106,7 @@ class Api:
         return _decoded(list_decoder(kind), self.list_raw(path, params), path)
 
     def list_objects(
-        self, path: str, kind: type[T], params: Params | None = None, *, page_size: int = 500
+        self, path: str, kind: type[T], params: Params | None = None, *, page_size: int = 2000
     ) -> list[T]:
         """Read a whole list, page by page."""
         items: list[T] = []

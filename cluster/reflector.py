@@ -91,7 +91,7 @@ class Reflector(Generic[T]):
         label_selector: str | None = None,
         *,
         keep: Callable[[T], bool] | None = None,
-        page_size: int = 500,
+        page_size: int = 2000,
         watch_seconds: int = 180,
         read_margin_seconds: float = 15.0,
         backoff: Backoff | None = None,
@@ -99,6 +99,9 @@ class Reflector(Generic[T]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``watch_seconds`` limits a watch at the server; we wait ``read_margin_seconds`` longer.
+
+        ``page_size`` bounds what the server and we hold of a list as JSON; each page costs the server a
+        pass of its own, so small pages make the first list slow.
 
         ``keep`` is a selector of our own, for what the server cannot select by: objects that it turns down
         are left out page by page, so that they never pile up in memory, and a change to such an object

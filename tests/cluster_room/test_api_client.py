@@ -145,6 +145,35 @@ def test_a_kubeconfig_with_an_exec_plugin_gives_its_token(serve, tmp_path: Path)
     assert server.requests[-1].headers["Authorization"] == "Bearer from-exec"
 
 
+def test_in_a_pod_the_service_account_is_used_and_a_given_kubeconfig_goes_before_it(
+    serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from kubernetes.config import incluster_config
+
+    from cluster.credentials import authorisation, load_configuration
+
+    for name, content in (("TOKEN", "rotating"), ("CERT", "certificate")):
+        (tmp_path / name).write_text(content)
+        monkeypatch.setattr(incluster_config, f"SERVICE_{name}_FILENAME", str(tmp_path / name))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+
+    configuration = load_configuration(None, None)
+    assert configuration.host == "https://10.0.0.1:443"
+    assert configuration.ssl_ca_cert == str(tmp_path / "CERT")
+    assert authorisation(configuration) == {"authorization": "bearer rotating"}
+
+    (tmp_path / "TOKEN").unlink()
+    with pytest.raises(NotConfigured, match="token"):
+        load_configuration(None, None)
+
+    server, _ = serve(lambda exchange: exchange.json(200, config_map("a", 1)))
+    plugin = "/bin/true"
+    file = tmp_path / "kubeconfig"
+    file.write_text(KUBECONFIG.replace("URL", server.url).replace("COMMAND", plugin))
+    assert connect(str(file)).host == server.url
+
+
 def test_a_missing_kubeconfig_or_context_says_what_was_looked_for(tmp_path: Path):
     with pytest.raises(NotConfigured, match="nowhere"):
         connect(str(tmp_path / "nowhere"))

@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from dra.catalog import GpuModel, find_model, whole_gpu_model
@@ -37,8 +38,7 @@ SLICEWISE_DRIVER = "gpu.slicewise.io"
 NVIDIA_DRIVER = "gpu.nvidia.com"
 
 _REGIMES: Mapping[str, Regime] = {SLICEWISE_DRIVER: "slicewise", NVIDIA_DRIVER: "nvidia"}
-_UNIT = re.compile(r"memory-slice-(\d+)")
-_STATIC_UNIT = re.compile(r"(?:.*/)?memorySlice(\d+)")
+_UNIT = re.compile(r"memory-slice-(\d+)|(?:.*/)?memorySlice(\d+)")
 _INDEX = re.compile(r"gpu-(\d+)(?:-|$)")
 _RESOURCE_PROFILE = re.compile(r"nvidia\.com/mig-(\d+g\.\d+gb)(?:\.(me\.all|me|gfx)|(-me))?")
 
@@ -244,19 +244,30 @@ def _groups(devices: Iterable[Device], driver: str, units: Mapping[str, int]) ->
 
 
 def _placement(device: Device, driver: str) -> Placement | None:
-    """Where a partition lies, by the memory slices it consumes (or, made beforehand, has); None if not in
-    one run.
-    """
+    """Where a partition lies, by the memory slices it consumes or, made beforehand, has."""
     profile = text(device, driver, "profile")
-    taken: list[int] = []
-    for consumption in device.consumes_counters:
-        taken += [int(m.group(1)) for name in consumption.counters if (m := _UNIT.fullmatch(name))]
-    if not taken:
-        taken = [int(m.group(1)) for name in device.capacity if (m := _STATIC_UNIT.fullmatch(name))]
-    taken.sort()
-    if not profile or not taken or taken != list(range(taken[0], taken[0] + len(taken))):
+    if len(device.consumes_counters) == 1:
+        return _placement_of(profile, tuple(device.consumes_counters[0].counters))
+    names = [name for consumption in device.consumes_counters for name in consumption.counters]
+    return _placement_of(profile, tuple(names or device.capacity))
+
+
+@lru_cache(maxsize=16384)
+def _placement_of(profile: str, names: tuple[str, ...]) -> Placement | None:
+    """One object for equal placements, as a fleet has a million; None when the memory slices are not in one
+    run.
+    """
+    units = sorted(
+        int(match.group(1) or match.group(2)) for name in names if (match := _UNIT.fullmatch(name))
+    )
+    if not profile or not units or units != list(range(units[0], units[0] + len(units))):
         return None
-    return Placement(profile, taken[0], len(taken))
+    return Placement(profile, units[0], len(units))
+
+
+@lru_cache(maxsize=256)
+def _legal(model: GpuModel) -> frozenset[Placement]:
+    return frozenset(geometry(model).placements)
 
 
 def _gpu(position: int, group: _Group, driver: str) -> Gpu:
@@ -266,7 +277,7 @@ def _gpu(position: int, group: _Group, driver: str) -> Gpu:
     mebibytes = (amount(memory.value) if memory is not None else None) or 0
     model = _model(product or sample.name, text(sample, driver, "model"), int(mebibytes / (1024 * 1024)))
     placements = tuple(placement for _, placement in group.parts)
-    if placements and not set(placements) <= set(geometry(model).placements):
+    if not _legal(model).issuperset(placements):
         model = learned_model(model, group.units, [(device.name, p) for device, p in group.parts])
     index = _INDEX.match(sample.name)
     uuid_name = "uuid" if group.whole is not None else "parentUUID"
@@ -307,8 +318,10 @@ def _topology(gpus: list[Gpu], groups: list[_Group], driver: str, labels: Mappin
 
 def text(device: Device, driver: str, name: str) -> str:
     """A string attribute in the driver's own domain, "" when absent or of another type."""
-    attribute = device.attributes.get(name) or device.attributes.get(f"{driver}/{name}")
-    return (attribute.string if attribute is not None else None) or ""
+    attribute = device.attributes.get(name)
+    if attribute is None:
+        attribute = device.attributes.get(f"{driver}/{name}")
+    return (attribute.string or "") if attribute is not None else ""
 
 
 def _count(value: str) -> int:

@@ -4,7 +4,8 @@ Field names and meaning follow ``k8s.io/api/resource/v1`` (Kubernetes 1.34 to 1.
 default and unknown fields are ignored, so that an object written by a newer API server, or half an object in
 a test, still decodes. Nothing is validated here: the API server did that. Lists are tuples, so decoded
 objects are immutable and may be shared between threads. Encoding is done elsewhere: ``dra.slices`` builds
-plain dictionaries.
+plain dictionaries. The structs are not tracked by the
+garbage collector: a large cluster has a million devices, and JSON has no cycles.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from msgspec import Struct, field
 
 
-class OwnerReference(Struct, rename="camel", frozen=True):
+class OwnerReference(Struct, rename="camel", frozen=True, gc=False):
     """The object that owns this one; ``controller`` marks the managing owner."""
 
     api_version: str = ""
@@ -25,7 +26,7 @@ class OwnerReference(Struct, rename="camel", frozen=True):
     controller: bool | None = None
 
 
-class ObjectMeta(Struct, rename="camel", frozen=True):
+class ObjectMeta(Struct, rename="camel", frozen=True, gc=False):
     """metav1.ObjectMeta without managed fields. Times are RFC 3339 strings, as on the wire."""
 
     name: str = ""
@@ -41,14 +42,14 @@ class ObjectMeta(Struct, rename="camel", frozen=True):
     deletion_timestamp: str | None = None
 
 
-class ListMeta(Struct, rename="camel", frozen=True):
+class ListMeta(Struct, rename="camel", frozen=True, gc=False):
     """metav1.ListMeta."""
 
     resource_version: str = ""
     continue_: str = field(name="continue", default="")
 
 
-class NodeSelectorRequirement(Struct, rename="camel", frozen=True):
+class NodeSelectorRequirement(Struct, rename="camel", frozen=True, gc=False):
     """core/v1 NodeSelectorRequirement: ``operator`` is In, NotIn, Exists, DoesNotExist, Gt or Lt."""
 
     key: str = ""
@@ -56,20 +57,20 @@ class NodeSelectorRequirement(Struct, rename="camel", frozen=True):
     values: tuple[str, ...] = ()
 
 
-class NodeSelectorTerm(Struct, rename="camel", frozen=True):
+class NodeSelectorTerm(Struct, rename="camel", frozen=True, gc=False):
     """Requirements that must all hold."""
 
     match_expressions: tuple[NodeSelectorRequirement, ...] = ()
     match_fields: tuple[NodeSelectorRequirement, ...] = ()
 
 
-class NodeSelector(Struct, rename="camel", frozen=True):
+class NodeSelector(Struct, rename="camel", frozen=True, gc=False):
     """Terms of which one must hold."""
 
     node_selector_terms: tuple[NodeSelectorTerm, ...] = ()
 
 
-class DeviceAttribute(Struct, rename="camel", frozen=True):
+class DeviceAttribute(Struct, rename="camel", frozen=True, gc=False):
     """One value of one type; list types are alpha in 1.36 and kept so that they can be refused by name."""
 
     int_: int | None = field(name="int", default=None)
@@ -95,7 +96,7 @@ class DeviceAttribute(Struct, rename="camel", frozen=True):
         return None
 
 
-class CapacityRequestPolicyRange(Struct, rename="camel", frozen=True):
+class CapacityRequestPolicyRange(Struct, rename="camel", frozen=True, gc=False):
     """Allowed shares of a capacity: from ``min`` to ``max`` in steps of ``step``."""
 
     min: str | int | None = None
@@ -103,7 +104,7 @@ class CapacityRequestPolicyRange(Struct, rename="camel", frozen=True):
     step: str | int | None = None
 
 
-class CapacityRequestPolicy(Struct, rename="camel", frozen=True):
+class CapacityRequestPolicy(Struct, rename="camel", frozen=True, gc=False):
     """How much of a consumable capacity one claim may take (KEP-5075)."""
 
     default: str | int | None = None
@@ -111,27 +112,27 @@ class CapacityRequestPolicy(Struct, rename="camel", frozen=True):
     valid_range: CapacityRequestPolicyRange | None = None
 
 
-class DeviceCapacity(Struct, rename="camel", frozen=True):
+class DeviceCapacity(Struct, rename="camel", frozen=True, gc=False):
     """A quantity, and the policy for sharing it when the device allows several allocations."""
 
     value: str | int = "0"
     request_policy: CapacityRequestPolicy | None = None
 
 
-class Counter(Struct, rename="camel", frozen=True):
+class Counter(Struct, rename="camel", frozen=True, gc=False):
     """A quantity of a counter set or of a consumption."""
 
     value: str | int = "0"
 
 
-class DeviceCounterConsumption(Struct, rename="camel", frozen=True):
+class DeviceCounterConsumption(Struct, rename="camel", frozen=True, gc=False):
     """What a device takes out of one counter set of its pool."""
 
     counter_set: str = ""
     counters: dict[str, Counter] = {}
 
 
-class DeviceTaint(Struct, rename="camel", frozen=True):
+class DeviceTaint(Struct, rename="camel", frozen=True, gc=False):
     """A taint on a device; ``effect`` is None, NoSchedule or NoExecute."""
 
     key: str = ""
@@ -140,7 +141,7 @@ class DeviceTaint(Struct, rename="camel", frozen=True):
     time_added: str | None = None
 
 
-class Device(Struct, rename="camel", frozen=True):
+class Device(Struct, rename="camel", frozen=True, gc=False):
     """One device of a slice; its identity is (driver, pool, name)."""
 
     name: str = ""
@@ -157,14 +158,14 @@ class Device(Struct, rename="camel", frozen=True):
     allow_multiple_allocations: bool | None = None
 
 
-class CounterSet(Struct, rename="camel", frozen=True):
+class CounterSet(Struct, rename="camel", frozen=True, gc=False):
     """A named set of counters that devices of the same pool share."""
 
     name: str = ""
     counters: dict[str, Counter] = {}
 
 
-class ResourcePool(Struct, rename="camel", frozen=True):
+class ResourcePool(Struct, rename="camel", frozen=True, gc=False):
     """Pool name, generation, and how many slices make the pool complete."""
 
     name: str = ""
@@ -172,7 +173,7 @@ class ResourcePool(Struct, rename="camel", frozen=True):
     resource_slice_count: int = 0
 
 
-class ResourceSliceSpec(Struct, rename="camel", frozen=True):
+class ResourceSliceSpec(Struct, rename="camel", frozen=True, gc=False):
     """Devices of one driver in one pool, or (since 1.35 in a slice of their own) the pool's counters."""
 
     driver: str = ""
@@ -185,7 +186,7 @@ class ResourceSliceSpec(Struct, rename="camel", frozen=True):
     shared_counters: tuple[CounterSet, ...] = ()
 
 
-class ResourceSlice(Struct, rename="camel", frozen=True):
+class ResourceSlice(Struct, rename="camel", frozen=True, gc=False):
     """resource.k8s.io/v1 ResourceSlice."""
 
     api_version: str = "resource.k8s.io/v1"
@@ -194,32 +195,32 @@ class ResourceSlice(Struct, rename="camel", frozen=True):
     spec: ResourceSliceSpec = ResourceSliceSpec()
 
 
-class CELDeviceSelector(Struct, rename="camel", frozen=True):
+class CELDeviceSelector(Struct, rename="camel", frozen=True, gc=False):
     """A CEL expression over ``device``."""
 
     expression: str = ""
 
 
-class DeviceSelector(Struct, rename="camel", frozen=True):
+class DeviceSelector(Struct, rename="camel", frozen=True, gc=False):
     """A selector; CEL is the only kind so far."""
 
     cel: CELDeviceSelector | None = None
 
 
-class OpaqueDeviceConfiguration(Struct, rename="camel", frozen=True):
+class OpaqueDeviceConfiguration(Struct, rename="camel", frozen=True, gc=False):
     """Parameters that only the driver understands."""
 
     driver: str = ""
     parameters: Any = None
 
 
-class DeviceClassConfiguration(Struct, rename="camel", frozen=True):
+class DeviceClassConfiguration(Struct, rename="camel", frozen=True, gc=False):
     """Configuration that every claim of a class carries."""
 
     opaque: OpaqueDeviceConfiguration | None = None
 
 
-class DeviceClassSpec(Struct, rename="camel", frozen=True):
+class DeviceClassSpec(Struct, rename="camel", frozen=True, gc=False):
     """Selectors of a class, and the extended resource name it answers for (KEP-5004)."""
 
     selectors: tuple[DeviceSelector, ...] = ()
@@ -227,7 +228,7 @@ class DeviceClassSpec(Struct, rename="camel", frozen=True):
     extended_resource_name: str | None = None
 
 
-class DeviceClass(Struct, rename="camel", frozen=True):
+class DeviceClass(Struct, rename="camel", frozen=True, gc=False):
     """resource.k8s.io/v1 DeviceClass."""
 
     api_version: str = "resource.k8s.io/v1"
@@ -236,7 +237,7 @@ class DeviceClass(Struct, rename="camel", frozen=True):
     spec: DeviceClassSpec = DeviceClassSpec()
 
 
-class DeviceToleration(Struct, rename="camel", frozen=True):
+class DeviceToleration(Struct, rename="camel", frozen=True, gc=False):
     """Tolerates a device taint; an empty key with Exists tolerates all."""
 
     key: str = ""
@@ -246,13 +247,13 @@ class DeviceToleration(Struct, rename="camel", frozen=True):
     toleration_seconds: int | None = None
 
 
-class CapacityRequirements(Struct, rename="camel", frozen=True):
+class CapacityRequirements(Struct, rename="camel", frozen=True, gc=False):
     """Requested amounts of consumable capacities."""
 
     requests: dict[str, str | int] = {}
 
 
-class ExactDeviceRequest(Struct, rename="camel", frozen=True):
+class ExactDeviceRequest(Struct, rename="camel", frozen=True, gc=False):
     """A request for devices of one class."""
 
     device_class_name: str = ""
@@ -264,7 +265,7 @@ class ExactDeviceRequest(Struct, rename="camel", frozen=True):
     capacity: CapacityRequirements | None = None
 
 
-class DeviceSubRequest(Struct, rename="camel", frozen=True):
+class DeviceSubRequest(Struct, rename="camel", frozen=True, gc=False):
     """One alternative of a ``firstAvailable`` list."""
 
     name: str = ""
@@ -276,7 +277,7 @@ class DeviceSubRequest(Struct, rename="camel", frozen=True):
     capacity: CapacityRequirements | None = None
 
 
-class ClaimRequest(Struct, rename="camel", frozen=True):
+class ClaimRequest(Struct, rename="camel", frozen=True, gc=False):
     """One request of a claim: exactly one of ``exactly`` and ``first_available`` is set."""
 
     name: str = ""
@@ -284,7 +285,7 @@ class ClaimRequest(Struct, rename="camel", frozen=True):
     first_available: tuple[DeviceSubRequest, ...] = ()
 
 
-class DeviceConstraint(Struct, rename="camel", frozen=True):
+class DeviceConstraint(Struct, rename="camel", frozen=True, gc=False):
     """A rule over the devices of several requests (empty ``requests`` = all of the claim)."""
 
     requests: tuple[str, ...] = ()
@@ -292,14 +293,14 @@ class DeviceConstraint(Struct, rename="camel", frozen=True):
     distinct_attribute: str | None = None
 
 
-class DeviceClaimConfiguration(Struct, rename="camel", frozen=True):
+class DeviceClaimConfiguration(Struct, rename="camel", frozen=True, gc=False):
     """Configuration for some requests of a claim."""
 
     requests: tuple[str, ...] = ()
     opaque: OpaqueDeviceConfiguration | None = None
 
 
-class DeviceClaim(Struct, rename="camel", frozen=True):
+class DeviceClaim(Struct, rename="camel", frozen=True, gc=False):
     """What a claim asks for."""
 
     requests: tuple[ClaimRequest, ...] = ()
@@ -307,13 +308,13 @@ class DeviceClaim(Struct, rename="camel", frozen=True):
     config: tuple[DeviceClaimConfiguration, ...] = ()
 
 
-class ResourceClaimSpec(Struct, rename="camel", frozen=True):
+class ResourceClaimSpec(Struct, rename="camel", frozen=True, gc=False):
     """Spec of a claim."""
 
     devices: DeviceClaim = DeviceClaim()
 
 
-class DeviceRequestAllocationResult(Struct, rename="camel", frozen=True):
+class DeviceRequestAllocationResult(Struct, rename="camel", frozen=True, gc=False):
     """One allocated device; ``request`` is "name" or "name/subrequest"."""
 
     request: str = ""
@@ -325,7 +326,7 @@ class DeviceRequestAllocationResult(Struct, rename="camel", frozen=True):
     consumed_capacity: dict[str, str | int] = {}
 
 
-class DeviceAllocationConfiguration(Struct, rename="camel", frozen=True):
+class DeviceAllocationConfiguration(Struct, rename="camel", frozen=True, gc=False):
     """Configuration as handed to the driver: from the class or from the claim."""
 
     source: str = ""
@@ -333,14 +334,14 @@ class DeviceAllocationConfiguration(Struct, rename="camel", frozen=True):
     opaque: OpaqueDeviceConfiguration | None = None
 
 
-class DeviceAllocationResult(Struct, rename="camel", frozen=True):
+class DeviceAllocationResult(Struct, rename="camel", frozen=True, gc=False):
     """Results in the order of requests."""
 
     results: tuple[DeviceRequestAllocationResult, ...] = ()
     config: tuple[DeviceAllocationConfiguration, ...] = ()
 
 
-class AllocationResult(Struct, rename="camel", frozen=True):
+class AllocationResult(Struct, rename="camel", frozen=True, gc=False):
     """The allocation of a claim, and the nodes it may be used on."""
 
     devices: DeviceAllocationResult = DeviceAllocationResult()
@@ -348,7 +349,7 @@ class AllocationResult(Struct, rename="camel", frozen=True):
     allocation_timestamp: str | None = None
 
 
-class ResourceClaimConsumerReference(Struct, rename="camel", frozen=True):
+class ResourceClaimConsumerReference(Struct, rename="camel", frozen=True, gc=False):
     """Who may use an allocated claim."""
 
     api_group: str = ""
@@ -357,14 +358,14 @@ class ResourceClaimConsumerReference(Struct, rename="camel", frozen=True):
     uid: str = ""
 
 
-class ResourceClaimStatus(Struct, rename="camel", frozen=True):
+class ResourceClaimStatus(Struct, rename="camel", frozen=True, gc=False):
     """Status of a claim."""
 
     allocation: AllocationResult | None = None
     reserved_for: tuple[ResourceClaimConsumerReference, ...] = ()
 
 
-class ResourceClaim(Struct, rename="camel", frozen=True):
+class ResourceClaim(Struct, rename="camel", frozen=True, gc=False):
     """resource.k8s.io/v1 ResourceClaim."""
 
     api_version: str = "resource.k8s.io/v1"
@@ -374,14 +375,14 @@ class ResourceClaim(Struct, rename="camel", frozen=True):
     status: ResourceClaimStatus = ResourceClaimStatus()
 
 
-class ResourceClaimTemplateSpec(Struct, rename="camel", frozen=True):
+class ResourceClaimTemplateSpec(Struct, rename="camel", frozen=True, gc=False):
     """Metadata and spec for the claims made from a template."""
 
     metadata: ObjectMeta = ObjectMeta()
     spec: ResourceClaimSpec = ResourceClaimSpec()
 
 
-class ResourceClaimTemplate(Struct, rename="camel", frozen=True):
+class ResourceClaimTemplate(Struct, rename="camel", frozen=True, gc=False):
     """resource.k8s.io/v1 ResourceClaimTemplate."""
 
     api_version: str = "resource.k8s.io/v1"

@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Literal
 
 from dra.catalog import GpuModel, MigProfile
@@ -105,13 +107,14 @@ def device_name(gpu: Gpu, placement: Placement | None = None) -> str:
     return f"gpu-{gpu.index}-{profile.replace('.all', '-all').replace('.', '')}-{placement.start}"
 
 
-def counter_totals(model: GpuModel) -> dict[str, int]:
+@lru_cache(maxsize=256)
+def counter_totals(model: GpuModel) -> Mapping[str, int]:
     """Counters of one GPU without its memory slices: engine kinds known for every profile, largest use
     each.
     """
     uses = [_engines(profile) for profile in model.profiles]
     known = [name for name in _ENGINES if uses and all(name in use for use in uses)]
-    return {name: max(use[name] for use in uses) for name in known}
+    return MappingProxyType({name: max(use[name] for use in uses) for name in known})
 
 
 def _engines(profile: MigProfile) -> dict[str, int]:

@@ -153,4 +153,4 @@ def test_semantic_versions_order_pre_releases_below_the_release():
         Semver((1, 0, 0), ()),
         Semver((1, 0, 10), ()),
     ]
-    assert sorted(reversed(order)) == order
+    assert sorted(order) == order

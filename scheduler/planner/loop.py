@@ -16,6 +16,7 @@ from typing import Protocol
 
 from cluster.policy import Planner as PlannerPolicy
 from cluster.wire import Pod
+from scheduler.planner.follow import Fate, Follow
 from scheduler.planner.nominate import Nominator, Outcome
 from scheduler.planner.plan import Chooser, Plan, plan
 from scheduler.planner.queue import PlanQueue, WaitingPod
@@ -39,6 +40,10 @@ class PlannerObserver(Protocol):
         """These pods lost their gate without a plan."""
         ...
 
+    def settled(self, fate: Fate) -> None:
+        """The watch showed what became of one nomination."""
+        ...
+
 
 class PlannerLoop:
     """Owns the queue and the thread; takes pods in as a reflector's handler (``replaced``, ``changed``)."""
@@ -56,6 +61,7 @@ class PlannerLoop:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = PlanQueue(asks_for_gpus, scheduler_names)
+        self._follow = Follow()
         self._chooser = chooser
         self._nominator = nominator
         self._policy = policy
@@ -88,23 +94,31 @@ class PlannerLoop:
     def replaced(self, items: Sequence[Pod]) -> None:
         """A fresh list of pods (reflector handler)."""
         with self._wake:
+            fates = [fate for item in items if (fate := self._follow.observe(item)) is not None]
+            fates += ["expired"] * self._follow.keep({item.metadata.uid for item in items})
             self._queue.replace_all(list(items), self._clock())
             self._arrived = True
             self._wake.notify_all()
+        for fate in fates:
+            self._observer.settled(fate)
 
     def changed(self, kind: str, item: Pod) -> None:
         """One watch event (reflector handler)."""
         with self._wake:
             if kind == "DELETED":
+                fate = self._follow.gone(item.metadata.uid)
                 self._queue.forget(item.metadata.uid)
                 arrived = bool(item.spec.node_name)
                 if arrived:
                     self._queue.capacity_freed()
             else:
+                fate = self._follow.observe(item)
                 arrived = self._queue.observe(item, self._clock())
             if arrived:
                 self._arrived = True
                 self._wake.notify_all()
+        if fate is not None:
+            self._observer.settled(fate)
 
     def round(self) -> Plan | None:
         """Plan and nominate what is due now; None when nothing was. Called by the thread, and by tests."""
@@ -120,7 +134,15 @@ class PlannerLoop:
         if not due and not overdue:
             return None
         made = plan(due, self._chooser, HOLD_SECONDS)
+        with self._wake:
+            # Before they are written: the watch may show the binding before the patch has answered.
+            for nomination in made.nominations:
+                self._follow.nominated(nomination.waiting.uid, nomination.node)
         outcomes = self._nominator.carry_out(made.nominations)
+        with self._wake:
+            for nomination, outcome in zip(made.nominations, outcomes, strict=True):
+                if outcome is not Outcome.DONE:
+                    self._follow.gone(nomination.waiting.uid)
         planned = {nomination.waiting.uid for nomination in made.nominations}
         late = [pod for pod in overdue if pod.uid not in planned]
         if late:

@@ -56,6 +56,10 @@ class Seen:
     def __init__(self):
         self.rounds = []
         self.timed_out = []
+        self.fates = []
+
+    def settled(self, fate):
+        self.fates.append(fate)
 
     def planned(self, made, outcomes, seconds):
         self.rounds.append((made, list(outcomes)))
@@ -165,6 +169,28 @@ def test_the_thread_plans_what_the_watch_brings():
     assert done.wait(5)
     planner.stop()
     assert [one.waiting.uid for one in seen.rounds[0][0].nominations] == ["a"]
+
+
+def test_what_became_of_each_nomination_is_told():
+    planner, seen = loop(RecordingApi())
+    planner.replaced([pod("a", created="1"), pod("b", created="2")])
+    planner.round()
+    planner.changed("MODIFIED", pod("a", nominated="n1"))
+    planner.changed("MODIFIED", pod("b", nominated="n1"))
+    planner.changed("MODIFIED", pod("a", node="n1"))
+    planner.changed("MODIFIED", pod("b"))
+    planner.stop()
+    assert seen.fates == ["honoured", "refused"]
+
+
+def test_a_pod_that_runs_elsewhere_or_vanishes_is_told_too():
+    planner, seen = loop(RecordingApi())
+    planner.replaced([pod("a", created="1"), pod("b", created="2")])
+    planner.round()
+    planner.changed("MODIFIED", pod("a", node="n2"))
+    planner.replaced([pod("a", node="n2")])
+    planner.stop()
+    assert seen.fates == ["elsewhere", "expired"]
 
 
 def test_the_gate_watch_frees_pods_when_no_planner_lives():

@@ -11,14 +11,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 
 from cluster.client import Api, ApiError
 from cluster.events import EventRecorder
 from cluster.policy import Carbon, ClusterPolicy, PolicyRefused
 from cluster.policy_source import PolicySource
+from metrics.exposition import Exposition
 from scheduler.extender.server import settle_memory
-from scheduler.extender.verbs import Binder
 from scheduler.feed import Feed
 from scheduler.fleet import Fleet
 from scheduler.service import COMPONENT, Service, Sources, carbon_provider
@@ -35,15 +34,17 @@ class Live:
         *,
         policy_namespace: str,
         policy_name: str,
-        bind: bool,
-        draining: Callable[[], bool],
+        exposition: Exposition | None = None,
+        recorder: EventRecorder | None = None,
     ) -> None:
+        """``exposition`` and ``recorder``: those of the process this is a part of; its own otherwise."""
         self._started_at = time.time()
         self._carbon: Carbon | None = None
         self._stopping = threading.Event()
         fleet = Fleet()
-        self._feed = Feed(api, fleet)
-        self._events = EventRecorder(api, COMPONENT)
+        self.feed = Feed(api, fleet)
+        self._own_events = None if recorder else EventRecorder(api, COMPONENT)
+        self._events = recorder or self._own_events
         self._policy = PolicySource(
             api,
             policy_namespace,
@@ -53,32 +54,40 @@ class Live:
             on_loaded=self._loaded,
             on_refused=self._refused,
         )
-        binder: Binder | None = ApiBinder(api) if bind else None
         sources = Sources(
             policy=lambda: self._policy.current,
-            parts=lambda: {"fleet": self._feed.synced(), "policy": self._policy.ready.is_set()},
-            age_seconds=self._feed.age_seconds,
+            parts=lambda: {"fleet": self.feed.synced, "policy": self._policy.ready.is_set()},
+            age_seconds=self.feed.age_seconds,
             carbon={},
         )
         provider = carbon_provider(self._policy.current, "the default policy", self._started_at)
-        self.service = Service(fleet, sources, provider=provider, draining=draining, binder=binder)
+        self.service = Service(fleet, sources, provider=provider, exposition=exposition)
         self._starter = threading.Thread(target=self._price_once_synced, name="start-pricing", daemon=True)
+
+    def policy(self) -> ClusterPolicy:
+        """The policy in force."""
+        return self._policy.current
 
     def start(self) -> None:
         """Start the watches; pricing follows by itself."""
+        if self._own_events is not None:
+            self._own_events.start()
         self._policy.start()
-        self._feed.start()
         self._starter.start()
 
     def stop(self) -> None:
         """Stop every thread."""
         self._stopping.set()
         self._starter.join(10.0)
-        self._feed.stop()
+        self.feed.stop()
         self._policy.stop()
         self.service.stop()
+        if self._own_events is not None:
+            self._own_events.stop()
 
     def _price_once_synced(self) -> None:
+        # Here and not in the main thread: it asks the API server, which may not answer yet.
+        self.feed.start()
         while not self.service.synced():
             if self._stopping.wait(0.02):
                 return

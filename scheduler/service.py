@@ -53,7 +53,7 @@ class Sources:
 
 
 class Service:
-    """All parts of one process. ``start`` the threads, serve ``app``, ``stop`` the threads."""
+    """All parts of one process. ``start`` the threads, serve ``web``, ``stop`` the threads."""
 
     def __init__(
         self,
@@ -61,14 +61,13 @@ class Service:
         sources: Sources,
         *,
         provider: CarbonProvider | None,
-        draining: Callable[[], bool],
-        binder: Binder | None = None,
+        exposition: Exposition | None = None,
         price_period_seconds: float = 5.0,
     ) -> None:
         self.fleet = fleet
-        self.exposition = Exposition(COMPONENT, _version())
+        self.exposition = exposition or Exposition(COMPONENT, _version())
         self._sources = sources
-        self.board = CarbonBoard(provider, self._zones, time.time, observer=self._saw_intensity)
+        self.board = CarbonBoard(provider, fleet.zones_in_use, time.time, observer=self._saw_intensity)
         self.prices = PriceLoop(
             lambda: read_conditions(fleet, sources.policy()),
             clock=time.monotonic,
@@ -76,17 +75,20 @@ class Service:
             finished=self._finished,
             period_seconds=price_period_seconds,
         )
-        self.decider = Decider(fleet, sources.policy, self.prices.current, self._carbon, time.time)
-        self.app: FastAPI = create_app(
+        self.decider = Decider(fleet, sources.policy, self.prices.current, self.carbon, time.time)
+        self._expose()
+
+    def web(self, draining: Callable[[], bool], binder: Binder | None = None) -> FastAPI:
+        """The extender's web application; ``draining`` turns true when the process is about to stop."""
+        return create_app(
             self.decider,
             exposition=self.exposition,
             ready=self.ready,
             synced=self.synced,
-            max_body_bytes=lambda: sources.policy().extender.max_body_bytes,
+            max_body_bytes=lambda: self._sources.policy().extender.max_body_bytes,
             draining=draining,
             binder=binder,
         )
-        self._expose()
 
     def synced(self) -> bool:
         """Whether the fleet may be judged."""
@@ -117,13 +119,9 @@ class Service:
         self.prices.nudge()
         self.decider.refresh()
 
-    def _carbon(self) -> Mapping[str, Intensity]:
+    def carbon(self) -> Mapping[str, Intensity]:
         fixed = self._sources.carbon
         return {**fixed, **self.board.current()} if fixed else self.board.current()
-
-    def _zones(self) -> list[str]:
-        with self.fleet.lock:
-            return list(self.fleet.zones.values)
 
     def _published(self, tables: PriceTables) -> None:
         self.decider.refresh()
@@ -150,7 +148,7 @@ class Service:
         exposition.fleet.reservations.set_function(lambda: float(len(fleet.facts.reservations)))
 
 
-def from_snapshot(snapshot: Snapshot, where: str, draining: Callable[[], bool]) -> Service:
+def from_snapshot(snapshot: Snapshot, where: str) -> Service:
     """A service over a snapshot, with no cluster. Raises SnapshotRefused, PolicyRefused."""
     policy = load_cluster_policy(snapshot.policy, where) if snapshot.policy.strip() else ClusterPolicy()
     # A replay asks no web service: what was not recorded, and is no file or table, is absent.
@@ -164,7 +162,7 @@ def from_snapshot(snapshot: Snapshot, where: str, draining: Callable[[], bool]) 
         age_seconds=lambda: time.monotonic() - loaded_at,
         carbon=snapshot.carbon,
     )
-    return Service(fleet, sources, provider=provider, draining=draining)
+    return Service(fleet, sources, provider=provider)
 
 
 def carbon_provider(

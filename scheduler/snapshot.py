@@ -24,9 +24,10 @@ import msgspec
 
 from cluster.client import Api, ApiRefused
 from cluster.wire import ConfigMap, Node, Pod, object_decoder
-from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
+from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate
 from metrics.carbon.intensity import Intensity, Kind
 from scheduler.fleet import Fleet
+from scheduler.slice_store import LeanSlice
 
 API_VERSION = "slicewise.io/v1alpha1"
 KIND = "Snapshot"
@@ -163,7 +164,7 @@ def load(snapshot: Snapshot, fleet: Fleet, where: str = "snapshot") -> None:
     )
     # One at a time and before the nodes: decoded slices are by far the largest objects, and rows are then
     # computed once.
-    for item in _items(snapshot.resource_slices, ResourceSlice, f"{where}: resourceSlices"):
+    for item in _items(snapshot.resource_slices, LeanSlice, f"{where}: resourceSlices"):
         fleet.apply_slice(item)
     fleet.replace_nodes(_items(snapshot.nodes, Node, f"{where}: nodes"))
     fleet.replace_claims(_items(snapshot.resource_claims, ResourceClaim, f"{where}: resourceClaims"))
@@ -183,7 +184,7 @@ def take(api: Api, namespace: str, taken_at: str, policy_name: str = "slicewise-
         taken_at=taken_at,
         nodes=raws(api.list_objects("/api/v1/nodes", Node)),
         pods=raws(api.list_objects("/api/v1/pods", Pod, running)),
-        resource_slices=raws(_if_served(api, f"{dra}/resourceslices", ResourceSlice)),
+        resource_slices=_slices(_if_served(api, f"{dra}/resourceslices", LeanSlice)),
         resource_claims=raws(_if_served(api, f"{dra}/resourceclaims", ResourceClaim)),
         resource_claim_templates=raws(
             _if_served(api, f"{dra}/resourceclaimtemplates", ResourceClaimTemplate)
@@ -198,6 +199,11 @@ def raws(objects: Iterable[object]) -> list[msgspec.Raw]:
     stays).
     """
     return [msgspec.Raw(msgspec.json.encode(_without_empty(msgspec.to_builtins(item)))) for item in objects]
+
+
+def _slices(found: Iterable[LeanSlice]) -> list[msgspec.Raw]:
+    """Slices as JSON, their devices as they came: decoded whole they would take gigabytes."""
+    return [msgspec.Raw(msgspec.json.encode(item)) for item in found]
 
 
 def _if_served(api: Api, path: str, kind: type[T]) -> list[T]:

@@ -137,6 +137,7 @@ def allocate(
 ) -> Allocation | Unsatisfiable:
     """The devices that the claims of one pod get on ``node``.
 
+    ``slices`` may be those of the node alone: others cost time and change nothing, but for mode All.
     ``requests``: the device part of each claim's spec, in pod order. ``allocated``: devices that other claims
     hold; ``shares``: what is held of devices that allow several allocations. ``order``: "sorted" for 1.36,
     "listed" for older. ``most_steps``: devices tried before giving up.

@@ -219,6 +219,21 @@ def best_set(topology: Topology, free_bits: int, k: int) -> int | None:
     )
 
 
+@lru_cache(maxsize=1024)
+def first_fit_order(topology: Topology) -> tuple[int, ...]:
+    """The order of GPUs in which first-fit for 2, 4, 8, ... on the empty node meets good sets: halves of
+    halves.
+    """
+
+    def order(bits: int) -> tuple[int, ...]:
+        if bits.bit_count() < 2:
+            return tuple(_low_bits(bits))
+        half = best_set(topology, bits, 1 << ((bits.bit_count() - 1).bit_length() - 1)) or 0
+        return order(half) + order(bits & ~half)
+
+    return order((1 << topology.gpus) - 1)
+
+
 def share(topology: Topology, chosen_bits: int) -> float:
     """Bandwidth of the chosen set against the best set of its size on the empty node, 0..1; 1 for fewer than
     two.

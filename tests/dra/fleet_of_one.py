@@ -4,7 +4,7 @@ import msgspec
 
 from dra.catalog import models
 from dra.classes import device_classes
-from dra.inventory import Gpu, NodeInventory
+from dra.inventory import Gpu, NodeInventory, from_slices
 from dra.mig import geometry
 from dra.nvlink import nvswitch, pcie_only
 from dra.resource_api import DeviceClaim, DeviceClass, slices_from_json
@@ -33,6 +33,13 @@ def ours(inventory, masks=None, weights=None, **options):
 
 def nvidias(inventory, **options):
     return slices_from_json(nvidia_slices(inventory, **options))
+
+
+def read_back(slices, name="n1") -> NodeInventory:
+    """The inventory in slices that must hold one."""
+    inventory = from_slices(name, slices)
+    assert inventory is not None
+    return inventory
 
 
 def classes():

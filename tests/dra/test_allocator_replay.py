@@ -1,17 +1,17 @@
 """The replay takes what the in-tree allocator would take: its order, its checks, its errors."""
 
 from fractions import Fraction
+from typing import Any
 
 import msgspec
 import pytest
-from fleet_of_one import cel, claim, classes, exactly, node, nvidia_mig, nvidias, our_mig, ours
+from fleet_of_one import cel, claim, classes, exactly, node, nvidia_mig, nvidias, our_mig, ours, read_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dra.allocator import Allocation, DeviceId, Unsatisfiable, allocate
 from dra.catalog import models
 from dra.claims import occupancy
-from dra.inventory import from_slices
 from dra.mig import geometry
 from dra.nvlink import bridges
 from dra.resource_api import ResourceClaim, ResourceSlice
@@ -25,13 +25,14 @@ def got(result):
     return [device.device for device in result.devices]
 
 
-def run(claims, slices, allocated=frozenset(), **options):
+def run(claims, slices, allocated=frozenset(), **options) -> Any:
     return allocate(claims, slices, allocated, CLASSES, options.pop("node", "n1"), **options)
 
 
 def one_by_one(claims, slices):
     """Each claim in a pod of its own, one after the other; None where one did not fit."""
-    held, names = set(), []
+    held: set[DeviceId] = set()
+    names: list[str | None] = []
     for device_claim in claims:
         result = run([device_claim], slices, held)
         names.append(got(result)[0] if isinstance(result, Allocation) else None)
@@ -69,8 +70,9 @@ def test_claims_of_one_pod_backtrack_until_all_fit():
 @given(st.sampled_from(MIG_MODELS), st.booleans(), st.data())
 def test_first_start_and_replay_agree_for_one_mig_claim_on_any_occupancy(model, as_nvidia, data):
     slices = nvidias(node(model=model.name)) if as_nvidia else ours(node(model=model.name))
-    inventory = from_slices("n1", slices)
-    held, masks = set(), [0, 0]
+    inventory = read_back(slices)
+    held: set[DeviceId] = set()
+    masks = [0, 0]
     plain = [p.name for p in model.profiles if p.plain]
     fillable = {n: r for n, r in inventory.devices.items() if r.placement and r.placement.profile in plain}
     for name in data.draw(st.lists(st.sampled_from(sorted(fillable)), max_size=8)):
@@ -98,9 +100,10 @@ def test_first_start_and_replay_agree_for_one_mig_claim_on_any_occupancy(model, 
 @given(st.sampled_from(MIG_MODELS), st.booleans(), st.data())
 def test_no_sequence_of_claims_ever_takes_a_unit_or_a_media_extension_twice(model, as_nvidia, data):
     slices = nvidias(node(model=model.name)) if as_nvidia else ours(node(model=model.name))
-    inventory = from_slices("n1", slices)
+    inventory = read_back(slices)
     wanted = data.draw(st.lists(st.sampled_from([*(p.name for p in model.profiles), "whole"]), max_size=12))
-    held, taken, media = set(), [0, 0], [0, 0]
+    held: set[DeviceId] = set()
+    taken, media = [0, 0], [0, 0]
     for profile in wanted:
         if profile == "whole":
             request = claim("gpu.nvidia.com" if as_nvidia else "gpu.slicewise.io")
@@ -264,7 +267,7 @@ def test_drivers_go_in_name_order():
         **CLASSES,
         "any": msgspec.convert({"spec": {"selectors": cel(expression)}}, type(CLASSES["gpu.nvidia.com"])),
     }
-    result = allocate([claim("any")], slices, set(), either, "n1")
+    result: Any = allocate([claim("any")], slices, set(), either, "n1")
     assert result.devices[0].driver == "gpu.nvidia.com"
 
 
@@ -280,7 +283,8 @@ def test_pools_with_binding_conditions_come_last():
         **CLASSES,
         "any": msgspec.convert({"spec": {"selectors": cel(expression)}}, type(CLASSES["gpu.nvidia.com"])),
     }
-    assert allocate([claim("any")], slices, set(), either, "n1").devices[0].driver == "gpu.slicewise.io"
+    result: Any = allocate([claim("any")], slices, set(), either, "n1")
+    assert result.devices[0].driver == "gpu.slicewise.io"
 
 
 def test_a_pool_with_a_duplicate_device_is_left_out_and_named():

@@ -71,7 +71,7 @@ def test_an_unknown_product_is_a_value_and_can_still_be_used_whole():
 
 
 def test_no_two_models_claim_the_same_product():
-    seen = {}
+    seen: dict[str, str] = {}
     for model in models().values():
         for product in model.products:
             key = re.sub(r"\s+", "-", product).lower()

@@ -2,12 +2,11 @@
 
 import msgspec
 import pytest
-from fleet_of_one import cel, claim, classes, exactly, node, nvidias, our_mig, ours
+from fleet_of_one import cel, claim, classes, exactly, node, nvidias, our_mig, ours, read_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dra.claims import DeviceRequest, claim_masks, claim_requests, occupancy
-from dra.inventory import from_slices
 from dra.resource_api import ResourceClaim, ResourceClaimSpec
 
 N = "device.attributes['gpu.nvidia.com']"
@@ -101,7 +100,7 @@ def test_a_constraint_is_noted_on_the_requests_that_it_ties():
 
 
 def test_allocated_devices_occupy_their_units():
-    inventories = {name: from_slices(name, ours(node(name))) for name in ("n1", "n2")}
+    inventories = {name: read_back(ours(node(name)), name) for name in ("n1", "n2")}
     held = [
         allocated("gpu-0-1g5gb-6", "gpu-0-3g20gb-0"),
         allocated("gpu-1", pool="n2"),
@@ -119,7 +118,7 @@ def test_allocated_devices_occupy_their_units():
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 51), max_size=8), st.booleans())
 def test_occupancy_is_the_union_of_the_devices_and_never_exceeds_the_gpu(picks, as_nvidia):
-    inventory = from_slices("n1", nvidias(node()) if as_nvidia else ours(node()))
+    inventory = read_back(nvidias(node()) if as_nvidia else ours(node()))
     names = list(inventory.devices)
     chosen = [names[i] for i in picks]
     masks = claim_masks(allocated(*chosen, driver=inventory.driver), inventory)

@@ -109,7 +109,7 @@ def test_first_start_is_the_first_listed_start_that_is_free(case, data):
 
 def test_on_an_empty_gpu_small_instances_go_where_nothing_big_can_start():
     grid = geometry(models()["A100-40GB"])
-    first = {}
+    first: dict[str, int] = {}
     for placement in grid.least_harm_order(0, {}):
         first.setdefault(placement.profile, placement.start)
     assert first["1g.5gb"] == 6

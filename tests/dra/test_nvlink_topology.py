@@ -17,6 +17,7 @@ from dra.nvlink import (
     clique,
     cube_mesh,
     direct,
+    first_fit_order,
     islands,
     nvswitch,
     pcie_only,
@@ -133,6 +134,20 @@ def test_first_fit_on_a_cube_mesh_improves_when_islands_are_listed_together():
     plain, listed = cube_mesh(V100), cube_mesh(V100).reordered((0, 3, 1, 2, 4, 7, 5, 6))
     assert share_tables(plain, 2).first_fit[0xFF] == 0.5
     assert share_tables(listed, 2).first_fit[0xFF] == 1.0
+
+
+def test_the_order_to_publish_gpus_in_makes_first_fit_meet_the_best_sets():
+    assert first_fit_order(cube_mesh(V100)) == (0, 3, 1, 2, 4, 7, 5, 6)
+    assert first_fit_order(bridges(A100, 4).reordered((0, 2, 1, 3))) == (0, 2, 1, 3)
+    assert first_fit_order(nvswitch(H100, 8)) == tuple(range(8))
+    assert first_fit_order(pcie_only(L40S, 3)) == (0, 1, 2)
+    assert first_fit_order(pcie_only(L40S, 1)) == (0,)
+
+
+@settings(deadline=None)
+@given(small_topologies())
+def test_the_order_names_every_gpu_once(topology):
+    assert sorted(first_fit_order(topology)) == list(range(topology.gpus))
 
 
 def test_pcie_only_nodes_are_full_share_everywhere_and_single_gpus_need_no_link():

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import msgspec
 import pytest
-from fleet_of_one import PROFILES, node, nvidias, ours
+from fleet_of_one import PROFILES, node, nvidias, ours, read_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,8 +28,7 @@ def test_slices_read_back_give_the_same_inventory_and_the_same_slices(model, gpu
     units = inventory.gpus[0].model.units
     masks = [data.draw(st.integers(0, (1 << units) - 1)) for _ in range(gpus)]
     published = to_slices(inventory, masks, {})
-    read = from_slices("n1", slices_from_json(json.loads(json.dumps(published))))
-    assert read is not None
+    read = read_back(slices_from_json(json.loads(json.dumps(published))))
     assert read.gpus == inventory.gpus
     assert read.topology == inventory.topology
     assert [set(order) for order in read.orders] == [set(order) for order in inventory.orders]
@@ -42,8 +42,7 @@ def test_slices_read_back_give_the_same_inventory_and_the_same_slices(model, gpu
 @given(some_model, st.integers(1, 16))
 def test_nvidias_slices_read_back_give_the_same_gpus(model, gpus):
     inventory = node(model=model, gpus=gpus)
-    read = from_slices("n1", nvidias(inventory))
-    assert read is not None
+    read = read_back(nvidias(inventory))
     assert read.regime == "nvidia"
     # Sorted by slice name, which follows the order of the GPUs.
     assert read.gpus == inventory.gpus
@@ -160,7 +159,7 @@ def test_nvidias_names_and_order_are_those_of_its_driver():
     ids=lambda t: t.kind + (t.clique or ""),
 )
 def test_links_and_cliques_survive_the_slices(topology):
-    read = from_slices("n1", ours(node(gpus=8, topology=topology)))
+    read = read_back(ours(node(gpus=8, topology=topology)))
     assert read.topology == topology
 
 
@@ -172,7 +171,7 @@ def test_gpus_listed_in_another_order_keep_their_own_links():
         gpus=tuple(inventory.gpus[i] for i in order),
         topology=inventory.topology.reordered(order),
     )
-    read = from_slices("n1", ours(listed))
+    read = read_back(ours(listed))
     assert [gpu.index for gpu in read.gpus] == list(order)
     assert read.topology == listed.topology
     islands = [d.attributes["nvlinkIsland"].int_ for s in ours(listed) for d in s.spec.devices]
@@ -180,7 +179,7 @@ def test_gpus_listed_in_another_order_keep_their_own_links():
 
 
 def test_every_device_name_leads_to_its_gpu_and_units():
-    read = from_slices("n1", ours(node(gpus=2)))
+    read = read_back(ours(node(gpus=2)))
     assert read.devices["gpu-1"] == DeviceRef(1, None)
     assert read.devices["gpu-1-3g20gb-4"] == DeviceRef(1, Placement("3g.20gb", 4, 4))
     assert read.whole_mask(1) == 0xFF
@@ -188,7 +187,7 @@ def test_every_device_name_leads_to_its_gpu_and_units():
 
 def test_an_older_generation_does_not_count_and_an_incomplete_pool_is_none():
     old, new = ours(node(gpus=1)), ours(node(gpus=2), generation=2)
-    assert len(from_slices("n1", [*old, *new]).gpus) == 2
+    assert len(read_back([*old, *new]).gpus) == 2
     assert from_slices("n1", [*old, *new[:-1]]) is None
     assert from_slices("n1", old[1:]) is None
 
@@ -199,7 +198,7 @@ def test_other_nodes_and_other_drivers_are_ignored():
         ResourceSlice,
     )
     assert from_slices("n1", [other, *ours(node("n2"))]) is None
-    assert from_slices("n1", [other, *ours(node("n1"))]).node == "n1"
+    assert read_back([other, *ours(node("n1"))]).node == "n1"
 
 
 def test_placements_that_the_catalogue_lacks_are_learned_from_the_driver():
@@ -207,7 +206,7 @@ def test_placements_that_the_catalogue_lacks_are_learned_from_the_driver():
     text = json.dumps(nvidia_slices(node(model="H100-80GB", gpus=2)))
     for old, new in (("80GB-HBM3", "H200x"), ("NVIDIA-H100-H200x", "NVIDIA-H200"), ("1g.10gb", "1g.18gb")):
         text = text.replace(old, new)
-    read = from_slices("n1", slices_from_json(json.loads(text)))
+    read = read_back(slices_from_json(json.loads(text)))
     model = read.gpus[0].model
     assert model.name == "H200-141GB"
     assert model.units == 8
@@ -235,7 +234,7 @@ def test_instances_made_beforehand_are_offered_as_they_are_and_the_gpu_is_not():
     ]
     pool = {"name": "n1", "generation": 1, "resourceSliceCount": 1}
     spec = {"driver": "gpu.nvidia.com", "nodeName": "n1", "pool": pool, "devices": devices}
-    read = from_slices("n1", slices_from_json([{"metadata": {"name": "s"}, "spec": spec}]))
+    read = read_back(slices_from_json([{"metadata": {"name": "s"}, "spec": spec}]))
     (gpu,) = read.gpus
     assert (gpu.uuid, gpu.partitionable, gpu.whole, gpu.model.name) == ("GPU-x", False, False, "A100-40GB")
     assert read.orders == ((Placement("3g.20gb", 0, 4), Placement("3g.20gb", 4, 4)),)
@@ -252,19 +251,22 @@ def test_a_very_long_node_name_still_gives_legal_distinct_object_names():
     assert names == sorted(set(names))
 
 
+def plugin_node(labels, allocatable) -> Any:
+    return from_labels("n1", labels, allocatable)
+
+
 LABELS = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB", "nvidia.com/gpu.memory": "81920"}
 
 
 def test_labels_and_allocatable_describe_a_device_plugin_node():
-    read = from_labels("n1", LABELS, {"nvidia.com/gpu": "8", "cpu": "96"})
+    read = plugin_node(LABELS, {"nvidia.com/gpu": "8", "cpu": "96"})
     assert (read.regime, len(read.gpus), read.topology.kind) == ("device-plugin", 8, "nvswitch")
     assert read.gpus[0].model.name == "A100-80GB"
     assert read.orders == ((),) * 8
 
 
 def test_mig_counts_of_a_device_plugin_are_kept_by_profile():
-    read = from_labels(
-        "n1",
+    read = plugin_node(
         LABELS,
         {"nvidia.com/gpu": "6", "nvidia.com/mig-1g.10gb": "7", "nvidia.com/mig-1g.10gb.me": "1"},
     )
@@ -275,21 +277,21 @@ def test_mig_counts_of_a_device_plugin_are_kept_by_profile():
 
 def test_with_a_single_mig_strategy_the_gpu_count_is_a_count_of_instances():
     labels = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"}
-    read = from_labels("n1", labels, {"nvidia.com/gpu": "14"})
+    read = plugin_node(labels, {"nvidia.com/gpu": "14"})
     assert (read.static, read.gpus) == ({"1g.10gb": 14}, ())
 
 
 def test_time_sliced_gpus_are_shares_whether_renamed_or_not():
-    renamed = from_labels("n1", LABELS, {"nvidia.com/gpu.shared": "16"})
-    plain = from_labels("n1", {**LABELS, "nvidia.com/gpu.replicas": "4"}, {"nvidia.com/gpu": "16"})
+    renamed = plugin_node(LABELS, {"nvidia.com/gpu.shared": "16"})
+    plain = plugin_node({**LABELS, "nvidia.com/gpu.replicas": "4"}, {"nvidia.com/gpu": "16"})
     for read in (renamed, plain):
         assert (read.shared_replicas, read.gpus) == (16, ())
 
 
 def test_a_node_without_gpus_or_with_garbage_has_no_inventory():
-    assert from_labels("n1", {}, {"cpu": "4"}) is None
-    assert from_labels("n1", {}, {"nvidia.com/gpu": "many"}) is None
-    unlabelled = from_labels("n1", {}, {"nvidia.com/gpu": "1"})
+    assert plugin_node({}, {"cpu": "4"}) is None
+    assert plugin_node({}, {"nvidia.com/gpu": "many"}) is None
+    unlabelled = plugin_node({}, {"nvidia.com/gpu": "1"})
     assert unlabelled.gpus[0].model.units == 1
 
 

@@ -48,7 +48,7 @@ class SpanView:
 
 @dataclass(frozen=True, slots=True)
 class GpuView:
-    """One GPU; its spans cover all ``units`` in order. ``partitionable``: MIG instances are made on demand."""
+    """One GPU; its spans cover all ``units``. ``partitionable``: MIG instances are made on demand."""
 
     index: int
     uuid: str

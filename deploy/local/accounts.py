@@ -14,7 +14,7 @@ from deploy.local.rest import Access
 
 
 class Accounts:
-    """The accounts of the cluster at `url`; their files are in `directory`. Safe to use from several threads."""
+    """The accounts of the cluster at `url`, with files in `directory`. Safe to use from several threads."""
 
     def __init__(self, directory: Path, url: str, cluster: str) -> None:
         self.url = url

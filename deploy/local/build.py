@@ -80,7 +80,10 @@ def _only_builder(destination: Path, program: Program, progress: Progress) -> It
 
 def _run(go: str, program: Program, destination: Path, progress: Progress, position: str) -> None:
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=destination.parent) as scratch:
+    prefix = f".building-{destination.name}-"
+    for leftover in destination.parent.glob(f"{prefix}*"):  # of a builder that was killed: we hold its lock
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=destination.parent) as scratch:
         output = Path(scratch) / program.name
         arguments = command(go, program, output)
         compiled = _follow(arguments, program, progress, position)

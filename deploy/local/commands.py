@@ -23,7 +23,6 @@ _CLIENT_QPS = 2_000
 _CLIENT_BURST = 4_000
 # Of the documentation range: the API server insists on an address that is not loopback, and nobody uses it.
 _ADVERTISED = "192.0.2.1"
-_KWOK_PARALLELISM = 16
 _NODE_LEASE_SECONDS = 40
 
 
@@ -140,19 +139,6 @@ def kwok(binary: Path, *, port: int, kubeconfig: Path, configs: Sequence[Path]) 
         f"--cidr={POD_CIDR}",
         f"--server-address={LOOPBACK}:{port}",
     ]
-
-
-def kwok_options() -> dict[str, Any]:
-    """kwok's own configuration: more workers, so that thousands of nodes and pods come up in seconds."""
-    return {
-        "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
-        "kind": "KwokConfiguration",
-        "options": {
-            "nodePlayStageParallelism": _KWOK_PARALLELISM,
-            "podPlayStageParallelism": _KWOK_PARALLELISM,
-            "nodeLeaseParallelism": _KWOK_PARALLELISM,
-        },
-    }
 
 
 def prometheus(binary: Path, *, port: int, config: Path, data: Path) -> list[str]:

@@ -320,7 +320,7 @@ class ControlPlane:
             self._paths["kwok"],
             port=port,
             kubeconfig=self._accounts.kubeconfig(KWOK, "kwok"),
-            configs=[self._write_config("kwok", commands.kwok_options()), *sorted(STAGES.glob("*.yaml"))],
+            configs=sorted(STAGES.glob("*.yaml")),
         )
         self._launch("kwok", argv)
         return lambda: plain_get(f"http://{LOOPBACK}:{port}/healthz", _PROBE_SECONDS)

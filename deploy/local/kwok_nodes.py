@@ -20,7 +20,8 @@ from deploy.local.rest import SUCCESS, Connection
 CONNECTIONS = 8
 READY_SECONDS = 60.0
 NOT_READY_TAINT = "node.kubernetes.io/not-ready"
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.05
+_POLL_PAUSE_FACTOR = 10.0
 DEFAULT_ALLOCATABLE: Mapping[str, str] = {"cpu": "96", "memory": "1024Gi", "pods": "250"}
 
 Manifest = Mapping[str, Any]
@@ -78,6 +79,7 @@ def wait_ready(cluster: ControlPlane, names: Iterable[str], within_seconds: floa
     deadline = time.monotonic() + within_seconds
     with cluster.connect() as connection:
         while missing:
+            asked = time.monotonic()
             nodes = connection.request("GET", "/api/v1/nodes?resourceVersion=0")["items"]
             missing -= {node["metadata"]["name"] for node in nodes if can_take_pods(node)}
             if missing and time.monotonic() > deadline:
@@ -87,7 +89,8 @@ def wait_ready(cluster: ControlPlane, names: Iterable[str], within_seconds: floa
                     f"{some}; {cluster.processes.log_tail('kwok')}"
                 )
             if missing:
-                time.sleep(_POLL_SECONDS)
+                # A list of thousands of nodes costs the API server more than bringing some of them up.
+                time.sleep(max(_POLL_SECONDS, _POLL_PAUSE_FACTOR * (time.monotonic() - asked)))
 
 
 def can_take_pods(node: Manifest) -> bool:

@@ -115,6 +115,7 @@ def small_program(tmp_path, monkeypatch, nothing_installed):
 
 def test_a_build_puts_a_static_program_into_the_cache_and_tells_its_progress(small_program):
     destination = binaries.cached_path(small_program)
+    (destination.parent / ".building-small-killed").mkdir(parents=True)
     lines: list[str] = []
     build(small_program, destination, lines.append, "2 of 3")
     assert binaries.reported_version(destination, small_program) == "1.2.3"

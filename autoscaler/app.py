@@ -49,6 +49,7 @@ def create_app(parts: Parts) -> FastAPI:
     def decisions() -> Response:
         return JSONResponse([_as_json(view) for view in parts.controller.views])
 
+    app.include_router(parts.fleet.routes())
     return app
 
 

@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 
 from autoscaler.collect import Collector
 from autoscaler.controller import Controller
+from autoscaler.fleet_side import FleetSide
 from autoscaler.pod_index import PodIndex
 from autoscaler.targets import Targets
 from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.lease import LeaderElection
 from cluster.policy_source import AutoscalingPolicySource
-from cluster.reflector import Reflector
-from cluster.wire import Pod
 from metrics.exposition import Exposition
 from metrics.prometheus import Prometheus
 from metrics.servers import Scope
@@ -34,12 +33,13 @@ COMPONENT = "slicewise.io/controller"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person may choose on the command line. ``namespace`` is where the Lease lives."""
+    """What a person may choose on the command line. ``namespace`` is where Lease and cluster policy live."""
 
     prometheus_url: str
     kubeconfig: str | None = None
     context: str | None = None
     namespace: str = "slicewise-system"
+    policy_name: str = "slicewise-policy"
     lease: str = "slicewise-controller"
     identity: str = "slicewise-controller"
     prometheus_timeout_seconds: float = 5.0
@@ -61,7 +61,7 @@ class Parts:
     recorder: EventRecorder
     policies: AutoscalingPolicySource
     pods: PodIndex
-    pod_reflector: Reflector[Pod]
+    fleet: FleetSide
     prometheus: Prometheus
     election: LeaderElection
     controller: Controller
@@ -72,7 +72,7 @@ class Parts:
         """Start everything; returns at once. Decisions begin when the pods and policies are known."""
         self.recorder.start()
         self.policies.start()
-        self.pod_reflector.start()
+        self.fleet.start()
         self.election.start()
         self._thread = threading.Thread(target=self._run, name="autoscaler", daemon=True)
         self._thread.start()
@@ -83,25 +83,24 @@ class Parts:
         if self._thread is not None:
             self._thread.join(30.0)
         self.election.stop()
-        self.pod_reflector.stop()
+        self.fleet.stop()
         self.policies.stop()
         self.recorder.stop()
         self.prometheus.close()
         self.api.close()
 
     def _run(self) -> None:
-        for waited_for in (self.pod_reflector.synced, self.policies.reflector.synced):
-            while not waited_for.wait(0.2):
-                if self._stop.is_set():
-                    self.controller.close()
-                    return
+        while not all(self.synced.values()):
+            if self._stop.wait(0.2):
+                self.controller.close()
+                return
         self.controller.run(self._stop)
 
     @property
     def synced(self) -> dict[str, bool]:
         """What must be known before decisions are possible, and whether it is."""
         return {
-            "pods": self.pod_reflector.synced.is_set(),
+            **self.fleet.ready,
             "autoscaling policies": self.policies.reflector.synced.is_set(),
         }
 
@@ -162,13 +161,23 @@ def build(options: Options) -> Parts:
         is_leader=lambda: election.is_leader,
         dry_run=options.dry_run,
     )
+    fleet = FleetSide(
+        api,
+        policy_namespace=options.namespace,
+        policy_name=options.policy_name,
+        exposition=exposition,
+        recorder=recorder,
+        is_leader=lambda: election.is_leader,
+        pod_readers=[pods],
+        dry_run=options.dry_run,
+    )
     return Parts(
         api=api,
         exposition=exposition,
         recorder=recorder,
         policies=policies,
         pods=pods,
-        pod_reflector=Reflector(api, "/api/v1/pods", Pod, pods),
+        fleet=fleet,
         prometheus=prometheus,
         election=election,
         controller=controller,

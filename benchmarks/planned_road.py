@@ -92,7 +92,11 @@ def process(module: str, cluster: ControlPlane, url: str) -> list[str]:
     """The command line of one of our processes, with the rights of its own account."""
     account = {"scheduler": "slicewise-scheduler", "autoscaler": "slicewise-controller"}[module]
     kubeconfig = str(cluster.kubeconfig_for(account))
-    return [module, "--kubeconfig", kubeconfig, "--listen", url.removeprefix("http://")]
+    command = [module, "--kubeconfig", kubeconfig, "--listen", url.removeprefix("http://")]
+    if module == "autoscaler":
+        # Nothing is scaled here, so nobody needs to listen there.
+        command += ["--prometheus-url", "http://127.0.0.1:9"]
+    return command
 
 
 def say(line: str) -> None:

@@ -1,7 +1,7 @@
 """One watch, several readers: hand every list and event of a reflector to each of them in turn.
 
-A watch of 50,000 pods is decoded once a process, however many parts want to see the pods. A reader that fails keeps
-the later ones from that event; the reflector then lists anew and all of them get the full list.
+A watch of 50,000 pods is decoded once a process, however many parts want to see the pods. A reader that fails
+keeps the later ones from that event; the reflector then lists anew and all of them get the full list.
 """
 
 from __future__ import annotations

@@ -124,8 +124,8 @@ def _snapshot(flags: argparse.Namespace, tls: Tls | None, listener: socket.socke
     from scheduler.snapshot import read
 
     # The snapshot is dropped before serving: its raw objects are several times the fleet's size.
-    service = from_snapshot(read(flags.from_snapshot), flags.from_snapshot, lambda: server.draining())
-    server = _server(service.app, flags, tls)
+    service = from_snapshot(read(flags.from_snapshot), flags.from_snapshot)
+    server = _server(service.web(lambda: server.draining()), flags, tls)
     service.start()
     try:
         settle_memory()
@@ -136,21 +136,27 @@ def _snapshot(flags: argparse.Namespace, tls: Tls | None, listener: socket.socke
 
 def _live(flags: argparse.Namespace, tls: Tls | None, listener: socket.socket) -> None:
     from cluster.client import Api
-    from scheduler.live import Live
+    from scheduler.live import ApiBinder, Live
+    from scheduler.planner.gates import GateWatch
+    from scheduler.planner.nominate import Nominator
 
     api = Api.connect(flags.kubeconfig, flags.context)
-    live = Live(
-        api,
-        policy_namespace=flags.policy_namespace,
-        policy_name=flags.policy_name,
-        bind=flags.bind,
-        draining=lambda: server.draining(),
+    live = Live(api, policy_namespace=flags.policy_namespace, policy_name=flags.policy_name)
+    planner = live.service.exposition.planner
+    gates = GateWatch(
+        nominator=Nominator(api, concurrency=2),
+        timeout_seconds=lambda: live.policy().planner.gate_timeout_seconds,
+        released=lambda pods: planner.gate_timeouts.inc(len(pods)),
     )
-    server = _server(live.service.app, flags, tls)
+    live.feed.listen("pods", gates)
+    app = live.service.web(lambda: server.draining(), ApiBinder(api) if flags.bind else None)
+    server = _server(app, flags, tls)
     live.start()
+    gates.start()
     try:
         _serve(server, listener, tls, f"the cluster at {api.host}")
     finally:
+        gates.stop()
         live.stop()
         api.close()
 

@@ -1,0 +1,142 @@
+"""The controller's side of placement: its own view of the fleet, the planner that nominates, the page that
+shows it.
+
+The same parts as in slicewise-scheduler (``scheduler.live``), so a plan and a webhook answer follow from one
+price. Every replica keeps the view and serves the page; only the leader plans.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from fastapi import APIRouter
+
+from autoscaler.fleetpage.page import fleet_routes
+from autoscaler.fleetpage.reader import FleetReader
+from cluster import event_reasons
+from cluster.api_errors import ApiRefused
+from cluster.client import Api
+from cluster.events import EventRecorder
+from cluster.reflector import Handler
+from cluster.wire import ObjectReference, Pod
+from metrics.exposition import Exposition
+from scheduler.bill import Bill
+from scheduler.live import Live
+from scheduler.planner.chooser import DeciderChooser
+from scheduler.planner.follow import Fate
+from scheduler.planner.loop import PlannerLoop
+from scheduler.planner.nominate import Nominator, Outcome
+from scheduler.planner.plan import Plan
+from scheduler.planner.queue import WaitingPod
+
+log = logging.getLogger(__name__)
+
+
+class FleetSide:
+    """Watches, prices, planner and page of one controller."""
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        policy_namespace: str,
+        policy_name: str,
+        exposition: Exposition,
+        recorder: EventRecorder,
+        is_leader: Callable[[], bool],
+        pod_readers: Sequence[Handler[Pod]],
+        dry_run: bool,
+    ) -> None:
+        """``pod_readers`` are served from the one pod watch of the process."""
+        self._api = api
+        self.live = Live(
+            api,
+            policy_namespace=policy_namespace,
+            policy_name=policy_name,
+            exposition=exposition,
+            recorder=recorder,
+        )
+        service = self.live.service
+        self._chooser = DeciderChooser(service.decider)
+        policy = self.live.policy
+        self._planner = PlannerLoop(
+            asks_for_gpus=self._chooser.asks_for_gpus,
+            chooser=self._chooser,
+            nominator=Nominator(api, policy().planner.max_patch_concurrency),
+            policy=lambda: policy().planner,
+            active=lambda: is_leader() and not dry_run and service.prices.priced(),
+            observer=_Observer(exposition, recorder),
+        )
+        self.live.feed.listen("nodes", self._chooser)
+        for reader in (*pod_readers, self._planner):
+            self.live.feed.listen("pods", reader)
+        exposition.planner.waiting_pods.set_function(lambda: float(self._planner.waiting()))
+        self._reader = FleetReader(service.fleet, policy, service.carbon, time.monotonic)
+
+    @property
+    def ready(self) -> dict[str, bool]:
+        """What must be known before placements can be priced, and whether it is."""
+        return dict(self.live.service.ready())
+
+    def routes(self) -> APIRouter:
+        """The fleet page."""
+        return fleet_routes(self._reader, self._bills)
+
+    def start(self) -> None:
+        """Start watches, pricing and the planner."""
+        self.live.start()
+        self._planner.start()
+
+    def stop(self) -> None:
+        """Stop them, the planner first."""
+        self._planner.stop()
+        self.live.stop()
+
+    def _bills(self, namespace: str, name: str) -> list[Bill]:
+        try:
+            pod = self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}", Pod)
+        except ApiRefused as refused:
+            raise LookupError(refused.message) from refused
+        return self.live.service.decider.bills(pod)
+
+
+class _Observer:
+    """Metrics and Events of the planner."""
+
+    def __init__(self, exposition: Exposition, recorder: EventRecorder) -> None:
+        self._metrics = exposition.planner
+        self._recorder = recorder
+
+    def planned(self, made: Plan, outcomes: Sequence[Outcome], seconds: float) -> None:
+        self._metrics.plan_duration_seconds.observe(seconds)
+        for outcome in outcomes:
+            failed = outcome is Outcome.FAILED
+            self._metrics.nominations.labels("error" if failed else "written").inc()
+        for one in made.unplaced:
+            self._recorder.record(
+                _reference(one.waiting),
+                event_reasons.NOT_PLACEABLE,
+                one.reason,
+                event_reasons.WARNING,
+                "Plan",
+            )
+
+    def gates_timed_out(self, pods: Sequence[WaitingPod]) -> None:
+        self._metrics.gate_timeouts.inc(len(pods))
+        for pod in pods:
+            self._recorder.record(
+                _reference(pod),
+                event_reasons.GATE_RELEASED,
+                "no plan came in time; left to the scheduler",
+                event_reasons.WARNING,
+                "Plan",
+            )
+
+    def settled(self, fate: Fate) -> None:
+        self._metrics.nominations.labels(fate).inc()
+
+
+def _reference(pod: WaitingPod) -> ObjectReference:
+    return ObjectReference(api_version="v1", kind="Pod", name=pod.name, namespace=pod.namespace, uid=pod.uid)

@@ -31,7 +31,7 @@ from scheduler.bill import Bill
 from scheduler.columns import Columns, Rows
 from scheduler.demand import Demand, parse_demand
 from scheduler.facts import pod_uid
-from scheduler.feasibility import Reason, refusals
+from scheduler.feasibility import Reason
 from scheduler.fleet import Fleet
 from scheduler.packing.prices import PriceTables
 from scheduler.pricing import TERMS, priced

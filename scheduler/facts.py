@@ -29,6 +29,7 @@ from scheduler.demand import (
     pod_shape,
     resolve,
 )
+from scheduler.slice_store import LeanSlice, SliceFact, SliceStore, lean
 
 K = TypeVar("K")
 
@@ -98,9 +99,11 @@ class Facts:
         self.claims: dict[ClaimKey, ResourceClaim] = {}
         self.templates: dict[ClaimKey, ResourceClaimTemplate] = {}
         self.classes: dict[str, DeviceClass] = {}
-        self.slices: dict[str, ResourceSlice] = {}
+        self.slices: dict[str, SliceFact] = {}
+        self.store = SliceStore()
+        self._sweep_store_at = 4096
         self.reservations: dict[str, Reservation] = {}
-        self._slices_by_node: dict[str, dict[str, ResourceSlice]] = defaultdict(dict)
+        self._slices_by_node: dict[str, dict[str, SliceFact]] = defaultdict(dict)
         self._node_of_pool: dict[tuple[str, str], str] = {}
         self._pods_by_node: dict[str, set[str]] = defaultdict(set)
         self._claims_by_pool: dict[tuple[str, str], set[ClaimKey]] = defaultdict(set)
@@ -119,7 +122,7 @@ class Facts:
         """ClaimLookup: the template, or None."""
         return self.templates.get((namespace, name))
 
-    def slices_of(self, node: str) -> list[ResourceSlice]:
+    def slices_of(self, node: str) -> list[SliceFact]:
         """The slices published for a node."""
         return list(self._slices_by_node.get(node, {}).values())
 
@@ -195,23 +198,28 @@ class Facts:
         """Forget a node; what stands on it stays known, in case the node comes back."""
         return {name} if self.nodes.pop(name, None) is not None else set()
 
-    def put_slice(self, item: ResourceSlice) -> set[str]:
+    def put_slice(self, item: ResourceSlice | LeanSlice) -> set[str]:
         """Take a resource slice in."""
-        name, node = item.metadata.name, item.spec.node_name or ""
-        touched = self.drop_slice(name)
-        self.slices[name] = item
-        if node:
-            self._slices_by_node[node][name] = item
-            self._node_of_pool[(item.spec.driver, item.spec.pool.name)] = node
-            touched.add(node)
+        fact = self.store.fact(item if isinstance(item, LeanSlice) else lean(item))
+        if self.slices.get(fact.name) == fact:
+            return set()
+        touched = self.drop_slice(fact.name)
+        self.slices[fact.name] = fact
+        if fact.node:
+            self._slices_by_node[fact.node][fact.name] = fact
+            self._node_of_pool[(fact.driver, fact.pool.name)] = fact.node
+            touched.add(fact.node)
+        if len(self.store) > self._sweep_store_at:
+            self.store.forget_unused({known.digest for known in self.slices.values()})
+            self._sweep_store_at = max(4096, 2 * len(self.store))
         return touched
 
     def drop_slice(self, name: str) -> set[str]:
         """Forget a resource slice."""
         old = self.slices.pop(name, None)
-        if old is None or not old.spec.node_name:
+        if old is None or not old.node:
             return set()
-        node = old.spec.node_name
+        node = old.node
         kept = self._slices_by_node[node]
         kept.pop(name, None)
         if not kept:

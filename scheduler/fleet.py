@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.wire import Node, Pod
-from dra.inventory import NodeInventory, from_labels, from_slices
+from dra.inventory import NodeInventory, from_labels
 from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
 from scheduler.columns import (
     NO_ID,
@@ -37,6 +37,7 @@ from scheduler.hardware import Hardware
 from scheduler.interning import Interner
 from scheduler.node_classes import NodeClassifier
 from scheduler.occupancy import Occupied, occupied
+from scheduler.slice_store import LeanSlice
 
 _BATCH = 256
 _ORDERS_BEFORE_SWEEP = 8192
@@ -149,7 +150,7 @@ class Fleet:
         with self.lock:
             self._rebuild(self._drop_node(name))
 
-    def apply_slice(self, item: ResourceSlice) -> None:
+    def apply_slice(self, item: ResourceSlice | LeanSlice) -> None:
         """Take in one resource slice."""
         with self.lock:
             self._rebuild(self._forget_layouts(self.facts.put_slice(item)))
@@ -204,7 +205,7 @@ class Fleet:
         items = {node.metadata.name: node for node in nodes}
         self._replace(items.values(), self._put_node, set(self.facts.nodes) - items.keys(), self._drop_node)
 
-    def replace_slices(self, slices: Iterable[ResourceSlice]) -> None:
+    def replace_slices(self, slices: Iterable[ResourceSlice | LeanSlice]) -> None:
         """Take a complete list of resource slices."""
         items = {item.metadata.name: item for item in slices}
         self._replace(
@@ -281,12 +282,13 @@ class Fleet:
         gone: Iterable[object],
         drop: Callable[..., set[str]],
     ) -> None:
+        # A relist of 50,000 pods takes a second; requests get through between the batches.
         touched: set[str] = set()
-        with self.lock:
-            for key in gone:
-                touched |= drop(key)
-            for item in items:
-                touched |= put(item)
+        for change, things in ((drop, list(gone)), (put, list(items))):
+            for start in range(0, len(things), _BATCH):
+                with self.lock:
+                    for thing in things[start : start + _BATCH]:
+                        touched |= change(thing)
         names = sorted(touched)
         for start in range(0, len(names), _BATCH):
             with self.lock:
@@ -382,7 +384,7 @@ class Fleet:
 
     def _layout(self, node: NodeFact) -> _Layout | None:
         slices = self.facts.slices_of(node.name)
-        inventory = from_slices(node.name, slices, node.labels) if slices else None
+        inventory = self.facts.store.inventory(node.name, slices, node.labels) if slices else None
         if inventory is None:
             inventory = from_labels(node.name, node.labels, node.allocatable)
         if inventory is None:

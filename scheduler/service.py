@@ -98,13 +98,17 @@ class Service:
         """What /readyz waits for, by name."""
         return {**self._sources.parts(), "prices": self.prices.priced()}
 
+    def prepare(self) -> None:
+        """Compute prices once, now: all that a single question needs."""
+        self.fleet.classify(classifier_of(self._sources.policy()))
+        self.board.refresh()
+        self.prices.step()
+
     def start(self) -> None:
         """Start pricing. The first prices are computed before this returns, so that no pod is judged
         without.
         """
-        self.fleet.classify(classifier_of(self._sources.policy()))
-        self.board.refresh()
-        self.prices.step()
+        self.prepare()
         self.board.start()
         self.prices.start()
 

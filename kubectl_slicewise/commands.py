@@ -1,0 +1,147 @@
+"""What each command does: read the cluster (or a snapshot), ask the product's own pure code, print.
+
+Reading a whole cluster is a few lists; the prices are solved here, once, from what was read, so no connection
+to a running Slicewise is needed. The clock is read here and passed on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from autoscaler.fleetpage.reader import FleetReader
+from cluster.client import Api
+from cluster.policy import ClusterPolicy, load_autoscaling_policy, load_cluster_policy
+from cluster.wire import Pod, object_decoder
+from kubectl_slicewise import explain as explaining
+from kubectl_slicewise import fleet_table
+from scheduler.service import Service, from_snapshot
+from scheduler.snapshot import Snapshot, encode, read, take
+
+
+class NotFound(Exception):
+    """What was asked for is not there; the message says where it was looked for."""
+
+
+def explain(options: argparse.Namespace) -> int:
+    """``explain pod NAME``."""
+    snapshot, where = _snapshot(options)
+    pod = _pod(snapshot, options.namespace, options.name, where)
+    service = _priced(snapshot, where)
+    demand = service.decider.demand(pod)
+    full_name = f"pod {options.namespace}/{options.name}"
+    if demand is None:
+        raise NotFound(f"{full_name} asks for no GPU, so Slicewise leaves it to the scheduler untouched")
+    if not demand.understood:
+        problems = "; ".join(demand.problems) or "unusual claim"
+        raise NotFound(
+            f"{full_name}: its GPU demand is not understood ({problems}), "
+            "so Slicewise leaves it to the scheduler untouched"
+        )
+    for problem in demand.problems:
+        print(f"note: {problem}", file=sys.stderr)
+    shown = explaining.explanation(
+        service.decider.bills(pod),
+        namespace=options.namespace,
+        name=options.name,
+        node=pod.spec.node_name or pod.status.nominated_node_name,
+        nominated=not pod.spec.node_name,
+        currency=_policy(snapshot, where).currency,
+    )
+    _print(options, explaining.as_json(shown), explaining.as_table(shown))
+    return 0
+
+
+def nodes(options: argparse.Namespace) -> int:
+    """``nodes``."""
+    snapshot, where = _snapshot(options)
+    service, policy = _priced(snapshot, where), _policy(snapshot, where)
+    view = FleetReader(service.fleet, lambda: policy, service.carbon, time.monotonic)()
+    _print(options, fleet_table.as_json(view), fleet_table.as_table(view))
+    return 0
+
+
+def snapshot(options: argparse.Namespace) -> int:
+    """``snapshot``."""
+    taken, _ = _snapshot(options)
+    sys.stdout.buffer.write(encode(taken) + b"\n")
+    sys.stdout.buffer.flush()
+    print(
+        f"snapshot of {len(taken.nodes)} nodes, {len(taken.pods)} pods, {len(taken.resource_slices)} slices, "
+        f"{len(taken.resource_claims)} claims; serve it with: slicewise-scheduler --from-snapshot FILE",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def validate(options: argparse.Namespace) -> int:
+    """``policy validate FILE``: a bare policy or the ConfigMap that holds it."""
+    try:
+        text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise NotFound(f"{options.file}: {problem}; expected a readable YAML file") from problem
+    text = _policy_text(text)
+    if "kind: AutoscalingPolicy" in text:
+        policy = load_autoscaling_policy(text, options.file)
+        print(f"{options.file}: a valid AutoscalingPolicy for {policy.target.kind} {policy.target.name}")
+    else:
+        load_cluster_policy(text, options.file)
+        print(f"{options.file}: a valid ClusterPolicy")
+    return 0
+
+
+def _policy_text(text: str) -> str:
+    """The policy in a ConfigMap manifest, or the text itself."""
+    import yaml
+
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text  # the policy's own reader says line and column
+    if isinstance(document, dict) and document.get("kind") == "ConfigMap":
+        data = document.get("data") or {}
+        if not isinstance(data, dict) or not isinstance(data.get("policy.yaml"), str):
+            raise NotFound("the ConfigMap has no text under data, key policy.yaml; put the policy there")
+        return str(data["policy.yaml"])
+    return text
+
+
+def _snapshot(options: argparse.Namespace) -> tuple[Snapshot, str]:
+    if options.from_snapshot:
+        return read(options.from_snapshot), options.from_snapshot
+    api = Api.connect(options.kubeconfig, options.context)
+    try:
+        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
+        return take(api, options.policy_namespace, now), f"the cluster at {api.host}"
+    finally:
+        api.close()
+
+
+def _policy(snapshot: Snapshot, where: str) -> ClusterPolicy:
+    return load_cluster_policy(snapshot.policy, where) if snapshot.policy.strip() else ClusterPolicy()
+
+
+def _pod(snapshot: Snapshot, namespace: str, name: str, where: str) -> Pod:
+    decoder = object_decoder(Pod)
+    for raw in snapshot.pods:
+        pod = decoder.decode(raw)
+        if pod.metadata.namespace == namespace and pod.metadata.name == name:
+            return pod
+    raise NotFound(
+        f"pod {namespace}/{name}: not among the {len(snapshot.pods)} unfinished pods of {where}; "
+        "check the name, or give its namespace with -n"
+    )
+
+
+def _priced(snapshot: Snapshot, where: str) -> Service:
+    service = from_snapshot(snapshot, where)
+    service.prepare()
+    return service
+
+
+def _print(options: argparse.Namespace, document: object, text: str) -> None:
+    print(json.dumps(document, indent=2) if options.output == "json" else text)

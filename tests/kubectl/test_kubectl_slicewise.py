@@ -1,0 +1,157 @@
+"""The kubectl plugin over a snapshot: what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kubectl_slicewise.__main__ import main
+from kubectl_slicewise.explain import as_table, explanation
+from kubectl_slicewise.tables import table
+from scheduler.bill import Bill
+
+GIB = "1024Gi"
+
+
+def node(name, gpus, region):
+    return {
+        "metadata": {
+            "name": name,
+            "labels": {
+                "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
+                "nvidia.com/gpu.count": str(gpus),
+                "nvidia.com/gpu.memory": "81920",
+                "topology.kubernetes.io/region": region,
+            },
+        },
+        "status": {"allocatable": {"nvidia.com/gpu": str(gpus), "cpu": "64", "memory": GIB}},
+    }
+
+
+def pod(name, gpus, on="", **spec):
+    resources = {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {}
+    return {
+        "metadata": {"name": name, "namespace": "ml", "uid": f"uid-{name}"},
+        "spec": {
+            "nodeName": on,
+            "containers": [{"name": "c", "image": "m:1", "resources": resources}],
+            **spec,
+        },
+        "status": {"phase": "Running" if on else "Pending"},
+    }
+
+
+POLICY = """
+apiVersion: slicewise.io/v1alpha1
+kind: ClusterPolicy
+currency: EUR
+carbon: {provider: static, regions: {north: NO, east: DE}, static: {NO: 30, DE: 400}}
+"""
+
+
+@pytest.fixture
+def snapshot(tmp_path):
+    file = tmp_path / "snapshot.json"
+    file.write_text(
+        json.dumps(
+            {
+                "apiVersion": "slicewise.io/v1alpha1",
+                "kind": "Snapshot",
+                "nodes": [node("clean", 8, "north"), node("dirty", 8, "east"), node("small", 1, "north")],
+                "pods": [pod("serve", 2, on="dirty"), pod("wait", 4), pod("web", 0, on="clean")],
+                "policy": POLICY,
+            }
+        )
+    )
+    return str(file)
+
+
+def test_explain_shows_the_bill_of_the_chosen_node_and_of_cheaper_ones(snapshot, capsys):
+    assert main(["explain", "pod", "serve", "-n", "ml", "--from-snapshot", snapshot, "-o", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["currency"] == "EUR"
+    assert shown["chosen"]["node"] == "dirty"
+    assert [bill["node"] for bill in shown["alternatives"]] == ["clean"]
+    assert shown["alternatives"][0]["terms"]["carbon"] < shown["chosen"]["terms"]["carbon"]
+    assert sum(shown["chosen"]["terms"].values()) == pytest.approx(shown["chosen"]["total"])
+    assert shown["refused"][0]["nodes"] == 1
+
+
+def test_explain_prints_every_term_in_money_per_hour(snapshot, capsys):
+    assert main(["explain", "pod", "wait", "-n", "ml", "--from-snapshot", snapshot]) == 0
+    text = capsys.readouterr().out
+    assert "EUR per hour" in text
+    for word in ("CARBON", "FRAGMENTATION", "LOCALITY", "MONEY", "NVLINK", "TOTAL", "clean", "dirty"):
+        assert word in text
+    assert "1 cannot:" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["explain", "pod", "nobody", "-n", "ml"], "pod ml/nobody: not among the 3 unfinished pods"),
+        (["explain", "pod", "web", "-n", "ml"], "asks for no GPU"),
+    ],
+)
+def test_what_cannot_be_explained_is_said_in_one_line(snapshot, capsys, arguments, words):
+    assert main([*arguments, "--from-snapshot", snapshot]) == 1
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.out == ""
+
+
+def test_nodes_lists_models_use_and_grid(snapshot, capsys):
+    assert main(["nodes", "--from-snapshot", snapshot]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith("dirty"))
+    assert "8 × A100-80GB" in row
+    assert "400" in row
+    assert "3 nodes, 17 GPUs" in lines[-1]
+
+
+def test_a_snapshot_passes_through_unharmed(snapshot, capsys, tmp_path):
+    assert main(["snapshot", "--from-snapshot", snapshot]) == 0
+    copy = tmp_path / "copy.json"
+    copy.write_text(capsys.readouterr().out)
+    assert main(["explain", "pod", "wait", "-n", "ml", "--from-snapshot", str(copy)]) == 0
+
+
+def test_a_file_that_is_no_snapshot_is_refused_without_a_traceback(tmp_path, capsys):
+    file = tmp_path / "x.json"
+    file.write_text("{}")
+    assert main(["nodes", "--from-snapshot", str(file)]) == 1
+    assert "expected Snapshot" in capsys.readouterr().err
+
+
+def test_validate_takes_a_policy_or_the_config_map_that_holds_it(tmp_path, capsys):
+    bare = tmp_path / "policy.yaml"
+    bare.write_text(POLICY)
+    assert main(["policy", "validate", str(bare)]) == 0
+    assert main(["policy", "validate", "deploy/manifests/policy.yaml"]) == 0
+    assert "a valid ClusterPolicy" in capsys.readouterr().out
+
+
+def test_validate_names_the_key_that_is_wrong(tmp_path, capsys):
+    bad = tmp_path / "policy.yaml"
+    bad.write_text("apiVersion: slicewise.io/v1alpha1\nkind: ClusterPolicy\nprices: {gpuHour: -1}\n")
+    assert main(["policy", "validate", str(bad)]) == 1
+    assert "prices.gpuHour" in capsys.readouterr().err
+
+
+def test_no_kubeconfig_is_a_message_and_no_traceback(tmp_path, capsys):
+    assert main(["nodes", "--kubeconfig", str(tmp_path / "none")]) == 1
+    assert "kubeconfig" in capsys.readouterr().err
+
+
+def test_an_explanation_without_a_node_lists_candidates():
+    bills = [Bill("b", {"money": 2.0}, 2.0, True), Bill("a", {"money": 1.0}, 1.0, True)]
+    shown = explanation(bills, namespace="n", name="p", node="", nominated=False, currency="USD")
+    assert shown.chosen is None
+    assert [bill.node for bill in shown.alternatives] == ["a", "b"]
+    assert "candidate" in as_table(shown)
+
+
+def test_a_ragged_table_is_an_error():
+    with pytest.raises(ValueError, match="1 cells"):
+        table(["A", "B"], [["x"]])

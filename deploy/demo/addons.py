@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.demo.plan import PER_REPLICA, DemoPlan
 from deploy.demo.workload import autoscaling_policy, cluster_policy
@@ -24,6 +25,7 @@ from deploy.local.processes import ServerFailed
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
 _READY_SECONDS = 60.0
+_NOMINATIONS = "slicewise_planner_nominations_total"
 
 
 class AddOns:
@@ -63,6 +65,17 @@ class AddOns:
     def autoscale(self) -> None:
         """Hand the LLM Deployment to the autoscaler."""
         self._plane.apply([autoscaling_policy(PER_REPLICA, self._plan.max_replicas)])
+
+    def nominations(self) -> dict[str, float]:
+        """How many nominations had which outcome, from the controller's own metrics."""
+        with urllib.request.urlopen(f"{self.page_url}metrics", timeout=5.0) as answer:
+            text = answer.read().decode()
+        return {
+            sample.labels.get("outcome", ""): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == _NOMINATIONS and sample.value
+        }
 
     def _scheduler_config(self) -> dict[str, Any]:
         document: dict[str, Any] = yaml.safe_load((MANIFESTS / "scheduler-config.yaml").read_text())

@@ -52,8 +52,9 @@ def mean_in_flight(
 def static_replicas(
     requests: Sequence[LlmRequest], speed: ServerSpeed, *, window_seconds: float, per_replica: int
 ) -> int:
-    """The fixed number that someone who knows the mean load exactly would set: mean in flight ÷ target a
-    replica, rounded up.
+    """The fixed number that someone who knows the mean load exactly would set: what it takes when every
+    replica carries ``per_replica`` requests, rounded up. Whoever fears the peak sets more, and pays for it
+    always.
     """
     load = mean_in_flight(requests, speed, window_seconds=window_seconds, batch=per_replica)
     return max(1, ceil(load / per_replica))

@@ -17,7 +17,8 @@ from deploy.demo.measure import Mix, expected_mix
 from deploy.demo.workload import LLM_PROFILE, LLM_UNITS
 
 DATA = Path(__file__).parent / "data"
-PER_REPLICA = 12
+PER_REPLICA = 14
+"""Requests in flight that the autoscaler wants on a replica of 16 slots."""
 LEAD_SECONDS = 8.0
 """Seconds before the first arrival in which the LLM replicas come up."""
 
@@ -47,7 +48,7 @@ def make_plan(seed: int, window_seconds: float = 75.0, peak_share: float = 0.93)
     speed = ServerSpeed()
     text = (DATA / "azure_conv_cut.csv").read_text()
     requests = read_requests(text, window_seconds=window_seconds)
-    static = static_replicas(requests, speed, window_seconds=window_seconds, per_replica=PER_REPLICA)
+    static = static_replicas(requests, speed, window_seconds=window_seconds, per_replica=speed.slots)
     units = capacity(nodes)
     # Room for the LLM at its mean load is not given to others: what is asked stays below what is there.
     units["mig-80gb"] -= static * LLM_UNITS

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -62,6 +62,7 @@ class SideResult:
     llm_replicas: int | None
     setup_seconds: float
     slices_republished: int
+    nominations: Mapping[str, float]
     problems: tuple[str, ...]
 
 
@@ -152,6 +153,7 @@ class SideRun:
             llm_replicas=plan.static_replicas if self._side == "plain" else None,
             setup_seconds=setup,
             slices_republished=driver.republished,
+            nominations=self._addons.nominations() if self._addons is not None else {},
             problems=(*replay.problems, *driver.problems),
         )
 

@@ -176,6 +176,7 @@ def result(side: str, stranded_units: float = 20.0, served: bool = True) -> Side
         llm_replicas=8 if side == "plain" else None,
         setup_seconds=9.0,
         slices_republished=0,
+        nominations={},
         problems=(),
     )
 

@@ -44,7 +44,7 @@ _RESULT = {
     "FailedAndUnresolvableNodes": _TEXTS,
     "Error": {"type": "string"},
 }
-_SCORE = {"Host": {"type": "string"}, "Score": {"type": "integer", "minimum": 0, "maximum": 10}}
+_SCORE = {"Host": {"type": "string"}, "Score": {"type": "integer", "minimum": 1, "maximum": 10}}
 _BINDING = {key: {"type": "string"} for key in ("PodName", "PodNamespace", "PodUID", "Node")}
 
 
@@ -78,11 +78,11 @@ def create_app(
         request: Request, verb: str, decide: Callable[[bytes], bytes], *, wait: bool = False
     ) -> Response:
         started = time.perf_counter()
-        arrived = started
+        arrived, cpu = started, 0.0
         code = 200
         try:
             body = await _body(request, max_body_bytes())
-            arrived = time.perf_counter()
+            arrived, cpu = time.perf_counter(), time.thread_time()
             content = await asyncio.to_thread(decide, body) if wait else decide(body)
         except _Refused as refused:
             code, content = refused.code, refused.content
@@ -90,7 +90,9 @@ def create_app(
             code, content = 400, problem(bad.error, got=bad.got, expected=bad.expected, do=bad.do)
         done = time.perf_counter()
         observe(verb, code, done - started)
+        spent = (time.thread_time() - cpu) * 1e3 if cpu else 0.0
         timing = f"read;dur={(arrived - started) * 1e3:.3f}, answer;dur={(done - arrived) * 1e3:.3f}"
+        timing += f", cpu;dur={spent:.3f}"
         headers = {"Server-Timing": timing}
         if draining():
             headers["Connection"] = "close"
@@ -103,7 +105,7 @@ def create_app(
 
     @app.post("/scheduler/prioritize", **_documented("HostPriorityList", _ARGS, _array(_SCORE)))
     async def prioritize_nodes(request: Request) -> Response:
-        """Rank the nodes by the price of the pod on them: 10 is the best. An empty list means no opinion."""
+        """Rank the nodes by the price of the pod on them: 10 is the best, a node left out has 0."""
         return await answer(request, "prioritize", verbs.prioritize)
 
     preemption = {"Pod": _POD, "NodeNameToVictims": _VICTIMS, "NodeNameToMetaVictims": _VICTIMS}

@@ -184,12 +184,17 @@ _SCORE_ENDS = tuple(b"%d}," % score for score in range(256))
 
 
 def priorities(names: Sequence[str], scores: npt.NDArray[np.uint8], known: NodeBytes) -> bytes:
-    """HostPriorityList: one score a name, in the request's order."""
-    if not names:
+    """HostPriorityList in the request's order, of the nodes that score above 0.
+
+    kube-scheduler adds nothing for a node that is left out, which is what a 0 adds, and reads the shorter
+    list sooner.
+    """
+    kept = np.flatnonzero(scores)
+    if not kept.size:
         return NO_PRIORITIES
-    parts: list[bytes] = [b""] * (2 * len(names))
-    parts[0::2] = [known[name] for name in names]
-    parts[1::2] = map(_SCORE_ENDS.__getitem__, scores.tolist())
+    parts: list[bytes] = [b""] * (2 * kept.size)
+    parts[0::2] = map(known.__getitem__, map(names.__getitem__, kept.tolist()))
+    parts[1::2] = map(_SCORE_ENDS.__getitem__, scores[kept].tolist())
     parts[-1] = parts[-1][:-1] + b"]"
     return b"[" + b"".join(parts)
 
@@ -232,7 +237,7 @@ def problem(error: str, *, got: str, expected: str, do: str) -> bytes:
 
 
 def _pick(items: Sequence[T], positions: Sequence[int]) -> Sequence[T]:
-    return [items[position] for position in positions]
+    return list(map(items.__getitem__, positions))
 
 
 def _meta(victims: _Victims | None) -> MetaVictims:

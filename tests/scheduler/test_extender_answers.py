@@ -38,7 +38,12 @@ def test_filter_answers_in_the_format_of_go():
 def test_prioritize_answers_in_the_format_of_go():
     answer = call(app_over(Scripted(scores=[10, 0, 7])), "/scheduler/prioritize", ARGS)
     assert answer.status == 200
-    assert answer.body == b'[{"Host":"n1","Score":10},{"Host":"n2","Score":0},{"Host":"n3","Score":7}]'
+    # n2 scores 0: kube-scheduler adds nothing for a node that is left out.
+    assert answer.body == b'[{"Host":"n1","Score":10},{"Host":"n3","Score":7}]'
+
+
+def test_scores_that_are_all_zero_are_no_opinion():
+    assert call(app_over(Scripted(scores=[0, 0, 0])), "/scheduler/prioritize", ARGS).body == b"[]"
 
 
 def test_nodes_that_preemption_cannot_help_are_told_apart():
@@ -187,7 +192,9 @@ def test_five_thousand_names_are_answered_in_their_order():
     scores = [i % 11 for i in range(5000)]
     args = {"Pod": GPU_POD, "NodeNames": names}
     rows = call(app_over(Scripted(scores=scores)), "/scheduler/prioritize", args).json()
-    assert rows == [{"Host": name, "Score": score} for name, score in zip(names, scores, strict=True)]
+    assert rows == [
+        {"Host": name, "Score": score} for name, score in zip(names, scores, strict=True) if score
+    ]
     kept = list(range(0, 5000, 2))
     answer = call(app_over(Scripted(Outcome(kept))), "/scheduler/filter", args).json()
     assert answer["NodeNames"] == names[::2]

@@ -28,6 +28,7 @@ from benchmarks.scheduler_run import (
     extended_config,
     gpu_nodes,
     gpu_pod,
+    say,
     scheduled,
     serving,
     wait_for_pods,
@@ -97,11 +98,6 @@ def process(module: str, cluster: ControlPlane, url: str) -> list[str]:
         # Nothing is scaled here, so nobody needs to listen there.
         command += ["--prometheus-url", "http://127.0.0.1:9"]
     return command
-
-
-def say(line: str) -> None:
-    """Progress, on standard error."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -167,3 +167,8 @@ def _answers(url: str) -> bool:
             return int(response.status) == 200
     except (URLError, OSError):
         return False
+
+
+def say(line: str) -> None:
+    """Progress, on standard error."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,7 +1,9 @@
-"""Figures of the decider at 5,000 nodes × 8 GPUs, in one process and on one core: ``python benchmarks/decider_profile.py``.
+"""Figures of the decider at 5,000 nodes × 8 GPUs, in one process and on one core: ``python
+benchmarks/decider_profile.py``.
 
-Prints how long loading takes, what a request costs when its demand is known, when it is new, and after a watch event, and the
-memory in use. Two fleets: device plugin (50,000 bound pods) and NVIDIA's DRA driver with MIG (allocated claims).
+Prints how long loading takes, what a request costs when its demand is known, when it is new, and after a
+watch event, and the memory in use. Two fleets: device plugin (50,000 bound pods) and NVIDIA's DRA driver
+with MIG (allocated claims).
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ def show(name: str, times: list[float]) -> None:
     ordered = sorted(times)
     p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
     print(
-        f"{name:58s} mean {statistics.mean(times):8.3f} ms   p50 {ordered[len(ordered) // 2]:8.3f}   p99 {p99:8.3f}"
+        f"{name:52s} mean {statistics.mean(times):8.3f} ms"
+        f"   p50 {ordered[len(ordered) // 2]:8.3f}   p99 {p99:8.3f}"
     )
 
 
@@ -141,12 +144,12 @@ def dra_fleet(nodes: int, ours: bool) -> Fleet:
                 device = f"gpu-{gpu}-1g10gb-{start}" if ours else f"gpu-{gpu}-mig-1g10gb-19-{start}"
                 claims.append(claim(f"c-{index}-{gpu}-{start}", driver, name, device))
     print(f"{len(published)} slices, {len(claims)} claims; resident {resident():.0f} MiB")
-    start = time.perf_counter()
+    begun = time.perf_counter()
     fleet.replace_nodes(items)
     fleet.replace_slices(published)
     middle = time.perf_counter()
     fleet.replace_claims(claims)
-    print(f"load nodes and slices {middle - start:.2f} s, claims {time.perf_counter() - middle:.2f} s")
+    print(f"load nodes and slices {middle - begun:.2f} s, claims {time.perf_counter() - middle:.2f} s")
     return fleet
 
 
@@ -225,7 +228,8 @@ def measure(fleet: Fleet, wanted: dict[str, int], event: Callable[[int], None]) 
     show("place (planner)", milliseconds(lambda: decider.place(demand), 300))
     show("bills", milliseconds(lambda: decider.bills(pod("b", wanted)), 3))
     print(
-        f"resident {resident():.0f} MiB, peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
+        f"resident {resident():.0f} MiB, "
+        f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
     )
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Money per hour by term, multiplied as the policy says; ``total`` is their sum (infinite where the pod does not fit).
+    """Money per hour by term, multiplied as the policy says; ``total`` is their sum (infinite where the pod
+    does not fit).
 
-    ``reason`` says why the node is not feasible ("" when it is). ``absent`` names the terms left out everywhere, and why.
+    ``reason`` says why the node is not feasible ("" when it is). ``absent`` names the terms left out
+    everywhere, and why.
     """
 
     node: str

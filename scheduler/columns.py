@@ -1,12 +1,16 @@
 """The fleet's state as columns: one row a node, numpy, growing by doubling.
 
-Shapes: n rows, G GPUs a row (as many as the largest node has), P fixed MIG profiles. Two occupancies stand side by side:
+Shapes: n rows, G GPUs a row (as many as the largest node has), P fixed MIG profiles. Two occupancies stand
+side by side:
 
-- ``certain``: what facts say (allocated claims; under the device plugin, bound pods). The filter vetoes on nothing else.
-- ``occupied``: facts plus what is expected (bound pods whose claims are not seen yet, nominations, reservations). Prices use this.
+- ``certain``: what facts say (allocated claims; under the device plugin, bound pods). The filter vetoes on
+  nothing else.
+- ``occupied``: facts plus what is expected (bound pods whose claims are not seen yet, nominations,
+  reservations). Prices use this.
 
-Masks are uint16 bitmasks of occupied MIG memory units; positions beyond a node's GPUs are ``BEYOND`` (all ones) in
-both, so they are never free. Rows of deleted nodes have ``valid`` False and no GPUs. Holds no lock and knows no Kubernetes.
+Masks are uint16 bitmasks of occupied MIG memory units; positions beyond a node's GPUs are ``BEYOND`` (all
+ones) in both, so they are never free. Rows of deleted nodes have ``valid`` False and no GPUs. Holds no lock
+and knows no Kubernetes.
 """
 
 from __future__ import annotations
@@ -31,11 +35,13 @@ Ids: TypeAlias = NDArray[np.int32]
 class Columns:
     """All columns, or those of some rows (then plain copies).
 
-    uint16[n, G] ``occupied``, ``certain``, ``full`` (mask of a whole GPU, BEYOND past the node's count); int32[n, G] ``model_id`` (-1
-    beyond), ``order_id`` (0 where no MIG instance can be made); int32[n] ``topology_id``, ``zone_id``, ``class_id``, ``row_model`` (-1:
-    none); bool[n, G] ``whole`` (offered as a whole GPU); bool[n] ``valid``, ``mixed`` (several models), ``best_links`` (the
-    device plugin prefers linked GPUs); int32[n] ``whole_as`` (what ``nvidia.com/gpu`` stands for: WHOLE_IS_GPU, WHOLE_IS_SHARED or the
-    column of a fixed MIG profile); int32[n, P] fixed MIG instances; int32[n] shared replicas; int32[n, *] ids of images and weights present (-1: none).
+    uint16[n, G] ``occupied``, ``certain``, ``full`` (mask of a whole GPU, BEYOND past the node's count);
+    int32[n, G] ``model_id`` (-1 beyond), ``order_id`` (0 where no MIG instance can be made); int32[n]
+    ``topology_id``, ``zone_id``, ``class_id``, ``row_model`` (-1: none); bool[n, G] ``whole`` (offered as a
+    whole GPU); bool[n] ``valid``, ``mixed`` (several models), ``best_links`` (the device plugin prefers
+    linked GPUs); int32[n] ``whole_as`` (what ``nvidia.com/gpu`` stands for: WHOLE_IS_GPU, WHOLE_IS_SHARED
+    or the column of a fixed MIG profile); int32[n, P] fixed MIG instances; int32[n] shared replicas;
+    int32[n, *] ids of images and weights present (-1: none).
     """
 
     valid: NDArray[np.bool_]
@@ -117,7 +123,9 @@ def empty_columns(rows: int, gpus: int, profiles: int, images: int, weights: int
 
 
 def grown(columns: Columns, *, rows: int, gpus: int, profiles: int, images: int, weights: int) -> Columns:
-    """The same columns with room for at least so many rows, GPUs, profiles and assets; unchanged when they have it."""
+    """The same columns with room for at least so many rows, GPUs, profiles and assets; unchanged when they
+    have it.
+    """
     have = (
         len(columns),
         columns.gpus,

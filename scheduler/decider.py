@@ -1,13 +1,15 @@
 """The decision: which nodes can take a pod, and how the prices of the others rank.
 
-A price is the sum of the terms of ``scheduler.scoring``, each multiplied as the policy says. For every demand seen, the prices and
-refusals of all nodes are kept as vectors; a watch event makes only its rows stale, a new policy, price table or intensity all of
-them. ``refresh`` brings the vectors up to date off the request path, so a request mostly looks up and ranks.
+A price is the sum of the terms of ``scheduler.scoring``, each multiplied as the policy says. For every
+demand seen, the prices and refusals of all nodes are kept as vectors; a watch event makes only its rows
+stale, a new policy, price table or intensity all of them. ``refresh`` brings the vectors up to date off the
+request path, so a request mostly looks up and ranks.
 
-Bursts need a predictable winner: pods decided within milliseconds of each other would all see the same cheapest node.
-``prioritize`` therefore reserves the predicted room on the node it ranks first. Among nodes tied for the best price it picks one by a hash of
-the pod's UID (the same on every replica), which alone scores 10; the other best ones rank behind it. Without reservations
-(``extender.reservationSeconds: 0``) ties stay ties. A pod never competes with its own reservation or nomination.
+Bursts need a predictable winner: pods decided within milliseconds of each other would all see the same
+cheapest node. ``prioritize`` therefore reserves the predicted room on the node it ranks first. Among nodes
+tied for the best price it picks one by a hash of the pod's UID (the same on every replica), which alone
+scores 10; the other best ones rank behind it. Without reservations (``extender.reservationSeconds: 0``)
+ties stay ties. A pod never competes with its own reservation or nomination.
 
 Time comes from the ``clock`` passed in (Unix seconds: validity of intensities and reservations).
 """
@@ -43,8 +45,8 @@ _MOST_SHAPES = 256
 
 @dataclass(slots=True)
 class FilterOutcome:
-    """``passed``: positions in the names asked about, in order. ``failed`` and ``unresolvable``: node → reason.
-    ``untouched``: every name passed.
+    """``passed``: positions in the names asked about, in order. ``failed`` and ``unresolvable``: node →
+    reason. ``untouched``: every name passed.
     """
 
     passed: list[int]
@@ -55,7 +57,8 @@ class FilterOutcome:
 
 @dataclass(slots=True)
 class _Shape:
-    """Vectors of one demand over all rows, one entry longer: the last answers for unknown nodes (index -1)."""
+    """Vectors of one demand over all rows, one entry longer: the last answers for unknown nodes (index -1).
+    """
 
     prices: NDArray[np.float64]
     reasons: NDArray[np.int32]
@@ -94,7 +97,9 @@ class Decider:
             return parse_demand(pod, self.fleet.facts, self.fleet.facts.classes)
 
     def filter(self, pod: Pod, names: Sequence[str]) -> FilterOutcome:
-        """Say which of the nodes can take the pod. Unknown nodes, and pods that are not ours to judge, pass."""
+        """Say which of the nodes can take the pod. Unknown nodes, and pods that are not ours to judge,
+        pass.
+        """
         with self.fleet.lock:
             demand = self._judged(pod)
             if demand is None:
@@ -114,7 +119,9 @@ class Decider:
         return outcome
 
     def prioritize(self, pod: Pod, names: Sequence[str]) -> NDArray[np.uint8] | None:
-        """uint8[len(names)] scores 0..10; None for a pod that is not ours to judge. Reserves room on the winner."""
+        """uint8[len(names)] scores 0..10; None for a pod that is not ours to judge. Reserves room on the
+        winner.
+        """
         with self.fleet.lock:
             demand = self._judged(pod)
             if demand is None:
@@ -156,7 +163,8 @@ class Decider:
     def bills(self, pod: Pod, exclude_self: bool = True) -> list[Bill]:
         """The pod's bill on every GPU node, cheapest first, those it does not fit on last.
 
-        ``exclude_self`` prices it as if it held nothing yet (bound, nominated or reserved). Empty for a pod without a GPU.
+        ``exclude_self`` prices it as if it held nothing yet (bound, nominated or reserved). Empty for a pod
+        without a GPU.
         """
         with self.fleet.lock:
             demand = self.demand(pod)
@@ -205,7 +213,9 @@ class Decider:
             return self._shape(demand).prices[:-1].copy()
 
     def refresh(self, shapes: Iterable[Demand] | None = None) -> None:
-        """Bring cached vectors up to date, and build those of ``shapes``: call it after a change of prices, off the request path."""
+        """Bring cached vectors up to date, and build those of ``shapes``: call it after a change of prices,
+        off the request path.
+        """
         for demand in list(self._shapes) if shapes is None else shapes:
             if demand.understood:
                 # The lock is given up between shapes so that requests get through.

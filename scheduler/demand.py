@@ -1,13 +1,14 @@
 """What GPUs a pod asks for, in one hashable value.
 
-Decides how the three ways of asking come to one ``Demand``: device-plugin resources (``nvidia.com/gpu``, ``nvidia.com/mig-*``,
-``nvidia.com/gpu.shared``), resource claims and their templates (resource.k8s.io/v1), and extended resources backed by device
-classes (KEP-5004: ``spec.extendedResourceName`` of a DeviceClass or ``deviceclass.resource.kubernetes.io/<class>``).
-Containers add up by the effective-request rule of KEP-753: app containers and sidecars run together; an init container runs
-with the sidecars started before it; the pod needs the larger of the two, resource by resource.
+Decides how the three ways of asking come to one ``Demand``: device-plugin resources (``nvidia.com/gpu``,
+``nvidia.com/mig-*``, ``nvidia.com/gpu.shared``), resource claims and their templates (resource.k8s.io/v1),
+and extended resources backed by device classes (KEP-5004: ``spec.extendedResourceName`` of a DeviceClass or
+``deviceclass.resource.kubernetes.io/<class>``). Containers add up by the effective-request rule of KEP-753:
+app containers and sidecars run together; an init container runs with the sidecars started before it; the
+pod needs the larger of the two, resource by resource.
 
-Pure. A claim that is not there yet is read from its template; what cannot be read makes ``understood`` False and is never
-guessed. A malformed annotation leaves the default in force and is told in ``problems``.
+Pure. A claim that is not there yet is read from its template; what cannot be read makes ``understood``
+False and is never guessed. A malformed annotation leaves the default in force and is told in ``problems``.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class GpuRequest:
 class Demand:
     """Everything about a pod that its price depends on; pods with equal demands cost the same everywhere.
 
-    ``nvlink_need`` and ``nvlink_weight`` are None where the policy's default holds. ``models`` are catalogue names; None is any.
+    ``nvlink_need`` and ``nvlink_weight`` are None where the policy's default holds. ``models`` are
+    catalogue names; None is any.
     """
 
     requests: tuple[GpuRequest, ...]
@@ -117,7 +119,9 @@ class ClaimRef:
 
 @dataclass(frozen=True, slots=True)
 class PodShape:
-    """What a pod's own JSON says, before claims and classes are looked up; small enough to keep for every pod."""
+    """What a pod's own JSON says, before claims and classes are looked up; small enough to keep for every
+    pod.
+    """
 
     namespace: str
     extended: tuple[tuple[str, int], ...]
@@ -160,7 +164,9 @@ def parse_demand(pod: Pod, claims: ClaimLookup, classes: Mapping[str, DeviceClas
 
 
 def pod_shape(pod: Pod) -> PodShape | None:
-    """Return what the pod's JSON says, or None for a pod that asks for no device at all (the common case, kept fast)."""
+    """Return what the pod's JSON says, or None for a pod that asks for no device at all (the common case,
+    kept fast).
+    """
     spec = pod.spec
     problems: list[str] = []
     extended = _effective_requests(spec.containers, spec.init_containers, problems)
@@ -250,7 +256,9 @@ def gpu_request(resource: str, count: int) -> GpuRequest | None:
 
 
 def resource_profile(resource: str) -> str | None:
-    """``nvidia.com/mig-1g.10gb.me`` → ``1g.10gb+me``: the device plugin writes a dot where NVML writes a plus."""
+    """``nvidia.com/mig-1g.10gb.me`` → ``1g.10gb+me``: the device plugin writes a dot where NVML writes a
+    plus.
+    """
     if not resource.startswith(MIG_RESOURCE_PREFIX):
         return None
     match = _PROFILE_RESOURCE.fullmatch(resource[len(MIG_RESOURCE_PREFIX) :])

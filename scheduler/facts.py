@@ -1,11 +1,13 @@
 """What the API server has said, object by object, and which nodes each change touches.
 
-Raw facts are kept (pods in a compact form) so that a node's row can always be computed from them anew: events may come in any
-order, a pod before its node, a claim before the slice it points into, and the state still converges. Every method
-that takes a change returns the names of the nodes whose rows may now be wrong.
+Raw facts are kept (pods in a compact form) so that a node's row can always be computed from them anew:
+events may come in any order, a pod before its node, a claim before the slice it points into, and the state
+still converges. Every method that takes a change returns the names of the nodes whose rows may now be
+wrong.
 
-Where a pod stands: bound (``spec.nodeName``), nominated (``status.nominatedNodeName``) or reserved (our own prediction), the first
-that applies. A reservation ends when the pod is bound, when a claim is allocated for it, or when it expires. No lock, no clock.
+Where a pod stands: bound (``spec.nodeName``), nominated (``status.nominatedNodeName``) or reserved (our own
+prediction), the first that applies. A reservation ends when the pod is bound, when a claim is allocated for
+it, or when it expires. No lock, no clock.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ class PodFact:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Room held on a node for a pod that is likely to land there, until ``until`` (the caller's clock, seconds)."""
+    """Room held on a node for a pod that is likely to land there, until ``until`` (the caller's clock,
+    seconds).
+    """
 
     uid: str
     node: str
@@ -82,7 +86,9 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Requests that take, or will take, room on a node. ``bound`` is False for nominations and reservations."""
+    """Requests that take, or will take, room on a node. ``bound`` is False for nominations and
+    reservations.
+    """
 
     uid: str
     bound: bool
@@ -131,7 +137,8 @@ class Facts:
         return sorted(self._claims_by_pool.get((driver, pool), ()))
 
     def tenants(self, node: str, without: str | None = None) -> list[Tenant]:
-        """The pods whose room on the node no allocated claim shows: bound ones first, each group oldest first.
+        """The pods whose room on the node no allocated claim shows: bound ones first, each group oldest
+        first.
 
         Under the device plugin that is every bound pod; ``without`` is left out.
         """
@@ -162,7 +169,8 @@ class Facts:
         return None if reservation is None else reservation.node
 
     def nodes_of_pod(self, uid: str) -> set[str]:
-        """Every node whose occupancy mentions the pod: where it stands, and where its claims are allocated."""
+        """Every node whose occupancy mentions the pod: where it stands, and where its claims are allocated.
+        """
         place = self.node_of_pod(uid)
         nodes = {place} if place else set()
         for key in self.claims_of_pod(uid):
@@ -470,7 +478,9 @@ def node_fact(node: Node) -> NodeFact:
 
 @lru_cache(maxsize=32768)
 def image_name(name: str) -> str:
-    """One spelling for an image: registry, path and tag or digest written out, as container runtimes report it."""
+    """One spelling for an image: registry, path and tag or digest written out, as container runtimes report
+    it.
+    """
     first, _, rest = name.partition("/")
     if not rest:
         name = f"docker.io/library/{name}"

@@ -1,9 +1,10 @@
 """Why a node cannot take a demand, in words a person understands, for all rows at once.
 
-Only facts veto (``certain`` occupancy): what first-fit is merely expected to take never does, and neither does a search that was
-cut off. A reason is ``unresolvable`` when evicting pods could not help: no GPU, wrong model, more than the node has when empty, a
-grid zone above the pod's carbon class, NVLink that is not there. "Full", and NVLink between the GPUs that happen to be free, are
-resolvable. Nodes we do not know are not refused. Pure.
+Only facts veto (``certain`` occupancy): what first-fit is merely expected to take never does, and neither
+does a search that was cut off. A reason is ``unresolvable`` when evicting pods could not help: no GPU,
+wrong model, more than the node has when empty, a grid zone above the pod's carbon class, NVLink that is not
+there. "Full", and NVLink between the GPUs that happen to be free, are resolvable. Nodes we do not know are
+not refused. Pure.
 """
 
 from __future__ import annotations
@@ -122,7 +123,9 @@ def _full(
 
 
 def _numbers(demand: Demand, columns: Columns, allowed: Flags) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Two numbers a row that explain the refusal: free GPUs and GPUs; free instances and instances; longest free run and units."""
+    """Two numbers a row that explain the refusal: free GPUs and GPUs; free instances and instances; longest
+    free run and units.
+    """
     request = demand.requests[0] if len(demand.requests) == 1 else None
     free_gpus = ((columns.certain == 0) & allowed & columns.whole).sum(axis=1).astype(np.int64)
     runs = (
@@ -150,7 +153,10 @@ def _text(
     if len(demand.requests) != 1:
         if kind == 1:
             return f"needs {demand}; the node ({name}) cannot hold that even when empty"
-        return f"needs {demand}; they do not fit together, largest free run on any GPU is {first} of {second} units"
+        return (
+            f"needs {demand}; they do not fit together, "
+            f"largest free run on any GPU is {first} of {second} units"
+        )
     request = demand.requests[0]
     if request.kind == "whole":
         return f"needs {request}; " + (f"the node has {second}" if kind else f"{first} of {second} are free")

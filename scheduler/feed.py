@@ -1,8 +1,9 @@
 """Keeps a Fleet true to the cluster: one reflector for each kind of object that the fleet knows.
 
-Nodes, pods (those that have not ended), and, where the API server has resource.k8s.io/v1, resource slices, claims, claim
-templates and device classes. A cluster without that group (DRA off) is fed with nodes and pods alone; the group is looked
-for once, at the start. Slices are decoded leanly (``scheduler.slice_store``): whole, 5,000 nodes of them would take gigabytes.
+Nodes, pods (those that have not ended), and, where the API server has resource.k8s.io/v1, resource slices,
+claims, claim templates and device classes. A cluster without that group (DRA off) is fed with nodes and
+pods alone; the group is looked for once, at the start. Slices are decoded leanly
+(``scheduler.slice_store``): whole, 5,000 nodes of them would take gigabytes.
 """
 
 from __future__ import annotations
@@ -70,14 +71,17 @@ class Feed:
         self._reflectors: dict[str, Reflector[Any]] = {}
 
     def listen(self, name: str, handler: Handler[Any]) -> None:
-        """Let ``handler`` see a watch too ("pods", "nodes", …), after the fleet. To be called before ``start``."""
+        """Let ``handler`` see a watch too ("pods", "nodes", …), after the fleet. To be called before
+        ``start``.
+        """
         self._listeners.setdefault(name, []).append(handler)
 
     def start(self) -> None:
         """Start the watches; returns at once, ``synced`` tells when the fleet is complete."""
         fleet = self._fleet
         if self._has_resource_group():
-            # Hardware and claims first: pods and nodes then find what they refer to, and rows are computed fewer times.
+            # Hardware and claims first: pods and nodes then find what they refer to, and rows are computed
+            # fewer times.
             self._add(
                 "deviceclasses",
                 f"{RESOURCE_GROUP}/deviceclasses",
@@ -156,9 +160,11 @@ class Feed:
         return [name for name, reflector in self._reflectors.items() if not reflector.synced.is_set()]
 
     def age_seconds(self, now: float | None = None) -> float | None:
-        """Seconds since the API server last confirmed the kind it has been silent about for longest; None before all are synced.
+        """Seconds since the API server last confirmed the kind it has been silent about for longest; None
+        before all are synced.
 
-        Ages are measured on the reflectors' own clock; ``now`` is taken for symmetry with other sources and not needed.
+        Ages are measured on the reflectors' own clock; ``now`` is taken for symmetry with other sources and
+        not needed.
         """
         ages = [reflector.age_seconds() for reflector in self._reflectors.values()]
         known = [age for age in ages if age is not None]

@@ -1,9 +1,10 @@
 """Which devices first-fit gives one demand on one node, with the allocator's backtracking.
 
-The in-tree DRA allocator walks requests in order and, within a request, devices in published order, depth first; the first
-full solution wins (k8s.io/dynamic-resource-allocation, structured allocator). ``scheduler.prediction`` answers the same for
-all nodes at once without backtracking; this is the exact version for one node: for occupancy that has to be
-foretold, and for the rare node where the greedy walk fails with several devices to place.
+The in-tree DRA allocator walks requests in order and, within a request, devices in published order, depth
+first; the first full solution wins (k8s.io/dynamic-resource-allocation, structured allocator).
+``scheduler.prediction`` answers the same for all nodes at once without backtracking; this is the exact
+version for one node: for occupancy that has to be foretold, and for the rare node where the greedy walk
+fails with several devices to place.
 
 Pure. Steps are bounded: a search that is cut off answers ``Unsure``, never a guess.
 """
@@ -30,10 +31,11 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The fixed side of a node: what first-fit walks over. ``fulls`` are the masks of fully occupied GPUs; ``orders`` are empty
-    where no MIG instance can be made; ``whole`` says which GPUs are offered whole, ``allowed`` which are of a model that the pod
-    accepts (None: all). ``whole_as``: what ``nvidia.com/gpu`` stands for on a node of equal MIG instances (the profile) or of shared
-    GPUs ("shared"); None where it is a whole GPU.
+    """The fixed side of a node: what first-fit walks over. ``fulls`` are the masks of fully occupied GPUs;
+    ``orders`` are empty where no MIG instance can be made; ``whole`` says which GPUs are offered whole,
+    ``allowed`` which are of a model that the pod accepts (None: all). ``whole_as``: what ``nvidia.com/gpu``
+    stands for on a node of equal MIG instances (the profile) or of shared GPUs ("shared"); None where it is
+    a whole GPU.
     """
 
     fulls: tuple[int, ...]

@@ -1,11 +1,12 @@
-"""The fleet: every node as one row of columns, kept true to the facts by recomputing the rows that a change touches.
+"""The fleet: every node as one row of columns, kept true to the facts by recomputing the rows that a change
+touches.
 
-Watch events and reservations go in; columns, a generation number and the rows changed since come out. A row is always
-computed whole from ``scheduler.facts``, so the order of events does not matter. Rows whose content did not change do
-not get a new generation: a heartbeat costs nothing downstream.
+Watch events and reservations go in; columns, a generation number and the rows changed since come out. A row
+is always computed whole from ``scheduler.facts``, so the order of events does not matter. Rows whose
+content did not change do not get a new generation: a heartbeat costs nothing downstream.
 
-One lock (``lock``, re-entrant) covers everything; whoever reads columns holds it. Mass loads give it up between batches.
-Does no I/O and reads no clock.
+One lock (``lock``, re-entrant) covers everything; whoever reads columns holds it. Mass loads give it up
+between batches. Does no I/O and reads no clock.
 """
 
 from __future__ import annotations
@@ -244,7 +245,9 @@ class Fleet:
     # --- reservations -------------------------------------------------------------------------------------
 
     def reserve(self, pod_uid: str, row: int, demand: Demand, until: float) -> None:
-        """Hold room for a pod on a row until ``until`` (seconds of the caller's clock) or until the watch shows the pod bound."""
+        """Hold room for a pod on a row until ``until`` (seconds of the caller's clock) or until the watch
+        shows the pod bound.
+        """
         with self.lock:
             self._rebuild(self.facts.reserve(Reservation(pod_uid, self.names[row], demand, until)))
 
@@ -420,8 +423,8 @@ class Fleet:
         )
 
     def _whole_as(self, node: NodeFact, inventory: NodeInventory) -> tuple[int, str | None]:
-        """What ``nvidia.com/gpu`` stands for: under the MIG strategy "single" one of equal instances, under sharing without
-        renaming a replica; the device plugin then lists no whole GPU under that name.
+        """What ``nvidia.com/gpu`` stands for: under the MIG strategy "single" one of equal instances, under
+        sharing without renaming a replica; the device plugin then lists no whole GPU under that name.
         """
         if inventory.regime != "device-plugin" or inventory.gpus or "nvidia.com/gpu" not in node.allocatable:
             return WHOLE_IS_GPU, None

@@ -1,13 +1,14 @@
 """The kinds of hardware in the fleet, as tables that whole columns can be looked up in at once.
 
-Three kinds of values are numbered: GPU models, published orders of MIG placements (one GPU's devices in the order that
-first-fit meets them), and NVLink topologies. A table over several of them is one flat array with an offset for each, so
-that one gather answers for every GPU of every node:
+Three kinds of values are numbered: GPU models, published orders of MIG placements (one GPU's devices in the
+order that first-fit meets them), and NVLink topologies. A table over several of them is one flat array with
+an offset for each, so that one gather answers for every GPU of every node:
 
     units taken = taken(profile)[order_offset[order_id] + (occupied & order_mask[order_id])]
 
-Order 0 stands for "no MIG here" (GPUs beyond the node's count, GPUs that are not cut): nothing fits. Tables are built on
-first use and extended when a new order or topology turns up. Pure; holds no lock: the Fleet's lock covers it.
+Order 0 stands for "no MIG here" (GPUs beyond the node's count, GPUs that are not cut): nothing fits. Tables
+are built on first use and extended when a new order or topology turns up. Pure; holds no lock: the Fleet's
+lock covers it.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ generation of the PCIe-only cards."""
 
 @dataclass(frozen=True, slots=True)
 class LinkTables:
-    """For k whole GPUs, over topologies laid flat by their free bits (``topology_offset``): share of the full speed (NaN where
-    fewer than k are free), and whether NVLink joins the chosen set all round.
+    """For k whole GPUs, over topologies laid flat by their free bits (``topology_offset``): share of the
+    full speed (NaN where fewer than k are free), and whether NVLink joins the chosen set all round.
     """
 
     offset: NDArray[np.int64]
@@ -79,7 +80,8 @@ class Hardware:
         return self.topologies.id((topology, model_id))
 
     def order_offsets(self) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-        """int64[orders] where an order's states begin, uint16[orders] which bits of an occupied mask count."""
+        """int64[orders] where an order's states begin, uint16[orders] which bits of an occupied mask count.
+        """
         fresh = self.orders.values[len(self._offsets) :]
         if fresh:
             offsets, masks = [], []
@@ -93,7 +95,9 @@ class Hardware:
         return self._offsets, self._masks
 
     def taken(self, profile: str) -> NDArray[np.uint16]:
-        """uint16[states of all orders]: the units that first-fit takes for one instance of ``profile``, 0 where none fits."""
+        """uint16[states of all orders]: the units that first-fit takes for one instance of ``profile``, 0
+        where none fits.
+        """
         built, table = self._taken.get(profile, (0, np.zeros(0, dtype=np.uint16)))
         if built < len(self.orders):
             parts = [table]
@@ -122,7 +126,9 @@ class Hardware:
         return tables
 
     def keep_orders(self, live: Iterable[int]) -> NDArray[np.int32]:
-        """Forget orders that no row has; return the renaming for the order column. Tables are rebuilt on next use."""
+        """Forget orders that no row has; return the renaming for the order column. Tables are rebuilt on
+        next use.
+        """
         renamed = self.orders.keep({0, *live})
         self._offsets, self._masks, self._next = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.uint16), 1
         self._taken.clear()
@@ -142,15 +148,17 @@ def _taken_units(model: GpuModel | None, order: Order, profile: str) -> NDArray[
 
 
 def full_speed(topology: Topology, gpus: int) -> float:
-    """GB/s of the best set of ``gpus`` GPUs on the empty node; infinite for one, 0 where there are not so many."""
+    """GB/s of the best set of ``gpus`` GPUs on the empty node; infinite for one, 0 where there are not so
+    many.
+    """
     chosen = best_set(topology, (1 << topology.gpus) - 1, gpus)
     return 0.0 if chosen is None else set_bandwidth(topology, chosen)
 
 
 def speed_scale(topology: Topology, model: GpuModel, gpus: int) -> float:
-    """What the best set of that size is worth on the empty node: 1 when NVLink joins it; else its speed over that of
-    the GPU's own NVLink (or an A100's, for models without any), at most 1. Without it a node that has no NVLink would
-    look as good as one that has.
+    """What the best set of that size is worth on the empty node: 1 when NVLink joins it; else its speed
+    over that of the GPU's own NVLink (or an A100's, for models without any), at most 1. Without it a node
+    that has no NVLink would look as good as one that has.
     """
     speed = full_speed(topology, gpus)
     if speed > topology.pcie_gigabytes_per_second:
@@ -175,7 +183,8 @@ def _link_tables(topologies: list[tuple[Topology, GpuModel]], gpus: int) -> Link
         position += 1 << topology.gpus
         shares = share_tables(topology, gpus)
         scale = np.float32(speed_scale(topology, model, gpus))
-        # A set is linked when its slowest hop beats PCIe; shares are NaN, hence not linked, where too few are free.
+        # A set is linked when its slowest hop beats PCIe; shares are NaN, hence not linked, where too few
+        # are free.
         speed, floor = full_speed(topology, gpus), topology.pcie_gigabytes_per_second * 1.0001
         first_share.append(shares.first_fit * scale)
         best_share.append(shares.best * scale)

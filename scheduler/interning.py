@@ -1,7 +1,8 @@
 """Small integer ids for values that repeat over thousands of nodes.
 
-Columns hold the ids; the values are kept once. ``keep`` forgets the values that no column mentions any more, so that
-a process that runs for months does not grow with every order or image it has ever seen. Holds no lock: its owner does.
+Columns hold the ids; the values are kept once. ``keep`` forgets the values that no column mentions any
+more, so that a process that runs for months does not grow with every order or image it has ever seen. Holds
+no lock: its owner does.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Interner(Generic[T]):
         return self._ids.get(value)
 
     def keep(self, live: Iterable[int]) -> NDArray[np.int32]:
-        """Forget all values but those with the ``live`` ids; return int32[old length]: old id → new id, -1 where forgotten."""
+        """Forget all values but those with the ``live`` ids; return int32[old length]: old id → new id, -1
+        where forgotten.
+        """
         kept = sorted({index for index in live if 0 <= index < len(self.values)})
         renamed = np.full(len(self.values), -1, dtype=np.int32)
         renamed[kept] = np.arange(len(kept), dtype=np.int32)

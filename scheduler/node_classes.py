@@ -1,8 +1,8 @@
 """Which price class and which grid zone a node belongs to, from its labels and the policy.
 
-The first node class whose labels the node carries wins. The zone is that of the node's region: the policy's own map goes
-before the built-in one. A node without a region, or in a region nobody mapped, has no zone: its intensity is unknown.
-Pure.
+The first node class whose labels the node carries wins. The zone is that of the node's region: the policy's
+own map goes before the built-in one. A node without a region, or in a region nobody mapped, has no zone:
+its intensity is unknown. Pure.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """How much of one node is taken, computed from the facts.
 
-Two answers: ``certain`` holds what facts say, ``expected`` adds what first-fit is expected to take for pods whose claims are not
-seen yet, nominations and reservations.
+Two answers: ``certain`` holds what facts say, ``expected`` adds what first-fit is expected to take for pods
+whose claims are not seen yet, nominations and reservations.
 
-- DRA (ours or NVIDIA's): allocated claims name the exact devices. Bound pods without an allocated claim are only expected.
-- Device plugin: the API does not say which GPU a pod got. Bound pods are replayed oldest first, each by first-fit (several whole
-  GPUs: the best-linked free set, as the plugin's preferred allocation does). Counts are right, indices may not be.
+- DRA (ours or NVIDIA's): allocated claims name the exact devices. Bound pods without an allocated claim are
+  only expected.
+- Device plugin: the API does not say which GPU a pod got. Bound pods are replayed oldest first, each by
+  first-fit (several whole GPUs: the best-linked free set, as the plugin's preferred allocation does).
+  Counts are right, indices may not be.
 
 A pod that no longer fits (stale labels, a GPU gone) takes what is left of its kind. Pure.
 """
@@ -68,7 +70,8 @@ def _add(inventory: NodeInventory, site: Site, room: Room, tenant: Tenant) -> Ro
     found = first_fit(site, room, tenant.requests)
     if isinstance(found, Room):
         return found
-    # Not enough left: a nomination or reservation that cannot come true takes nothing, a bound pod what there is.
+    # Not enough left: a nomination or reservation that cannot come true takes nothing, a bound pod what
+    # there is.
     return _partly(site, room, tenant.requests) if tenant.bound else room
 
 

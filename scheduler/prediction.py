@@ -1,13 +1,15 @@
 """Which devices first-fit gives one demand on every node at once, and the occupied masks after it.
 
-Model: requests in order; each takes the first GPU, in the order the node's devices are met, on which it fits. A whole GPU
-needs an entirely free one; a MIG instance takes the first free placement in published order (``scheduler.hardware`` tables);
-under the device plugin, fixed MIG instances and shared replicas are counts. The allocator behind resource claims
-backtracks: where the greedy walk fails for a demand of several kinds and there are units enough, the exact search of
-``scheduler.first_fit`` decides; a search that was cut off, or one too many, is ``unsure`` and no ground for a veto.
+Model: requests in order; each takes the first GPU, in the order the node's devices are met, on which it
+fits. A whole GPU needs an entirely free one; a MIG instance takes the first free placement in published
+order (``scheduler.hardware`` tables); under the device plugin, fixed MIG instances and shared replicas are
+counts. The allocator behind resource claims backtracks: where the greedy walk fails for a demand of several
+kinds and there are units enough, the exact search of ``scheduler.first_fit`` decides; a search that was cut
+off, or one too many, is ``unsure`` and no ground for a veto.
 
-The device plugin's own preference for linked GPUs is not followed here: which of the free GPUs it takes changes no mask
-count, only the NVLink share, and ``scoring.nvlink`` prices that. Pure: arrays in, arrays out.
+The device plugin's own preference for linked GPUs is not followed here: which of the free GPUs it takes
+changes no mask count, only the NVLink share, and ``scoring.nvlink`` prices that. Pure: arrays in, arrays
+out.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _MOST_SEARCHES = 200
 
 @dataclass(slots=True)
 class Occupancy:
-    """What is taken on k rows: uint16[k, G] masks, int32[k, P] fixed MIG instances, int32[k] shared replicas."""
+    """What is taken on k rows: uint16[k, G] masks, int32[k, P] fixed MIG instances, int32[k] shared
+    replicas.
+    """
 
     masks: Masks
     static: Ids
@@ -38,8 +42,9 @@ class Occupancy:
 
 @dataclass(slots=True)
 class Prediction:
-    """bool[k] ``feasible`` and ``unsure``; uint16[k, G] ``after`` (equal to before where not feasible); float64[k] ``static_instances`` and
-    ``shares``: how many fixed MIG instances and shared replicas are taken instead of units.
+    """bool[k] ``feasible`` and ``unsure``; uint16[k, G] ``after`` (equal to before where not feasible);
+    float64[k] ``static_instances`` and ``shares``: how many fixed MIG instances and shared replicas are
+    taken instead of units.
     """
 
     feasible: Flags
@@ -164,7 +169,9 @@ def _instead(
     profiles: Interner[str],
     other: Flags,
 ) -> Flags:
-    """Serve ``nvidia.com/gpu`` where it means a shared replica or one of equal MIG instances; return where that fits."""
+    """Serve ``nvidia.com/gpu`` where it means a shared replica or one of equal MIG instances; return where
+    that fits.
+    """
     found = np.zeros(len(columns), dtype=np.bool_)
     shared = columns.whole_as == WHOLE_IS_SHARED
     shares += np.where(shared, count, 0)
@@ -179,7 +186,8 @@ def _instead(
 
 def _row_allowed(columns: Columns, allowed: Flags) -> Flags:
     # Fixed instances and replicas carry no GPU index: the node's model decides.
-    return allowed.any(axis=1) | (columns.gpu_count == 0)
+    fine: Flags = allowed.any(axis=1) | (columns.gpu_count == 0)
+    return fine
 
 
 def _cut(
@@ -216,7 +224,9 @@ def _search(
     hardware: Hardware,
     profiles: Interner[str],
 ) -> Flags:
-    """Search rows where the greedy walk failed; corrects ``after`` and ``feasible``, returns where no answer was found."""
+    """Search rows where the greedy walk failed; corrects ``after`` and ``feasible``, returns where no
+    answer was found.
+    """
     unsure = np.zeros(len(columns), dtype=np.bool_)
     known: dict[bytes, Room | NoRoom | None] = {}
     for row in np.flatnonzero(searchable & ~feasible).tolist():

@@ -28,8 +28,8 @@ TERMS: tuple[tuple[str, Callable[[TermContext], Price]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """float64[k] ``total`` (infinite where the demand does not fit or is refused), int32[k] ``reasons`` (0: not refused), float64[k] per
-    term, and the terms that are absent.
+    """float64[k] ``total`` (infinite where the demand does not fit or is refused), int32[k] ``reasons`` (0:
+    not refused), float64[k] per term, and the terms that are absent.
     """
 
     total: Floats

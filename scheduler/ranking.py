@@ -1,12 +1,13 @@
 """From prices to the extender's scores 0..10 (MinExtenderPriority, MaxExtenderPriority).
 
-What is sent is the rank of a price among the distinct prices, best = 10: ties are real ties, and the size of a gap does not
-matter, because kube-scheduler adds the score to others of no common unit. Prices equal after rounding to 1e-9 are
-one. With up to 11 distinct prices each gets its own score, one step apart; with more, scores are linear in the rank, rounded down, so that
-only the best price scores 10. An infinite or NaN price (the pod does not fit) scores 0 and takes no rank.
+What is sent is the rank of a price among the distinct prices, best = 10: ties are real ties, and the size
+of a gap does not matter, because kube-scheduler adds the score to others of no common unit. Prices equal
+after rounding to 1e-9 are one. With up to 11 distinct prices each gets its own score, one step apart; with
+more, scores are linear in the rank, rounded down, so that only the best price scores 10. An infinite or NaN
+price (the pod does not fit) scores 0 and takes no rank.
 
-Prices are ranked in two steps, so that a webhook that is asked about some of the nodes, over and over, sorts only when a
-price has changed: ``distinct`` once, then ``rank_of`` for the nodes in question. Pure.
+Prices are ranked in two steps, so that a webhook that is asked about some of the nodes, over and over,
+sorts only when a price has changed: ``distinct`` once, then ``rank_of`` for the nodes in question. Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def rank(prices: Floats) -> NDArray[np.uint8]:
 
 
 def distinct(prices: Floats) -> tuple[NDArray[np.int64], int]:
-    """int64[k] position of each price among the distinct ones, cheapest 0; -1 where it is infinite or NaN. And their number."""
+    """int64[k] position of each price among the distinct ones, cheapest 0; -1 where it is infinite or NaN.
+    And their number.
+    """
     finite = np.isfinite(prices)
     codes = np.full(prices.shape, -1, dtype=np.int64)
     # Adding 0.0 turns -0.0 into 0.0.
@@ -37,7 +40,9 @@ def distinct(prices: Floats) -> tuple[NDArray[np.int64], int]:
 
 
 def rank_of(codes: NDArray[np.int64], count: int) -> NDArray[np.uint8]:
-    """Scores of some nodes, ranked among themselves, from their ``codes`` (-1: does not fit), all below ``count``."""
+    """Scores of some nodes, ranked among themselves, from their ``codes`` (-1: does not fit), all below
+    ``count``.
+    """
     # One slot more, at the end, is where index -1 lands.
     present = np.zeros(count + 1, dtype=np.bool_)
     present[codes] = True

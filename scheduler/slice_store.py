@@ -1,9 +1,10 @@
 """Resource slices kept small: hardware that many nodes share is stored once.
 
-A slice of a MIG-capable GPU lists some 26 devices, 70 KiB when decoded; 45,000 of them fit in no scheduler's memory. Nodes of
-one kind publish the same devices but for UUIDs, so a slice is kept as a digest of its devices with the UUIDs taken out, plus
-those UUIDs. The devices themselves are stored once per digest, packed, and the inventory made of them once per sequence of
-digests; a node's own inventory is that one with the node's names put in. Pure.
+A slice of a MIG-capable GPU lists some 26 devices, 70 KiB when decoded; 45,000 of them fit in no
+scheduler's memory. Nodes of one kind publish the same devices but for UUIDs, so a slice is kept as a digest
+of its devices with the UUIDs taken out, plus those UUIDs. The devices themselves are stored once per
+digest, packed, and the inventory made of them once per sequence of digests; a node's own inventory is that
+one with the node's names put in. Pure.
 """
 
 from __future__ import annotations

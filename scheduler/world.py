@@ -1,7 +1,8 @@
-"""Notices when something that all prices depend on has changed: policy, price tables, intensities, kinds of hardware.
+"""Notices when something that all prices depend on has changed: policy, price tables, intensities, kinds of
+hardware.
 
-``world()`` costs a few comparisons while nothing changes. ``epoch`` counts the changes: vectors computed in an older epoch
-are stale as a whole.
+``world()`` costs a few comparisons while nothing changes. ``epoch`` counts the changes: vectors computed in
+an older epoch are stale as a whole.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ class WorldKeeper:
         nowhere = int((zones < 0).sum())
         if nowhere:
             return NoData(
-                f"{nowhere} GPU node(s) stand in no known grid zone (node label {policy.carbon.region_label})",
+                f"{nowhere} GPU node(s) stand in no known grid zone "
+                f"(node label {policy.carbon.region_label})",
                 "misconfigured",
             )
         names = [fleet.zones.values[zone] for zone in np.unique(zones).tolist()]

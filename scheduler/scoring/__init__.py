@@ -1,1 +1,3 @@
-"""The terms of a placement's price, one module a term; each returns money per hour for every row, or says why it cannot."""
+"""The terms of a placement's price, one module a term; each returns money per hour for every row, or says
+why it cannot.
+"""

@@ -2,12 +2,14 @@
 
     price = watts added / 1000 × intensity of the node's grid zone (g/kWh) × price of a tonne / 1,000,000
 
-Watts added: GPU equivalents × (peak − idle) of the model. Idle watts are not added: an idle GPU draws them whether or not
-this pod comes, as long as nothing switches nodes off, and the policy has no such switch. Peak is the model's rated power, so the
-term is an upper estimate; what counts is the comparison between nodes.
+Watts added: GPU equivalents × (peak − idle) of the model. Idle watts are not added: an idle GPU draws them
+whether or not this pod comes, as long as nothing switches nodes off, and the policy has no such switch.
+Peak is the model's rated power, so the term is an upper estimate; what counts is the comparison between
+nodes.
 
-Where the intensity of any GPU node's zone is unknown the term is absent for all rows, with the reason: a zone must not win for
-not being measured. Average and marginal intensities are never mixed (``metrics.carbon``).
+Where the intensity of any GPU node's zone is unknown the term is absent for all rows, with the reason: a
+zone must not win for not being measured. Average and marginal intensities are never mixed
+(``metrics.carbon``).
 """
 
 from __future__ import annotations
@@ -38,5 +40,6 @@ def added_watts(context: TermContext) -> Floats:
         context.world.hardware.model_facts("watts", lambda model: model.peak_watts - model.idle_watts), 0.0
     )
     columns = context.columns
-    watts: Floats = (context.taken * spread[columns.model_id]).sum(axis=1)
-    return watts + context.counted * spread[columns.row_model]
+    by_gpu = (context.taken * spread[columns.model_id]).sum(axis=1)
+    watts: Floats = by_gpu + context.counted * spread[columns.row_model]
+    return watts

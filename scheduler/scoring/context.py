@@ -1,9 +1,9 @@
 """What every term is given: the rows, the state before and after the placement, prices and intensities.
 
-``before`` and ``after`` are the occupied masks around the placement that first-fit would make (``scheduler.prediction``).
-``equivalents`` measures the demand in GPUs: units taken over units of the model; a fixed MIG instance counts its profile's
-units, a shared replica its part of the node's GPUs. Rows on which the demand does not fit have ``after == before``; what a
-term answers there is not used.
+``before`` and ``after`` are the occupied masks around the placement that first-fit would make
+(``scheduler.prediction``). ``equivalents`` measures the demand in GPUs: units taken over units of the
+model; a fixed MIG instance counts its profile's units, a shared replica its part of the node's GPUs. Rows
+on which the demand does not fit have ``after == before``; what a term answers there is not used.
 
 Units: money per hour, watts, grams per kWh. Pure.
 """
@@ -35,8 +35,8 @@ Price: TypeAlias = "Floats | NoData"
 class World:
     """What is the same for all rows and demands until a policy, a price table or an intensity changes.
 
-    ``grams_per_kwh`` holds the intensities in force by zone; ``intensity_gap`` says why the carbon term is absent, if it is.
-    ``hour_by_model``: float64[models + 1], the last entry (0) answers for "no model".
+    ``grams_per_kwh`` holds the intensities in force by zone; ``intensity_gap`` says why the carbon term is
+    absent, if it is. ``hour_by_model``: float64[models + 1], the last entry (0) answers for "no model".
     """
 
     policy: ClusterPolicy
@@ -53,8 +53,9 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class TermContext:
-    """One demand on k rows. float64[k, G] ``taken`` (GPU equivalents by GPU), float64[k] ``counted`` (those taken as counts),
-    ``equivalents`` (all of them), float64[k, G] ``gpu_hour`` and float64[k] ``row_hour`` (money per GPU-hour there).
+    """One demand on k rows. float64[k, G] ``taken`` (GPU equivalents by GPU), float64[k] ``counted`` (those
+    taken as counts), ``equivalents`` (all of them), float64[k, G] ``gpu_hour`` and float64[k] ``row_hour``
+    (money per GPU-hour there).
     """
 
     demand: Demand

@@ -1,14 +1,16 @@
 """Price of the capacity that a placement destroys for the expected demand.
 
-    price = fragmentationDual × (V(before) − V(after)) + fragmentationGradient × gpu_hour × (F(after) − F(before))
+    price = fragmentationDual × (V(before) − V(after)) + fragmentationGradient × gpu_hour × (F(after) −
+    F(before))
 
-V is the value, in money per hour, that the packing LP's duals give to a node's free space (``scheduler.packing``):
-W(number of entirely free GPUs) plus V(mask) of each partly used GPU. F is Fragmentation Gradient Descent's fragment measure in
-GPUs (Weng et al., ATC'23), the tie-breaker where duals are flat. A fixed MIG instance serves one profile only, so it costs
-that class's own net price. A shared replica competes with nothing else and costs nothing here.
+V is the value, in money per hour, that the packing LP's duals give to a node's free space
+(``scheduler.packing``): W(number of entirely free GPUs) plus V(mask) of each partly used GPU. F is
+Fragmentation Gradient Descent's fragment measure in GPUs (Weng et al., ATC'23), the tie-breaker where duals
+are flat. A fixed MIG instance serves one profile only, so it costs that class's own net price. A shared
+replica competes with nothing else and costs nothing here.
 
-Without tables (the first LP is not solved yet, or a model is new) the term is absent for all rows: a node must not look cheap for
-being unknown.
+Without tables (the first LP is not solved yet, or a model is new) the term is absent for all rows: a node
+must not look cheap for being unknown.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     price = − seconds saved × GPU equivalents × gpu_hour / 3600
 
-GPUs are held while image and weights load; the saving happens once and is written as money over the pod's first hour, so that
-it adds to terms per hour. Presence comes from ``status.images`` of the node and its ``slicewise.io/weights`` label or annotation.
-Layers shared between images and the time the network really takes are not known here.
+GPUs are held while image and weights load; the saving happens once and is written as money over the pod's
+first hour, so that it adds to terms per hour. Presence comes from ``status.images`` of the node and its
+``slicewise.io/weights`` label or annotation. Layers shared between images and the time the network really
+takes are not known here.
 """
 
 from __future__ import annotations

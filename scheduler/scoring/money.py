@@ -1,9 +1,10 @@
 """Price of the GPU-hours themselves and of being interrupted on them.
 
-    price = Σ GPU equivalents × gpu_hour(node class, else model) + interruptions per hour × cost of one × GPU equivalents
+    price = Σ GPU equivalents × gpu_hour(node class, else model) + interruptions per hour × cost of one ×
+    GPU equivalents
 
-The node class (on-demand, spot, reserved) comes from the policy by node labels. Nothing here knows whether the node is paid
-for anyway: a reserved node is given its own class with a low price.
+The node class (on-demand, spot, reserved) comes from the policy by node labels. Nothing here knows whether
+the node is paid for anyway: a reserved node is given its own class with a low price.
 """
 
 from __future__ import annotations

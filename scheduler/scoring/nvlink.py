@@ -2,11 +2,12 @@
 
     price = gpu_hour × k × weight × (1 − share)
 
-``share`` is the bandwidth of the set of k GPUs that the node would give, over the best set of that size (``dra.nvlink``;
-where no NVLink joins even the best set, over the speed of NVLink, see ``scheduler.hardware``). The set is the first k free
-GPUs under DRA, the best free set under the device plugin, whose preferred allocation looks for links. ``weight`` is the part of
-the pod's work that waits for the links: annotation, else policy. Pods with fewer than two whole GPUs have no such price; k is
-the pod's total, since containers of one pod that share GPUs' work are the case that matters.
+``share`` is the bandwidth of the set of k GPUs that the node would give, over the best set of that size
+(``dra.nvlink``; where no NVLink joins even the best set, over the speed of NVLink, see
+``scheduler.hardware``). The set is the first k free GPUs under DRA, the best free set under the device
+plugin, whose preferred allocation looks for links. ``weight`` is the part of the pod's work that waits for
+the links: annotation, else policy. Pods with fewer than two whole GPUs have no such price; k is the pod's
+total, since containers of one pod that share GPUs' work are the case that matters.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def price(context: TermContext) -> Floats:
 
 
 def link_need(demand: Demand, policy: ClusterPolicy) -> str:
-    """What the pod needs: its annotation, else the policy's default; pods with fewer than two whole GPUs need nothing."""
+    """What the pod needs: its annotation, else the policy's default; pods with fewer than two whole GPUs
+    need nothing.
+    """
     if demand.whole_gpus < 2:
         return "none"
     return demand.nvlink_need if demand.nvlink_need is not None else policy.nvlink.default_need
@@ -51,7 +54,9 @@ def link_weight(demand: Demand, policy: ClusterPolicy) -> float:
 def link_shares(
     columns: Columns, masks: Masks, demand: Demand, hardware: Hardware
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """float64[k] share of the full speed (NaN where too few GPUs are free) and bool[k] whether NVLink joins the set."""
+    """float64[k] share of the full speed (NaN where too few GPUs are free) and bool[k] whether NVLink joins
+    the set.
+    """
     gpus = demand.whole_gpus
     rows = len(columns)
     if not hardware.topologies.values:

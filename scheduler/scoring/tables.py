@@ -2,8 +2,9 @@
 
     V(node) = W(F) + Σ over partly used GPUs of V(mask),   F = entirely free GPUs
 
-``value`` and ``gradient`` hold V and FGD's F by (model, mask), ``free_value`` W by (model, F) where GPUs can be cut,
-``whole_value`` where they cannot. An entry of V at mask 0 is 0, because free GPUs are counted by W. Pure.
+``value`` and ``gradient`` hold V and FGD's F by (model, mask), ``free_value`` W by (model, F) where GPUs
+can be cut, ``whole_value`` where they cannot. An entry of V at mask 0 is 0, because free GPUs are counted
+by W. Pure.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class StateValues:
-    """int64[models + 1] ``offset``, uint16[models + 1] ``keep`` (mask bits that count); float64[states] ``value``, ``gradient``;
-    float64[models + 1, most free + 1] ``free_value``, ``whole_value``. The last model entry answers for "no GPU" with 0.
-    ``known``: bool[models + 1], whether the tables have the model.
+    """int64[models + 1] ``offset``, uint16[models + 1] ``keep`` (mask bits that count); float64[states]
+    ``value``, ``gradient``; float64[models + 1, most free + 1] ``free_value``, ``whole_value``. The last
+    model entry answers for "no GPU" with 0. ``known``: bool[models + 1], whether the tables have the model.
     """
 
     offset: NDArray[np.int64]
@@ -37,7 +38,9 @@ class StateValues:
 
 
 def state_values(tables: PriceTables, models: Sequence[GpuModel], most_free: int) -> StateValues:
-    """Lay the tables out for ``models`` in id order; ``most_free`` is the largest number of free GPUs to look up."""
+    """Lay the tables out for ``models`` in id order; ``most_free`` is the largest number of free GPUs to
+    look up.
+    """
     offsets, keeps, values, gradients, known = [], [], [], [], []
     free_rows, whole_rows = [], []
     position = 0

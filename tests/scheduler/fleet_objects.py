@@ -36,7 +36,9 @@ NODE_GRAMS = {"SE": 30.0, "DE": 400.0}
 
 def policy(**sections: Any) -> ClusterPolicy:
     """A policy with some sections as in YAML."""
-    return ClusterPolicy.model_validate({"apiVersion": "slicewise.io/v1alpha1", "kind": "ClusterPolicy", **sections})
+    return ClusterPolicy.model_validate(
+        {"apiVersion": "slicewise.io/v1alpha1", "kind": "ClusterPolicy", **sections}
+    )
 
 
 def node(
@@ -75,7 +77,9 @@ def pod(
     extended_claim: str = "",
     image: str = "vllm/vllm-openai:v1",
 ) -> Pod:
-    """A pod with one container; ``claims``: entry → claim, ``templates``: entry → template, ``generated``: entry → claim."""
+    """A pod with one container; ``claims``: entry → claim, ``templates``: entry → template, ``generated``:
+    entry → claim.
+    """
     wanted = [{"name": k, "resourceClaimName": v} for k, v in (claims or {}).items()]
     wanted += [{"name": k, "resourceClaimTemplateName": v} for k, v in (templates or {}).items()]
     status: dict[str, Any] = {"phase": phase, "nominatedNodeName": nominated}
@@ -191,7 +195,9 @@ def device_class(name: str, expression: str, extended: str | None = None) -> Dev
 
 def intensities(**grams: float) -> dict[str, Intensity]:
     """Intensities by zone, valid for ever."""
-    return {zone: Intensity(zone, value, "average", 0.0, 1e18, "test", False) for zone, value in grams.items()}
+    return {
+        zone: Intensity(zone, value, "average", 0.0, 1e18, "test", False) for zone, value in grams.items()
+    }
 
 
 def tables(fleet: Fleet, the_policy: ClusterPolicy | None = None, **counts: float) -> PriceTables:

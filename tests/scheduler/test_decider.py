@@ -222,7 +222,7 @@ def test_changed_policy_prices_and_intensities_are_in_force_at_once():
     def scores() -> list[int]:
         found = setting.decider.prioritize(pod("p", {GPU: 1}), names)
         assert found is not None
-        return found.tolist()
+        return [int(score) for score in found]
 
     assert scores() == [10, 9]
     setting.carbon = intensities(SE=500.0, DE=20.0)

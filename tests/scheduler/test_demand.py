@@ -88,7 +88,9 @@ def test_template_is_read_until_its_claim_exists():
     waiting = pod("p", templates={"gpu": "small"})
     assert read(waiting, facts) == Demand((GpuRequest("mig", "1g.10gb", 1),), image="vllm/vllm-openai:v1")
     facts.put_claim(claim("p-gpu-x", profile="1g.10gb", owner="p"))
-    assert read(pod("p", templates={"gpu": "small"}, generated={"gpu": "p-gpu-x"}), facts) == read(waiting, facts)
+    assert read(pod("p", templates={"gpu": "small"}, generated={"gpu": "p-gpu-x"}), facts) == read(
+        waiting, facts
+    )
 
 
 def test_unknown_claim_is_not_guessed():
@@ -136,7 +138,7 @@ def test_annotations_are_read():
     )
     assert demand is not None
     assert (demand.nvlink_need, demand.nvlink_weight, demand.carbon_class) == ("required", 0.25, "clean")
-    assert demand.models == {"A100-80GB", "H100-80GB"}
+    assert demand.models == frozenset({"A100-80GB", "H100-80GB"})
     assert demand.weights == "llama-70b"
     assert demand.problems == ()
 
@@ -156,11 +158,15 @@ def test_malformed_annotations_keep_the_default_and_are_told():
     assert demand is not None
     assert (demand.nvlink_need, demand.nvlink_weight, demand.models) == (None, None, None)
     assert len(demand.problems) == 3
-    assert "got 'please', expected one of none, preferred, required" in demand.problems[2] + demand.problems[1]
+    assert (
+        "got 'please', expected one of none, preferred, required" in demand.problems[2] + demand.problems[1]
+    )
 
 
 def test_problems_do_not_split_demands():
-    plain, odd = (read(pod("p", {"nvidia.com/gpu": 1}, annotations=a)) for a in ({}, {"slicewise.io/nvlink": "x"}))
+    plain, odd = (
+        read(pod("p", {"nvidia.com/gpu": 1}, annotations=a)) for a in ({}, {"slicewise.io/nvlink": "x"})
+    )
     assert plain == odd
     assert hash(plain) == hash(odd)
 

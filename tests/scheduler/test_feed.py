@@ -6,13 +6,13 @@ import queue
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 from fleet_objects import claim, node, pod, slices
 
-from cluster.client import ApiRefused
+from cluster.client import Api, ApiRefused
 from scheduler.feed import Feed
 from scheduler.fleet import Fleet
 
@@ -49,7 +49,9 @@ class MemoryApi:
 
     def list_raw(self, path: str, params: Any = None) -> bytes:
         self.params[path] = params
-        return msgspec.json.encode({"metadata": {"resourceVersion": "1"}, "items": self.objects.get(path, [])})
+        return msgspec.json.encode(
+            {"metadata": {"resourceVersion": "1"}, "items": self.objects.get(path, [])}
+        )
 
     def watch(self, path: str, params: Any = None, read_timeout_seconds: float = 0.0) -> Stream:
         return self.streams.setdefault(path, Stream())
@@ -78,12 +80,12 @@ def objects() -> dict[str, list[Any]]:
 def occupied(fleet: Fleet, name: str) -> list[int]:
     with fleet.lock:
         row = fleet.rows[name]
-        return fleet.columns.occupied[row, : fleet.columns.gpu_count[row]].tolist()
+        return [int(mask) for mask in fleet.columns.occupied[row, : fleet.columns.gpu_count[row]]]
 
 
 def test_feed_fills_the_fleet_and_follows_changes(objects: dict[str, list[Any]]):
     api, fleet = MemoryApi(objects), Fleet()
-    feed = Feed(api, fleet)
+    feed = Feed(cast(Api, api), fleet)
     assert not feed.synced
     feed.start()
     try:
@@ -107,7 +109,7 @@ def test_feed_fills_the_fleet_and_follows_changes(objects: dict[str, list[Any]])
 
 def test_clusters_without_the_resource_group_are_fed_with_nodes_and_pods(objects: dict[str, list[Any]]):
     fleet = Fleet()
-    feed = Feed(MemoryApi(objects, dra=False), fleet)
+    feed = Feed(cast(Api, MemoryApi(objects, dra=False)), fleet)
     feed.start()
     try:
         until(lambda: feed.synced)

@@ -81,7 +81,10 @@ def test_first_fit_finds_room_exactly_where_there_is_some(masks: list[int], want
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(st.sampled_from([0, 2, 4, 5, 6]), max_size=3, unique=True), min_size=4, max_size=4), requests)
+@given(
+    st.lists(st.lists(st.sampled_from([0, 2, 4, 5, 6]), max_size=3, unique=True), min_size=4, max_size=4),
+    requests,
+)
 def test_all_rows_at_once_agree_with_one_row_at_a_time(taken: list[list[int]], wanted: list[GpuRequest]):
     fleet = Fleet()
     for name in ("a", "b"):

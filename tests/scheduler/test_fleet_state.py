@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from fleet_objects import H100, Setting, claim, node, pod, slices, template
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dra.resource_api import ResourceSlice
 from scheduler.columns import BEYOND, Columns
 from scheduler.demand import Demand, GpuRequest
 from scheduler.fleet import Fleet
@@ -18,15 +19,16 @@ from scheduler.fleet import Fleet
 ONE_GPU = Demand((GpuRequest("whole", None, 1),))
 
 
-def plugin(name: str = "n", gpus: int = 4, **more: str) -> Fleet:
+def plugin(name: str = "n", gpus: int = 4, more: Mapping[str, str] | None = None) -> Fleet:
     fleet = Fleet(capacity=1)
-    fleet.apply_node(node(name, allocatable={"nvidia.com/gpu": str(gpus), **more}))
+    fleet.apply_node(node(name, allocatable={"nvidia.com/gpu": str(gpus), **(more or {})}))
     return fleet
 
 
 def masks(fleet: Fleet, name: str = "n") -> list[int]:
     row = fleet.rows[name]
-    return fleet.columns.occupied[row, : fleet.columns.gpu_count[row]].tolist()
+    found: list[int] = fleet.columns.occupied[row, : fleet.columns.gpu_count[row]].tolist()
+    return found
 
 
 def dra(gpus: int = 2) -> Fleet:
@@ -71,7 +73,7 @@ def test_finished_pods_free_their_gpus():
 
 
 def test_fixed_mig_instances_and_shares_are_counted():
-    fleet = plugin(**{"nvidia.com/mig-1g.10gb": "7"})
+    fleet = plugin(more={"nvidia.com/mig-1g.10gb": "7"})
     fleet.apply_pod(pod("a", {"nvidia.com/mig-1g.10gb": 3}, on="n"))
     row, column = fleet.rows["n"], fleet.profiles.find("1g.10gb")
     assert fleet.columns.static_total[row, column] == 7
@@ -228,7 +230,11 @@ def fingerprint(fleet: Fleet) -> dict[str, object]:
             values,
             [fleet.hardware.models[m].name for m in columns.model_id[0, :count]],
             [fleet.hardware.orders.values[o][1] for o in columns.order_id[0, :count]],
-            {p: int(columns.static_used[0, i]) for i, p in enumerate(fleet.profiles.values) if columns.static_total[0, i]},
+            {
+                p: int(columns.static_used[0, i])
+                for i, p in enumerate(fleet.profiles.values)
+                if columns.static_total[0, i]
+            },
             int(columns.shared_used[0]),
             sorted(fleet.assets.values[i] for i in columns.image_ids[0] if i >= 0),
         )
@@ -238,19 +244,22 @@ def fingerprint(fleet: Fleet) -> dict[str, object]:
 Event = Callable[[Fleet], None]
 
 
+def plug_of(size: str) -> Event:
+    return lambda fleet: fleet.apply_node(node("plug", allocatable={"nvidia.com/gpu": size}))
+
+
+def slice_event(item: ResourceSlice) -> Event:
+    return lambda fleet: fleet.apply_slice(item)
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[Event], list[Event]]:
     """Events per object, in their own order, merged at random; and the last event of each object."""
     objects: list[list[Event]] = []
-    for name in ("dra", "plug"):
-        if name == "plug":
-            sizes = draw(st.lists(st.sampled_from(["2", "4"]), min_size=1, max_size=2))
-            objects.append(
-                [lambda f, s=s: f.apply_node(node("plug", allocatable={"nvidia.com/gpu": s})) for s in sizes]
-            )
-        else:
-            objects.append([lambda f: f.apply_node(node("dra", images=["a:1"]))])
-    objects.extend([lambda f, i=item: f.apply_slice(i)] for item in slices("dra"))
+    sizes = draw(st.lists(st.sampled_from(["2", "4"]), min_size=1, max_size=2))
+    objects.append([plug_of(size) for size in sizes])
+    objects.append([lambda f: f.apply_node(node("dra", images=["a:1"]))])
+    objects.extend([slice_event(item)] for item in slices("dra"))
     objects.append([lambda f: f.apply_template(template("t", "1g.10gb"))])
     for index in range(draw(st.integers(1, 4))):
         objects.append(draw(pod_history(f"p{index}", index)))

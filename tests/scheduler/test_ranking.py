@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scheduler.ranking import distinct, rank, rank_of
 
 prices = st.lists(
-    st.one_of(st.floats(-1e6, 1e6), st.just(float("inf")), st.sampled_from([0.0, 1.0, 2.0])), min_size=1, max_size=60
+    st.one_of(st.floats(-1e6, 1e6), st.just(float("inf")), st.sampled_from([0.0, 1.0, 2.0])),
+    min_size=1,
+    max_size=60,
 )
 
 

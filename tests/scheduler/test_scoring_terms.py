@@ -14,7 +14,8 @@ GPU = "nvidia.com/gpu"
 
 
 def bill(setting: Setting, the_pod: Pod, name: str) -> Bill:
-    return next(b for b in setting.decider.bills(the_pod) if b.node == name)
+    found: Bill = next(b for b in setting.decider.bills(the_pod) if b.node == name)
+    return found
 
 
 def test_money_is_the_units_share_of_the_node_class_price_and_the_risk():
@@ -23,7 +24,13 @@ def test_money_is_the_units_share_of_the_node_class_price_and_the_risk():
         fleet.apply_node(node(name, labels={"kind": name}))
         for item in slices(name):
             fleet.apply_slice(item)
-    spot = {"name": "s", "match": {"kind": "spot"}, "gpuHour": 1.0, "interruptionsPerHour": 0.1, "interruptionCost": 3}
+    spot = {
+        "name": "s",
+        "match": {"kind": "spot"},
+        "gpuHour": 1.0,
+        "interruptionsPerHour": 0.1,
+        "interruptionCost": 3,
+    }
     setting = Setting(fleet, policy(nodes=[spot], prices={"gpuHourByModel": {"H100-80GB": 4.0}}))
     half = pod("p", {"nvidia.com/mig-3g.40gb": 1})
     assert bill(setting, half, "plain").terms["money"] == pytest.approx(4.0 / 2)
@@ -93,7 +100,14 @@ def test_nvlink_under_dra_is_that_of_the_first_free_gpus():
 def test_locality_pays_back_image_and_weights_seconds():
     fleet = Fleet()
     fleet.apply_node(node("warm", allocatable={GPU: "1"}, images=["docker.io/vllm/vllm-openai:v1"]))
-    fleet.apply_node(node("both", allocatable={GPU: "1"}, images=["vllm/vllm-openai:v1"], labels={"slicewise.io/weights": "a"}))
+    fleet.apply_node(
+        node(
+            "both",
+            allocatable={GPU: "1"},
+            images=["vllm/vllm-openai:v1"],
+            labels={"slicewise.io/weights": "a"},
+        )
+    )
     fleet.apply_node(node("cold", allocatable={GPU: "1"}))
     setting = Setting(fleet)
     wanted = pod("p", {GPU: 1}, annotations={"slicewise.io/weights": "a"})
@@ -108,7 +122,8 @@ def test_fragmentation_is_the_value_destroyed_times_the_dual_multiplier():
     for item in slices("n"):
         fleet.apply_slice(item)
     settings = [
-        Setting(fleet, policy(prices={"fragmentationDual": dual, "fragmentationGradient": 0.0})) for dual in (1.0, 3.0)
+        Setting(fleet, policy(prices={"fragmentationDual": dual, "fragmentationGradient": 0.0}))
+        for dual in (1.0, 3.0)
     ]
     small = pod("p", {"nvidia.com/mig-1g.10gb": 1})
     one, three = (bill(setting, small, "n").terms["fragmentation"] for setting in settings)

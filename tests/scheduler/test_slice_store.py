@@ -51,7 +51,9 @@ def test_old_generations_and_missing_slices_count_as_the_driver_means_them():
 
 def test_devices_of_an_unexpected_form_make_the_pool_incomplete():
     store = SliceStore()
-    broken = LeanSlice(spec=msgspec.structs.replace(lean(slices("a")[1]).spec, devices=msgspec.Raw(b'{"no":"list"}')))
+    broken = LeanSlice(
+        spec=msgspec.structs.replace(lean(slices("a")[1]).spec, devices=msgspec.Raw(b'{"no":"list"}'))
+    )
     facts = [store.fact(lean(slices("a")[0])), store.fact(broken)]
     assert store.inventory("a", facts, {}) is None
 

@@ -63,6 +63,7 @@ class Columns:
     static_used: Ids
     static_certain: Ids
     shared_total: Ids
+    shared_gpus: Ids
     shared_used: Ids
     shared_certain: Ids
     image_ids: Ids
@@ -114,6 +115,7 @@ def empty_columns(rows: int, gpus: int, profiles: int, images: int, weights: int
         static_used=ids(rows, profiles, value=0),
         static_certain=ids(rows, profiles, value=0),
         shared_total=ids(rows, value=0),
+        shared_gpus=ids(rows, value=0),
         shared_used=ids(rows, value=0),
         shared_certain=ids(rows, value=0),
         image_ids=ids(rows, images),

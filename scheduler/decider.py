@@ -32,9 +32,9 @@ from metrics.samples import NoData
 from scheduler.bill import Bill
 from scheduler.columns import Columns, Rows
 from scheduler.demand import Demand, parse_demand
-from scheduler.facts import pod_uid
 from scheduler.feasibility import Reason
 from scheduler.fleet import Fleet
+from scheduler.kept_objects import pod_uid
 from scheduler.packing.prices import PriceTables
 from scheduler.pricing import TERMS, priced
 from scheduler.ranking import distinct, rank, rank_of

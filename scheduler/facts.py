@@ -12,88 +12,37 @@ it, or when it expires. No lock, no clock.
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 from cluster.wire import Node, Pod
 from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
 from scheduler.demand import (
     ClaimKey,
-    Demand,
     GpuRequest,
     Part,
-    PodShape,
     Resolved,
-    pod_shape,
     resolve,
 )
+from scheduler.kept_objects import (
+    FINISHED_PHASES,
+    NodeFact,
+    PodFact,
+    Reservation,
+    Tenant,
+    allocated_pools,
+    claim_key,
+    consumer_uids,
+    is_extended_claim,
+    node_fact,
+    pod_uid,
+)
+from scheduler.pod_shape import PodShape, pod_shape
 from scheduler.slice_store import LeanSlice, SliceFact, SliceStore, lean
 
 K = TypeVar("K")
-
-EXTENDED_CLAIM_ANNOTATION = "resource.kubernetes.io/extended-resource-claim"
-WEIGHTS_KEY = "slicewise.io/weights"
-FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
-
-
-@dataclass(frozen=True, slots=True)
-class NodeFact:
-    """What a Node says that matters here; ``allocatable`` holds NVIDIA's resources only."""
-
-    name: str
-    labels: Mapping[str, str]
-    allocatable: Mapping[str, str]
-    images: tuple[str, ...]
-    weights: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PodFact:
-    """A living pod that asks for devices. ``since`` orders pods that first-fit has to be replayed for."""
-
-    uid: str
-    namespace: str
-    name: str
-    node: str
-    nominated: str
-    since: str
-    shape: PodShape
-    resolved: Resolved | None
-    claims: tuple[ClaimKey, ...]
-    extended_claim: ClaimKey | None
-
-    @property
-    def demand(self) -> Demand | None:
-        """What it asks for; None when no device of it is a GPU."""
-        return None if self.resolved is None else self.resolved.demand
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """Room held on a node for a pod that is likely to land there, until ``until`` (the caller's clock,
-    seconds).
-    """
-
-    uid: str
-    node: str
-    demand: Demand
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """Requests that take, or will take, room on a node. ``bound`` is False for nominations and
-    reservations.
-    """
-
-    uid: str
-    bound: bool
-    demand: Demand
-    requests: tuple[GpuRequest, ...]
 
 
 class Facts:
@@ -459,64 +408,6 @@ class Facts:
         """Nodes on which pods wait for this claim: what they hold there may be a prediction no longer."""
         places = (self.node_of_pod(uid) for uid in {*self._pods_of_claim.get(key, ()), *consumer_uids(claim)})
         return {place for place in places if place}
-
-
-def node_fact(node: Node) -> NodeFact:
-    """The part of a Node that is kept."""
-    meta = node.metadata
-    weights = f"{meta.labels.get(WEIGHTS_KEY, '')},{meta.annotations.get(WEIGHTS_KEY, '')}"
-    return NodeFact(
-        name=meta.name,
-        labels=meta.labels,
-        allocatable={
-            name: str(n) for name, n in node.status.allocatable.items() if name.startswith("nvidia.com/")
-        },
-        images=tuple(image_name(name) for image in node.status.images for name in image.names),
-        weights=tuple(sorted({part.strip() for part in weights.split(",") if part.strip()})),
-    )
-
-
-@lru_cache(maxsize=32768)
-def image_name(name: str) -> str:
-    """One spelling for an image: registry, path and tag or digest written out, as container runtimes report
-    it.
-    """
-    first, _, rest = name.partition("/")
-    if not rest:
-        name = f"docker.io/library/{name}"
-    elif "." not in first and ":" not in first and first != "localhost":
-        name = f"docker.io/{name}"
-    tail = name.rpartition("/")[2]
-    # Interned: the same hundred names stand in the status of thousands of nodes.
-    return sys.intern(name if ":" in tail or "@" in tail else f"{name}:latest")
-
-
-def pod_uid(pod: Pod) -> str:
-    """The pod's UID; a pod that never met an API server is known by its name."""
-    return pod.metadata.uid or f"{pod.metadata.namespace or 'default'}/{pod.metadata.name}"
-
-
-def claim_key(claim: ResourceClaim) -> ClaimKey:
-    """Namespace and name of a claim."""
-    return (claim.metadata.namespace or "default", claim.metadata.name)
-
-
-def is_extended_claim(claim: ResourceClaim) -> bool:
-    """Whether the scheduler made the claim for extended resources (KEP-5004)."""
-    return claim.metadata.annotations.get(EXTENDED_CLAIM_ANNOTATION) == "true"
-
-
-def allocated_pools(claim: ResourceClaim | None) -> set[tuple[str, str]]:
-    """(driver, pool) of every allocated device."""
-    if claim is None or claim.status.allocation is None:
-        return set()
-    return {(result.driver, result.pool) for result in claim.status.allocation.devices.results}
-
-
-def consumer_uids(claim: ResourceClaim) -> set[str]:
-    """UIDs of the pods that own the claim or may use it."""
-    uids = {owner.uid for owner in claim.metadata.owner_references if owner.kind == "Pod"}
-    return uids | {consumer.uid for consumer in claim.status.reserved_for if consumer.resource == "pods"}
 
 
 def _template_keys(pod: PodFact) -> tuple[ClaimKey, ...]:

@@ -20,8 +20,8 @@ from cluster.fanout import FanOut
 from cluster.reflector import Handler, Reflector
 from cluster.wire import HasMetadata, Node, Pod
 from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate
-from scheduler.facts import pod_uid
 from scheduler.fleet import Fleet
+from scheduler.kept_objects import pod_uid
 from scheduler.slice_store import LeanSlice
 
 log = logging.getLogger(__name__)

@@ -14,28 +14,27 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cluster.wire import Node, Pod
 from dra.inventory import NodeInventory, from_labels
 from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
 from scheduler.columns import (
     NO_ID,
-    WHOLE_IS_GPU,
-    WHOLE_IS_SHARED,
     Columns,
     Rows,
     empty_columns,
     grown,
 )
 from scheduler.demand import ClaimKey, Demand
-from scheduler.facts import Facts, NodeFact, Reservation, claim_key, pod_uid
-from scheduler.first_fit import Room, Site
+from scheduler.facts import Facts
+from scheduler.first_fit import Room
 from scheduler.hardware import Hardware
 from scheduler.interning import Interner
+from scheduler.kept_objects import NodeFact, Reservation, claim_key, pod_uid
+from scheduler.layout import Layout, layout_of, write_layout, write_room
 from scheduler.node_classes import NodeClassifier
 from scheduler.occupancy import Occupied, occupied
 from scheduler.slice_store import LeanSlice
@@ -43,21 +42,6 @@ from scheduler.slice_store import LeanSlice
 _BATCH = 256
 _ORDERS_BEFORE_SWEEP = 8192
 _ASSETS_BEFORE_SWEEP = 65536
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """What a node offers, as ids; recomputed only when its inventory changes."""
-
-    inventory: NodeInventory
-    site: Site
-    model_ids: tuple[int, ...]
-    order_ids: tuple[int, ...]
-    topology_id: int
-    row_model: int
-    mixed: bool
-    whole_as: int
-    static: tuple[tuple[int, int], ...]
 
 
 _NO_ROOM_TAKEN = Occupied(Room(()), Room(()))
@@ -79,7 +63,7 @@ class Fleet:
         self.generation = 0
         self.layout_generation = 0
         self._free: list[int] = []
-        self._layouts: dict[str, _Layout | None] = {}
+        self._layouts: dict[str, Layout | None] = {}
         self._written: dict[int, tuple[object, ...]] = {}
         self._classifier = NodeClassifier("", {}, ())
         self._sweep_orders_at = _ORDERS_BEFORE_SWEEP
@@ -109,7 +93,7 @@ class Fleet:
             layout = self._layouts.get(name)
             if layout is not None:
                 room = occupied(layout.inventory, layout.site, self.facts, without=uid)
-                self._write_room(columns, index, room)
+                write_room(columns, index, room, self.profiles)
         return rows, columns
 
     def inventory(self, node: str) -> NodeInventory | None:
@@ -355,7 +339,7 @@ class Fleet:
         if old is None or old[3:5] != state[3:5]:
             self._write_assets(row, node)
         if layout is not None:
-            self._write_room(self.columns, row, room)
+            write_room(self.columns, row, room, self.profiles)
         self._written[row] = state
         self._mark(row, layout=old is None or old[:3] != state[:3])
 
@@ -385,7 +369,7 @@ class Fleet:
             self.columns, rows=rows, gpus=gpus, profiles=len(self.profiles), images=images, weights=weights
         )
 
-    def _layout(self, node: NodeFact) -> _Layout | None:
+    def _layout(self, node: NodeFact) -> Layout | None:
         slices = self.facts.slices_of(node.name)
         inventory = self.facts.store.inventory(node.name, slices, node.labels) if slices else None
         if inventory is None:
@@ -394,82 +378,15 @@ class Fleet:
             return None
         if len(self.hardware.orders) > self._sweep_orders_at:
             self._sweep_orders()
-        hardware = self.hardware
-        model_ids = tuple(hardware.model_id(gpu.model) for gpu in inventory.gpus)
-        main = inventory.gpus[0].model if inventory.gpus else inventory.static_model
-        row_model = NO_ID if main is None else hardware.model_id(main)
-        whole_as, whole_name = self._whole_as(node, inventory)
-        site = Site(
-            fulls=tuple((1 << gpu.model.units) - 1 for gpu in inventory.gpus),
-            orders=inventory.orders,
-            whole=tuple(gpu.whole for gpu in inventory.gpus),
-            static_total=dict(inventory.static),
-            shared_total=inventory.shared_replicas,
-            whole_as=whole_name,
-        )
-        return _Layout(
-            inventory=inventory,
-            site=site,
-            model_ids=model_ids,
-            order_ids=tuple(
-                hardware.order_id(model_id, order)
-                for model_id, order in zip(model_ids, inventory.orders, strict=True)
-            ),
-            topology_id=hardware.topology_id(inventory.topology, row_model) if inventory.gpus else NO_ID,
-            row_model=row_model,
-            mixed=len(set(model_ids)) > 1,
-            whole_as=whole_as,
-            static=tuple((self.profiles.id(profile), n) for profile, n in sorted(inventory.static.items())),
-        )
+        return layout_of(node, inventory, self.hardware, self.profiles)
 
-    def _whole_as(self, node: NodeFact, inventory: NodeInventory) -> tuple[int, str | None]:
-        """What ``nvidia.com/gpu`` stands for: under the MIG strategy "single" one of equal instances, under
-        sharing without renaming a replica; the device plugin then lists no whole GPU under that name.
-        """
-        if inventory.regime != "device-plugin" or inventory.gpus or "nvidia.com/gpu" not in node.allocatable:
-            return WHOLE_IS_GPU, None
-        if len(inventory.static) == 1:
-            (profile,) = inventory.static
-            return self.profiles.id(profile), profile
-        return (WHOLE_IS_SHARED, "shared") if inventory.shared_replicas else (WHOLE_IS_GPU, None)
-
-    def _write_layout(self, row: int, layout: _Layout | None) -> None:
+    def _write_layout(self, row: int, layout: Layout | None) -> None:
         if layout is not None:
             self._ensure(gpus=len(layout.model_ids))
         self._copy_row(empty_columns(1, self.columns.gpus, *self._widths()), row, assets=False)
-        columns = self.columns
-        columns.valid[row] = True
-        if layout is None:
-            return
-        count = len(layout.model_ids)
-        columns.gpu_count[row] = count
-        columns.full[row, :count] = layout.site.fulls
-        columns.model_id[row, :count] = layout.model_ids
-        columns.order_id[row, :count] = layout.order_ids
-        columns.whole[row, :count] = layout.site.whole
-        columns.topology_id[row] = layout.topology_id
-        columns.row_model[row] = layout.row_model
-        columns.mixed[row] = layout.mixed
-        columns.best_links[row] = layout.inventory.regime == "device-plugin"
-        columns.whole_as[row] = layout.whole_as
-        columns.shared_total[row] = layout.site.shared_total
-        for profile, total in layout.static:
-            columns.static_total[row, profile] = total
-
-    def _write_room(self, columns: Columns, row: int, room: Occupied) -> None:
-        count = len(room.expected.masks)
-        columns.occupied[row, :count] = room.expected.masks
-        columns.certain[row, :count] = room.certain.masks
-        columns.shared_used[row] = room.expected.shared
-        columns.shared_certain[row] = room.certain.shared
-        if columns.static_total[row].any():
-            self._write_static(columns.static_used[row], room.expected)
-            self._write_static(columns.static_certain[row], room.certain)
-
-    def _write_static(self, used: NDArray[np.int32], room: Room) -> None:
-        used[:] = 0
-        for profile, count in room.static:
-            used[self.profiles.id(profile)] = count
+        self.columns.valid[row] = True
+        if layout is not None:
+            write_layout(self.columns, row, layout)
 
     def _write_assets(self, row: int, node: NodeFact) -> None:
         if len(self.assets) > self._sweep_assets_at:

@@ -20,8 +20,9 @@ from dra.claims import claim_masks
 from dra.inventory import NodeInventory
 from dra.nvlink import best_set
 from scheduler.demand import GpuRequest
-from scheduler.facts import Facts, Tenant
+from scheduler.facts import Facts
 from scheduler.first_fit import Room, Site, first_fit
+from scheduler.kept_objects import Tenant
 
 
 @dataclass(frozen=True, slots=True)

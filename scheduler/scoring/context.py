@@ -115,9 +115,7 @@ def hour_by_model(policy: ClusterPolicy, hardware: Hardware) -> Floats:
 def _counted(world: World, columns: Columns, prediction: Prediction) -> Floats:
     counted = np.zeros(len(columns))
     if prediction.shares.any():
-        # Replicas of all GPUs of the node together; without a GPU count, the node's model has one GPU.
-        gpus = np.maximum(columns.gpu_count, 1)
-        counted += prediction.shares * gpus / np.maximum(columns.shared_total, 1)
+        counted += prediction.shares * columns.shared_gpus / np.maximum(columns.shared_total, 1)
     for profile, instances in prediction.static_instances.items():
         sizes = [
             spec.size / model.units if (spec := model.profile(profile)) is not None else 1.0 / model.units

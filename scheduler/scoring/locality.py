@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.columns import Ids
-from scheduler.facts import image_name
+from scheduler.kept_objects import image_name
 from scheduler.scoring.context import Floats, TermContext
 
 _SECONDS_PER_HOUR = 3600.0

@@ -7,7 +7,7 @@ import pytest
 from fleet_objects import claim, claim_spec, device_class, pod, template
 
 from cluster.wire import Pod
-from scheduler.demand import Demand, GpuRequest, parse_demand, resource_profile
+from scheduler.demand import Demand, GpuRequest, gpu_request, parse_demand
 from scheduler.facts import Facts
 
 
@@ -58,7 +58,8 @@ def test_plugin_resources_become_requests():
     ],
 )
 def test_mig_resource_names_are_written_as_profiles(resource: str, profile: str | None):
-    assert resource_profile(resource) == profile
+    found = gpu_request(resource, 1)
+    assert (found.profile if found else None) == profile
 
 
 def test_containers_add_up_and_init_containers_take_the_maximum():

@@ -151,3 +151,11 @@ def test_a_multiplier_of_zero_switches_a_term_off():
     found = bill(setting, pod("p", {GPU: 1}), "a")
     assert "money" not in found.terms
     assert found.terms["carbon"] == pytest.approx(2 * bill(plain, pod("p", {GPU: 1}), "a").terms["carbon"])
+
+
+def test_a_shared_replica_costs_its_part_of_a_gpu():
+    fleet = Fleet()
+    shared = {"nvidia.com/gpu.count": "2", "nvidia.com/gpu.replicas": "4"}
+    fleet.apply_node(node("s", allocatable={"nvidia.com/gpu.shared": "8"}, labels=shared))
+    found = bill(Setting(fleet), pod("p", {"nvidia.com/gpu.shared": 1}), "s")
+    assert found.terms["money"] == pytest.approx(2.5 / 4)

@@ -19,6 +19,7 @@ from deploy.demo.workload import LLM_PROFILE, LLM_UNITS
 DATA = Path(__file__).parent / "data"
 PER_REPLICA = 14
 """Requests in flight that the autoscaler wants on a replica of 16 slots."""
+LLM_SPARE_REPLICAS = 2
 LEAD_SECONDS = 8.0
 """Seconds before the first arrival in which the LLM replicas come up."""
 
@@ -50,8 +51,9 @@ def make_plan(seed: int, window_seconds: float = 75.0, peak_share: float = 0.93)
     requests = read_requests(text, window_seconds=window_seconds)
     static = static_replicas(requests, speed, window_seconds=window_seconds, per_replica=speed.slots)
     units = capacity(nodes)
-    # Room for the LLM at its mean load is not given to others: what is asked stays below what is there.
-    units["mig-80gb"] -= static * LLM_UNITS
+    # Room for the LLM with the autoscaler's spare slots is not given to others: what is asked stays below
+    # what is there, on both sides.
+    units["mig-80gb"] -= (static + LLM_SPARE_REPLICAS) * LLM_UNITS
     arrivals = schedule(
         read_rows((DATA / "openb_cut.csv").read_text()),
         seed=seed,

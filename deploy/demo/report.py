@@ -53,7 +53,7 @@ LINES = (
     Line("nvlink_share", "NVLink bandwidth of multi-GPU pods, of full", "%", "higher", 1, 100),
     Line("nvlink_delivered_share", "the same, over all GPU time they asked for", "%", "higher", 1, 100),
     Line("multi_gpu_pods_placed", "multi-GPU pods placed", "pods", "higher", 0),
-    Line("grams_per_hour", "GPU emissions", "gCO2e/h", "lower", 0),
+    Line("grams_per_hour", "GPU emissions of all work, idle GPUs included", "gCO2e/h", None, 0),
     Line("grams_per_busy_gpu_hour", "GPU emissions per GPU-hour served", "gCO2e", "lower", 1),
     Line("algorithm_mean_seconds", "scheduling algorithm, mean", "ms", "lower", 2, 1000),
     Line("algorithm_p99_seconds", "scheduling algorithm, p99", "ms", "lower", 1, 1000),

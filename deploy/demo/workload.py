@@ -33,6 +33,10 @@ IMAGE = "registry.example/inference:1"
 GRAMS_PER_KWH: Mapping[str, float] = {"NO": 34.0, "GB": 188.0, "US-MIDA-PJM": 392.0}
 
 
+CARBON_WEIGHT = 10.0
+"""The demo's users weigh emissions ten times their price of 100 a tonne; unweighted they only break ties."""
+
+
 def road_of(arrival: Arrival) -> str:
     """Half of the pods wait for a plan behind a gate, half go to the scheduler at once (by the last digit of
     the number).
@@ -107,10 +111,11 @@ def llm_deployment(replicas: int) -> dict[str, Any]:
 
 
 def cluster_policy() -> dict[str, Any]:
-    """Slicewise's policy for the demo: its defaults, and where the zones' electricity comes from."""
+    """Slicewise's policy for the demo: its defaults, the zones' electricity and what it weighs."""
     policy = {
         "apiVersion": "slicewise.io/v1alpha1",
         "kind": "ClusterPolicy",
+        "terms": {"carbon": CARBON_WEIGHT},
         "carbon": {
             "provider": "static",
             "regions": {zone.region: zone.grid for zone in ZONES},

@@ -151,6 +151,21 @@ def grown(columns: Columns, *, rows: int, gpus: int, profiles: int, images: int,
     return larger
 
 
+def blank_row(columns: Columns, row: int, *, assets: bool = True) -> None:
+    """Make a row that of no node; ``assets`` False keeps its images and weights."""
+    blank = empty_columns(1, columns.gpus, 0, 0, 0)
+    for name in Columns.__slots__:
+        if name == "changed_at" or (name in ("image_ids", "weight_ids") and not assets):
+            continue
+        column: NDArray[Any] = getattr(columns, name)
+        if name.startswith("static_"):
+            column[row] = 0
+        elif name in ("image_ids", "weight_ids"):
+            column[row] = NO_ID
+        else:
+            column[row] = getattr(blank, name)[0]
+
+
 def _doubled(size: int, need: int) -> int:
     while size < need:
         size = max(1, size * 2)

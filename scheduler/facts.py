@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from cluster.wire import Node, Pod
 from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
+from scheduler.claim_index import ClaimIndex, allocated_pools, consumer_uids, unlink
 from scheduler.demand import (
     ClaimKey,
     GpuRequest,
@@ -32,10 +33,7 @@ from scheduler.kept_objects import (
     PodFact,
     Reservation,
     Tenant,
-    allocated_pools,
     claim_key,
-    consumer_uids,
-    is_extended_claim,
     node_fact,
     pod_uid,
 )
@@ -51,7 +49,7 @@ class Facts:
     def __init__(self) -> None:
         self.nodes: dict[str, NodeFact] = {}
         self.pods: dict[str, PodFact] = {}
-        self.claims: dict[ClaimKey, ResourceClaim] = {}
+        self.claim_index = ClaimIndex()
         self.templates: dict[ClaimKey, ResourceClaimTemplate] = {}
         self.classes: dict[str, DeviceClass] = {}
         self.slices: dict[str, SliceFact] = {}
@@ -61,11 +59,14 @@ class Facts:
         self._slices_by_node: dict[str, dict[str, SliceFact]] = defaultdict(dict)
         self._node_of_pool: dict[tuple[str, str], str] = {}
         self._pods_by_node: dict[str, set[str]] = defaultdict(set)
-        self._claims_by_pool: dict[tuple[str, str], set[ClaimKey]] = defaultdict(set)
-        self._claims_of_pod: dict[str, set[ClaimKey]] = defaultdict(set)
         self._pods_of_claim: dict[ClaimKey, set[str]] = defaultdict(set)
         self._pods_of_template: dict[ClaimKey, set[str]] = defaultdict(set)
         self._plain: dict[PodShape, Resolved | None] = {}
+
+    @property
+    def claims(self) -> dict[ClaimKey, ResourceClaim]:
+        """All claims by namespace and name."""
+        return self.claim_index.claims
 
     # --- lookups ------------------------------------------------------------------------------------------
 
@@ -83,7 +84,7 @@ class Facts:
 
     def claims_in_pool(self, driver: str, pool: str) -> list[ClaimKey]:
         """The claims with devices allocated from a pool."""
-        return sorted(self._claims_by_pool.get((driver, pool), ()))
+        return self.claim_index.in_pool(driver, pool)
 
     def tenants(self, node: str, without: str | None = None) -> list[Tenant]:
         """The pods whose room on the node no allocated claim shows: bound ones first, each group oldest
@@ -103,7 +104,7 @@ class Facts:
                     bound = bool(pod.node)
                     tenant = Tenant(uid, bound, pod.demand, requests)
                     found.append((0 if bound else 1, pod.since, uid, tenant))
-            elif pod is None and reservation is not None and not self._allocated_for(uid):
+            elif pod is None and reservation is not None and not self.claim_index.allocated_for(uid):
                 tenant = Tenant(uid, False, reservation.demand, reservation.demand.requests)
                 found.append((2, "", uid, tenant))
         found.sort(key=lambda entry: entry[:3])
@@ -118,8 +119,7 @@ class Facts:
         return None if reservation is None else reservation.node
 
     def nodes_of_pod(self, uid: str) -> set[str]:
-        """Every node whose occupancy mentions the pod: where it stands, and where its claims are allocated.
-        """
+        """Every node whose occupancy mentions the pod: where it stands, and where its claims are allocated."""
         place = self.node_of_pod(uid)
         nodes = {place} if place else set()
         for key in self.claims_of_pod(uid):
@@ -128,7 +128,7 @@ class Facts:
 
     def claims_of_pod(self, uid: str) -> set[ClaimKey]:
         """Claims that the pod owns, uses or is to use."""
-        found = set(self._claims_of_pod.get(uid, ()))
+        found = self.claim_index.of_pod(uid)
         pod = self.pods.get(uid)
         if pod is not None:
             found.update(pod.claims)
@@ -223,10 +223,8 @@ class Facts:
     def put_claim(self, claim: ResourceClaim) -> set[str]:
         """Take a claim in."""
         key = claim_key(claim)
-        old = self.claims.get(key)
-        touched = self._index_claim(key, old, add=False)
-        self.claims[key] = claim
-        touched |= self._index_claim(key, claim, add=True)
+        old = self.claim_index.put(key, claim)
+        touched = self._allocation_nodes(old) | self._allocation_nodes(claim)
         if old is None or old.spec != claim.spec:
             touched |= self._resolve_again(self._pods_of_claim.get(key, ()))
         touched |= self._touch_pods(key, claim)
@@ -238,10 +236,10 @@ class Facts:
 
     def drop_claim(self, key: ClaimKey) -> set[str]:
         """Forget a claim."""
-        old = self.claims.pop(key, None)
+        old = self.claim_index.drop(key)
         if old is None:
             return set()
-        touched = self._index_claim(key, old, add=False)
+        touched = self._allocation_nodes(old)
         touched |= self._resolve_again(self._pods_of_claim.get(key, ()))
         return touched | self._touch_pods(key, old)
 
@@ -271,7 +269,9 @@ class Facts:
         """Hold room for a pod, in place of what was held for it; nothing for a pod that is bound already."""
         touched = self.release(reservation.uid)
         pod = self.pods.get(reservation.uid)
-        if (pod is not None and pod.node) or (pod is None and self._allocated_for(reservation.uid)):
+        if (pod is not None and pod.node) or (
+            pod is None and self.claim_index.allocated_for(reservation.uid)
+        ):
             return touched
         if pod is not None and (place := self._place(pod)):
             self._leave(place, pod.uid)
@@ -325,8 +325,8 @@ class Facts:
             if place := self._place(old):
                 self._leave(place, uid)
                 touched.add(place)
-            _unlink(self._pods_of_claim, old.claims, uid)
-            _unlink(self._pods_of_template, _template_keys(old), uid)
+            unlink(self._pods_of_claim, old.claims, uid)
+            unlink(self._pods_of_template, _template_keys(old), uid)
             del self.pods[uid]
         if fact is not None:
             self.pods[uid] = fact
@@ -378,31 +378,14 @@ class Facts:
 
     def _seen(self, pod: PodFact, part: Part) -> bool:
         if part.claim is not None:
-            return self._is_allocated(part.claim)
-        if pod.extended_claim is not None and self._is_allocated(pod.extended_claim):
+            return self.claim_index.is_allocated(part.claim)
+        if pod.extended_claim is not None and self.claim_index.is_allocated(pod.extended_claim):
             return True
-        own = self._claims_of_pod.get(pod.uid, ())
-        return any(self._is_allocated(key) and is_extended_claim(self.claims[key]) for key in own)
-
-    def _is_allocated(self, key: ClaimKey) -> bool:
-        claim = self.claims.get(key)
-        return claim is not None and claim.status.allocation is not None
-
-    def _allocated_for(self, uid: str) -> bool:
-        return any(self._is_allocated(key) for key in self._claims_of_pod.get(uid, ()))
+        return self.claim_index.extended_for(pod.uid)
 
     def _allocation_nodes(self, claim: ResourceClaim | None) -> set[str]:
         nodes = {self._node_of_pool.get(pool) for pool in allocated_pools(claim)}
         return {node for node in nodes if node is not None}
-
-    def _index_claim(self, key: ClaimKey, claim: ResourceClaim | None, *, add: bool) -> set[str]:
-        if claim is None:
-            return set()
-        for pool in allocated_pools(claim):
-            _put(self._claims_by_pool, pool, key, add=add)
-        for uid in consumer_uids(claim):
-            _put(self._claims_of_pod, uid, key, add=add)
-        return self._allocation_nodes(claim)
 
     def _touch_pods(self, key: ClaimKey, claim: ResourceClaim) -> set[str]:
         """Nodes on which pods wait for this claim: what they hold there may be a prediction no longer."""
@@ -412,22 +395,3 @@ class Facts:
 
 def _template_keys(pod: PodFact) -> tuple[ClaimKey, ...]:
     return tuple((pod.namespace, ref.template) for ref in pod.shape.claims if ref.template)
-
-
-def _put(index: dict[K, set[ClaimKey]], key: K, value: ClaimKey, *, add: bool) -> None:
-    members = index.setdefault(key, set())
-    if add:
-        members.add(value)
-    else:
-        members.discard(value)
-        if not members:
-            del index[key]
-
-
-def _unlink(index: dict[ClaimKey, set[str]], keys: Iterable[ClaimKey], uid: str) -> None:
-    for key in keys:
-        members = index.get(key)
-        if members is not None:
-            members.discard(uid)
-            if not members:
-                del index[key]

@@ -25,6 +25,7 @@ from scheduler.columns import (
     NO_ID,
     Columns,
     Rows,
+    blank_row,
     empty_columns,
     grown,
 )
@@ -34,13 +35,14 @@ from scheduler.first_fit import Room
 from scheduler.hardware import Hardware
 from scheduler.interning import Interner
 from scheduler.kept_objects import NodeFact, Reservation, claim_key, pod_uid
-from scheduler.layout import Layout, layout_of, write_layout, write_room
+from scheduler.layout import Layout, layout_of, sweep_assets, sweep_orders, write_layout, write_room
 from scheduler.node_classes import NodeClassifier
 from scheduler.occupancy import Occupied, occupied
 from scheduler.slice_store import LeanSlice
 
 _BATCH = 256
 _ORDERS_BEFORE_SWEEP = 8192
+_Change = Callable[..., set[str]]
 _ASSETS_BEFORE_SWEEP = 65536
 
 
@@ -107,11 +109,6 @@ class Fleet:
             columns = self.columns
             used = np.unique(columns.zone_id[: self.size][columns.valid[: self.size]])
             return [self.zones.values[zone] for zone in used.tolist() if zone >= 0]
-
-    def demand_of(self, uid: str) -> Demand | None:
-        """The demand of a pod that the watch has shown."""
-        pod = self.facts.pods.get(uid)
-        return None if pod is None else pod.demand
 
     def demands(self) -> tuple[Counter[Demand], Counter[Demand]]:
         """How many pods ask for what: (running, waiting)."""
@@ -262,13 +259,7 @@ class Fleet:
         with self.lock:
             self._rebuild({node})
 
-    def _replace(
-        self,
-        items: Iterable[object],
-        put: Callable[..., set[str]],
-        gone: Iterable[object],
-        drop: Callable[..., set[str]],
-    ) -> None:
+    def _replace(self, items: Iterable[object], put: _Change, gone: Iterable[object], drop: _Change) -> None:
         # A relist of 50,000 pods takes a second; requests get through between the batches.
         touched: set[str] = set()
         for change, things in ((drop, list(gone)), (put, list(items))):
@@ -310,8 +301,7 @@ class Fleet:
         row = self.rows.pop(name, None)
         if row is None:
             return
-        blank = empty_columns(1, self.columns.gpus, *self._widths())
-        self._copy_row(blank, row)
+        blank_row(self.columns, row)
         self.names[row] = ""
         self._written.pop(row, None)
         self._free.append(row)
@@ -360,10 +350,6 @@ class Fleet:
         self.rows[name] = row
         return row
 
-    def _widths(self) -> tuple[int, int, int]:
-        columns = self.columns
-        return columns.static_total.shape[1], columns.image_ids.shape[1], columns.weight_ids.shape[1]
-
     def _ensure(self, rows: int = 0, gpus: int = 0, images: int = 0, weights: int = 0) -> None:
         self.columns = grown(
             self.columns, rows=rows, gpus=gpus, profiles=len(self.profiles), images=images, weights=weights
@@ -383,7 +369,7 @@ class Fleet:
     def _write_layout(self, row: int, layout: Layout | None) -> None:
         if layout is not None:
             self._ensure(gpus=len(layout.model_ids))
-        self._copy_row(empty_columns(1, self.columns.gpus, *self._widths()), row, assets=False)
+        blank_row(self.columns, row, assets=False)
         self.columns.valid[row] = True
         if layout is not None:
             write_layout(self.columns, row, layout)
@@ -398,32 +384,18 @@ class Fleet:
             column[row] = NO_ID
             column[row, : len(ids)] = ids
 
-    def _copy_row(self, source: Columns, row: int, *, assets: bool = True) -> None:
-        for name in Columns.__slots__:
-            if name == "changed_at" or (name.endswith("_ids") and not assets):
-                continue
-            getattr(self.columns, name)[row] = getattr(source, name)[0]
+    def _sweep_assets(self) -> None:
+        """Forget images and weights that no node has any more."""
+        sweep_assets(self.columns, self.size, self.assets)
+        self._sweep_assets_at = max(_ASSETS_BEFORE_SWEEP, 2 * len(self.assets))
 
     def _sweep_orders(self) -> None:
         """Forget published orders that no row has any more."""
-        columns = self.columns
-        live = np.unique(columns.order_id[: self.size])
-        renamed = self.hardware.keep_orders(int(order) for order in live)
-        columns.order_id[:] = np.maximum(renamed[columns.order_id], 0)
+        renamed = sweep_orders(self.columns, self.size, self.hardware)
         self._layouts = {
-            name: layout
-            and replace(layout, order_ids=tuple(max(0, int(renamed[order])) for order in layout.order_ids))
+            name: layout and replace(layout, order_ids=tuple(renamed[list(layout.order_ids)].tolist()))
             for name, layout in self._layouts.items()
         }
         for row, state in self._written.items():
             self._written[row] = (self._layouts.get(self.names[row]), *state[1:])
         self._sweep_orders_at = max(_ORDERS_BEFORE_SWEEP, 2 * len(self.hardware.orders))
-
-    def _sweep_assets(self) -> None:
-        """Forget images and weights that no node has any more."""
-        columns = self.columns
-        live = np.union1d(columns.image_ids[: self.size], columns.weight_ids[: self.size])
-        renamed = np.append(self.assets.keep(int(asset) for asset in live), NO_ID)
-        columns.image_ids[:] = renamed[columns.image_ids]
-        columns.weight_ids[:] = renamed[columns.weight_ids]
-        self._sweep_assets_at = max(_ASSETS_BEFORE_SWEEP, 2 * len(self.assets))

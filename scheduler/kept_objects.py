@@ -14,7 +14,6 @@ from dra.resource_api import ResourceClaim
 from scheduler.demand import ClaimKey, Demand, GpuRequest, Resolved
 from scheduler.pod_shape import PodShape
 
-EXTENDED_CLAIM_ANNOTATION = "resource.kubernetes.io/extended-resource-claim"
 WEIGHTS_KEY = "slicewise.io/weights"
 FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
 
@@ -113,21 +112,3 @@ def pod_uid(pod: Pod) -> str:
 def claim_key(claim: ResourceClaim) -> ClaimKey:
     """Namespace and name of a claim."""
     return (claim.metadata.namespace or "default", claim.metadata.name)
-
-
-def is_extended_claim(claim: ResourceClaim) -> bool:
-    """Whether the scheduler made the claim for extended resources (KEP-5004)."""
-    return claim.metadata.annotations.get(EXTENDED_CLAIM_ANNOTATION) == "true"
-
-
-def allocated_pools(claim: ResourceClaim | None) -> set[tuple[str, str]]:
-    """(driver, pool) of every allocated device."""
-    if claim is None or claim.status.allocation is None:
-        return set()
-    return {(result.driver, result.pool) for result in claim.status.allocation.devices.results}
-
-
-def consumer_uids(claim: ResourceClaim) -> set[str]:
-    """UIDs of the pods that own the claim or may use it."""
-    uids = {owner.uid for owner in claim.metadata.owner_references if owner.kind == "Pod"}
-    return uids | {consumer.uid for consumer in claim.status.reserved_for if consumer.resource == "pods"}

@@ -106,6 +106,22 @@ def write_room(columns: Columns, row: int, room: Occupied, profiles: Interner[st
         _write_static(columns.static_certain[row], room.certain, profiles)
 
 
+def sweep_orders(columns: Columns, size: int, hardware: Hardware) -> NDArray[np.int32]:
+    """Forget the orders of placements that none of the first ``size`` rows has; return old id → new id."""
+    live = np.unique(columns.order_id[:size])
+    renamed = np.maximum(hardware.keep_orders(int(order) for order in live), 0)
+    columns.order_id[:] = renamed[columns.order_id]
+    return renamed
+
+
+def sweep_assets(columns: Columns, size: int, assets: Interner[str]) -> None:
+    """Forget the images and weights that none of the first ``size`` rows has."""
+    live = np.union1d(columns.image_ids[:size], columns.weight_ids[:size])
+    renamed = np.append(assets.keep(int(asset) for asset in live), NO_ID)
+    columns.image_ids[:] = renamed[columns.image_ids]
+    columns.weight_ids[:] = renamed[columns.weight_ids]
+
+
 def _write_static(used: NDArray[np.int32], room: Room, profiles: Interner[str]) -> None:
     used[:] = 0
     for profile, count in room.static:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -89,6 +90,21 @@ def tls_of(flags: argparse.Namespace) -> Tls | None:
         return None
     if not (flags.tls_cert_file and flags.tls_key_file):
         raise BadFlag("--tls-cert-file and --tls-key-file: got one of them, expected both or neither")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(flags.tls_cert_file, flags.tls_key_file)
+    except OSError as error:
+        raise BadFlag(
+            f"--tls-cert-file {flags.tls_cert_file}, --tls-key-file {flags.tls_key_file}: {error}; "
+            "expected PEM files of a certificate and its key"
+        ) from error
+    if flags.tls_client_ca_file:
+        try:
+            context.load_verify_locations(flags.tls_client_ca_file)
+        except OSError as error:
+            raise BadFlag(
+                f"--tls-client-ca-file {flags.tls_client_ca_file}: {error}; expected a PEM file of CAs"
+            ) from error
     return Tls(flags.tls_cert_file, flags.tls_key_file, flags.tls_client_ca_file)
 
 

@@ -57,7 +57,7 @@ class FilterOutcome:
 
 @dataclass(slots=True)
 class _Shape:
-    """Vectors of one demand over all rows, one entry longer: the last answers for unknown nodes (index -1)."""
+    """Vectors of one demand over all rows, one entry longer: the last is for unknown nodes (index -1)."""
 
     prices: NDArray[np.float64]
     reasons: NDArray[np.int32]

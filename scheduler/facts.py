@@ -119,7 +119,7 @@ class Facts:
         return None if reservation is None else reservation.node
 
     def nodes_of_pod(self, uid: str) -> set[str]:
-        """Every node whose occupancy mentions the pod: where it stands, and where its claims are allocated."""
+        """Every node whose occupancy mentions the pod: where it stands and where its claims are held."""
         place = self.node_of_pod(uid)
         nodes = {place} if place else set()
         for key in self.claims_of_pod(uid):

@@ -324,8 +324,7 @@ class Fleet:
             row = self._new_row(name)
         if old is None or old[:3] != state[:3]:
             self._write_layout(row, layout)
-            self.columns.zone_id[row] = zone_id
-            self.columns.class_id[row] = class_id
+            self.columns.zone_id[row], self.columns.class_id[row] = zone_id, class_id
         if old is None or old[3:5] != state[3:5]:
             self._write_assets(row, node)
         if layout is not None:

@@ -80,7 +80,7 @@ class Hardware:
         return self.topologies.id((topology, model_id))
 
     def order_offsets(self) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-        """int64[orders] where an order's states begin, uint16[orders] which bits of an occupied mask count."""
+        """int64[orders] where an order's states begin, uint16[orders] which bits of a mask count."""
         fresh = self.orders.values[len(self._offsets) :]
         if fresh:
             offsets, masks = [], []

@@ -63,7 +63,7 @@ class Prices(PolicyModel):
     carbon_tonne: NonNegative = Field(default=100.0, description="money per tonne of CO2e")
     fragmentation_gradient: NonNegative = Field(
         default=1.0,
-        description="money per hour for each GPU by which the placement raises expected fragmentation",
+        description="multiplier of the expected unusable space a placement adds, in GPUs at prices.gpuHour",
     )
     fragmentation_dual: NonNegative = Field(
         default=6.0, description="multiplier of the capacity value that the packing prices see destroyed"

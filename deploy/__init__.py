@@ -1,1 +1,4 @@
-"""How Slicewise is installed and tried: manifests, the local control plane, the demo. Never part of the wheel."""
+"""How Slicewise is installed and tried: manifests, the local control plane, the demo.
+
+Never part of the wheel.
+"""

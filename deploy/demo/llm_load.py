@@ -14,6 +14,10 @@ from math import ceil
 from deploy.demo.llm_model import LlmRequest, ServerSpeed
 
 
+FULL_WINDOW_SECONDS = 75.0
+"""A shorter window keeps fewer requests, so that the load, in requests a second, stays the same."""
+
+
 def read_requests(text: str, *, window_seconds: float) -> tuple[LlmRequest, ...]:
     """Requests of ``data/azure_conv_cut.csv`` with their arrival scaled into ``window_seconds``. Raises
     ``ValueError``.
@@ -27,6 +31,7 @@ def read_requests(text: str, *, window_seconds: float) -> tuple[LlmRequest, ...]
                 f"conversation cut, line {number}: {error!r}; expected t_s, input_tokens, output_tokens"
             ) from error
     rows.sort()
+    rows = rows[:: max(1, round(FULL_WINDOW_SECONDS / window_seconds))]
     span = max((row[0] for row in rows), default=0.0) or 1.0
     return tuple(
         LlmRequest(i, round(at / span * window_seconds, 4), input_tokens, output_tokens)

@@ -24,6 +24,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from scheduler.extender.one_write import OneWriteProtocol
+
 _KEEP_ALIVE_SECONDS = 120
 _FINISH_SECONDS = 10
 _BACKLOG = 1024
@@ -69,7 +71,7 @@ class ExtenderServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http="httptools",
+                http=OneWriteProtocol,
                 ws="none",
                 lifespan="off",
                 access_log=False,

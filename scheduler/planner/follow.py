@@ -40,8 +40,8 @@ class Follow:
         if pod.status.nominated_node_name:
             self._shown.add(uid)
             return None
-        # Cleared after it had been seen: the scheduler tried the node and refused it. Not yet seen: the watch is
-        # still behind our own write.
+        # Cleared after it had been seen: the scheduler tried the node and refused it. Not yet seen: the watch
+        # is still behind our own write.
         if uid in self._shown:
             self._drop(uid)
             return "refused"

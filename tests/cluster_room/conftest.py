@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from kubernetes.client.configuration import Configuration
-from scripted_server import Script, ScriptedServer  # type: ignore[import-not-found]
 
 from cluster.client import Api
+from tests.cluster_room.scripted_server import Script, ScriptedServer
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from kubernetes.client.configuration import Configuration
-from scripted_server import Exchange, ScriptedServer, config_map, page  # type: ignore[import-not-found]
 
 from cluster.client import JSON_PATCH, Api, ApiRefused, ApiUnreachable, NotConfigured, connect
 from cluster.wire import ConfigMap
+from tests.cluster_room.scripted_server import Exchange, ScriptedServer, config_map, page
 
 
 def test_objects_are_read_and_written_as_json_with_the_right_content_types(serve):

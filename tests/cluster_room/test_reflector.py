@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 
 import pytest
-from scripted_server import Exchange, config_map, page  # type: ignore[import-not-found]
 
 from cluster.backoff import Backoff
 from cluster.client import Api
 from cluster.reflector import Reflector
 from cluster.wire import ConfigMap
+from tests.cluster_room.scripted_server import Exchange, config_map, page
 
 PATH = "/api/v1/configmaps"
 

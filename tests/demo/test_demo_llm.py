@@ -140,6 +140,12 @@ def test_the_trace_is_squeezed_into_the_window_and_keeps_its_sizes() -> None:
     assert 900 < sum(request.input_tokens for request in found) / len(found) < 1400
 
 
+def test_a_shorter_window_keeps_the_load_and_not_the_number_of_requests() -> None:
+    text = (DATA / "azure_conv_cut.csv").read_text()
+    rates = [len(read_requests(text, window_seconds=seconds)) / seconds for seconds in (75.0, 15.0)]
+    assert rates[0] == pytest.approx(rates[1], rel=0.05)
+
+
 def test_the_static_size_carries_the_mean_load() -> None:
     found = read_requests((DATA / "azure_conv_cut.csv").read_text(), window_seconds=60.0)
     load = mean_in_flight(found, SPEED, window_seconds=60.0, batch=12)

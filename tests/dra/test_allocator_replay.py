@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from fleet_of_one import cel, claim, classes, exactly, node, nvidia_mig, nvidias, our_mig, ours, read_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,18 @@ from dra.claims import occupancy
 from dra.mig import geometry
 from dra.nvlink import bridges
 from dra.resource_api import ResourceClaim, ResourceSlice
+from tests.dra.fleet_of_one import (
+    cel,
+    claim,
+    classes,
+    exactly,
+    node,
+    nvidia_mig,
+    nvidias,
+    our_mig,
+    ours,
+    read_back,
+)
 
 CLASSES = classes()
 MIG_MODELS = [model for model in models().values() if model.profiles]

@@ -2,12 +2,12 @@
 
 import msgspec
 import pytest
-from fleet_of_one import cel, claim, classes, exactly, node, nvidias, our_mig, ours, read_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dra.claims import DeviceRequest, claim_masks, claim_requests, occupancy
 from dra.resource_api import ResourceClaim, ResourceClaimSpec
+from tests.dra.fleet_of_one import cel, claim, classes, exactly, node, nvidias, our_mig, ours, read_back
 
 N = "device.attributes['gpu.nvidia.com']"
 S = "device.attributes['gpu.slicewise.io']"

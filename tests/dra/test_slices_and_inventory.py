@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from fleet_of_one import PROFILES, node, nvidias, ours, read_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from dra.mig import Placement, geometry
 from dra.nvlink import bridges, clique, cube_mesh, nvswitch
 from dra.resource_api import ResourceSlice, slices_from_json
 from dra.slices import counter_totals, device_name, nvidia_slices, to_slices
+from tests.dra.fleet_of_one import PROFILES, node, nvidias, ours, read_back
 
 MIG_MODELS = [model for model in models().values() if model.profiles]
 some_model = st.sampled_from([model.name for model in models().values()])

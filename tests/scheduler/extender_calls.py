@@ -36,7 +36,7 @@ class Scripted:
 
     outcome: object = None
     scores: object = None
-    asked: list = field(default_factory=list)
+    asked: list[object] = field(default_factory=list)
     unknown_nodes: int = 0
     not_understood: int = 0
 

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fleet_objects import A100_PCIE, L40S, Setting, claim, intensities, node, pod, policy, slices
 
 from scheduler.fleet import Fleet
+from tests.scheduler.fleet_objects import (
+    A100_PCIE,
+    L40S,
+    Setting,
+    claim,
+    intensities,
+    node,
+    pod,
+    policy,
+    slices,
+)
 
 GPU = "nvidia.com/gpu"
 MIG_3G = "nvidia.com/mig-3g.40gb"

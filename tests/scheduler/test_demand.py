@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from fleet_objects import claim, claim_spec, device_class, pod, template
 
 from cluster.wire import Pod
 from scheduler.demand import Demand, GpuRequest, gpu_request, parse_demand
 from scheduler.facts import Facts
+from tests.scheduler.fleet_objects import claim, claim_spec, device_class, pod, template
 
 
 def read(the_pod: Pod, facts: Facts | None = None) -> Demand | None:

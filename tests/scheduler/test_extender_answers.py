@@ -7,9 +7,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from extender_calls import Outcome, Scripted, app_over, call
 
 from metrics.exposition import Exposition
+from tests.scheduler.extender_calls import Outcome, Scripted, app_over, call
 
 GPU_POD = {
     "metadata": {"name": "llm-0", "namespace": "serving", "uid": "u-1", "creationTimestamp": None},

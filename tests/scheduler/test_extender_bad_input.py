@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from extender_calls import Outcome, Scripted, app_over, call
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.scheduler.extender_calls import Outcome, Scripted, app_over, call
 
 POD = {"metadata": {"name": "p", "namespace": "d"}, "spec": {"containers": [{"name": "c"}]}}
 VERBS = ["filter", "prioritize", "preempt"]

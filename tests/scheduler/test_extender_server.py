@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 import pytest
-from extender_calls import Scripted, app_over
 
 from scheduler.extender.server import CannotListen, ExtenderServer, Tls, listen
+from tests.scheduler.extender_calls import Scripted, app_over
 
 POD = {"metadata": {"name": "p", "namespace": "d"}, "spec": {"containers": [{"name": "c"}]}}
 JSON = {"Content-Type": "application/json"}
@@ -102,7 +102,7 @@ def test_an_impossible_address_is_told(host, port):
 PROGRAM = """
 import sys
 sys.path.insert(0, "tests/scheduler")
-from extender_calls import Scripted, app_over
+from tests.scheduler.extender_calls import Scripted, app_over
 from scheduler.extender.server import ExtenderServer, listen
 app = app_over(Scripted(), draining=lambda: server.draining())
 server = ExtenderServer(app, drain_seconds=float(sys.argv[1]))

@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from fleet_objects import claim, node, pod, slices
 
 from cluster.client import Api, ApiRefused
 from scheduler.feed import Feed
 from scheduler.fleet import Fleet
+from tests.scheduler.fleet_objects import claim, node, pod, slices
 
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from fleet_objects import claim, node, slices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from scheduler.demand import Demand, GpuRequest
 from scheduler.first_fit import NO_ROOM, NoRoom, Room, Site, first_fit
 from scheduler.fleet import Fleet
 from scheduler.prediction import allowed_gpus, expected, predict, site_of
+from tests.scheduler.fleet_objects import claim, node, slices
 
 H100 = models()["H100-80GB"]
 PLACEMENTS = geometry(H100).placements

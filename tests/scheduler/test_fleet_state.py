@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
-from fleet_objects import H100, Setting, claim, node, pod, slices, template
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from dra.resource_api import ResourceSlice
 from scheduler.columns import BEYOND, Columns
 from scheduler.demand import Demand, GpuRequest
 from scheduler.fleet import Fleet
+from tests.scheduler.fleet_objects import H100, Setting, claim, node, pod, slices, template
 
 ONE_GPU = Demand((GpuRequest("whole", None, 1),))
 

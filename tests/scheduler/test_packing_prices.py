@@ -223,9 +223,20 @@ def reference_fleet(nodes=1213, seed=7):
 
 REFERENCE_MIX = DemandMix(
     {
-        "mig:1g.10gb": 400.0, "mig:1g.20gb": 30.0, "mig:2g.20gb": 100.0, "mig:3g.40gb": 150.0, "mig:7g.80gb": 20.0,
-        "mig:1g.6gb": 30.0, "mig:2g.12gb": 10.0, "mig:1g.23gb": 100.0, "mig:1g.10gb+me": 5.0, "whole:1": 300.0,
-        "whole:2": 40.0, "whole:4": 20.0, "whole:8": 30.0, "whole:1@H100-80GB": 50.0,
+        "mig:1g.10gb": 400.0,
+        "mig:1g.20gb": 30.0,
+        "mig:2g.20gb": 100.0,
+        "mig:3g.40gb": 150.0,
+        "mig:7g.80gb": 20.0,
+        "mig:1g.6gb": 30.0,
+        "mig:2g.12gb": 10.0,
+        "mig:1g.23gb": 100.0,
+        "mig:1g.10gb+me": 5.0,
+        "whole:1": 300.0,
+        "whole:2": 40.0,
+        "whole:4": 20.0,
+        "whole:8": 30.0,
+        "whole:1@H100-80GB": 50.0,
     }
 )  # fmt: skip
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from fleet_objects import A100_PCIE, H100, L40S, Setting, claim, intensities, node, pod, policy, slices
 
 from cluster.wire import Pod
 from scheduler.bill import Bill
 from scheduler.fleet import Fleet
 from scheduler.packing.prices import unsolved
+from tests.scheduler.fleet_objects import (
+    A100_PCIE,
+    H100,
+    L40S,
+    Setting,
+    claim,
+    intensities,
+    node,
+    pod,
+    policy,
+    slices,
+)
 
 GPU = "nvidia.com/gpu"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from fleet_objects import inventory, slices
 
 from dra.inventory import from_slices
 from dra.slices import nvidia_slices, to_slices
 from scheduler.slice_store import LeanSlice, SliceStore, lean
+from tests.scheduler.fleet_objects import inventory, slices
 
 
 @pytest.mark.parametrize("ours", [True, False])

@@ -27,6 +27,8 @@ from deploy.local.processes import ServerFailed
 from deploy.local.versions import DEFAULT_KUBERNETES
 
 _INTERRUPTED = 130
+_LEAST_WINDOW_SECONDS = 5.0
+_MOST_WINDOW_SECONDS = 3600.0
 
 
 class _Interrupted(Exception):
@@ -40,7 +42,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--exit", action="store_true", help="leave when done, instead of keeping the page up")
     parser.add_argument("--seed", type=int, default=1, help="seed of the arrival times (default: 1)")
     parser.add_argument(
-        "--window", type=float, default=75.0, help="seconds in which pods arrive (default: 75)"
+        "--window", type=_window, default=75.0, help="seconds in which pods arrive (default: 75)"
     )
     parser.add_argument("--output", type=Path, default=Path("build/demo.json"), help="where the numbers go")
     parser.add_argument(
@@ -49,8 +51,20 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _window(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not _LEAST_WINDOW_SECONDS <= seconds <= _MOST_WINDOW_SECONDS:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected {_LEAST_WINDOW_SECONDS:.0f} to {_MOST_WINDOW_SECONDS:.0f} seconds"
+        )
+    return seconds
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo. Returns 0, 1 when a process failed, 130 after Ctrl-C."""
+    """Run the demo. Returns 0, 1 when a process failed, 2 for a bad flag, 130 after Ctrl-C."""
     options = _arguments(argv)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
@@ -65,6 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    try:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        print(
+            f"--output: cannot make the folder {options.output.parent}: {problem.strerror}", file=sys.stderr
+        )
+        return 2
     ensure([*CONTROL_PLANE, "prometheus"], DEFAULT_KUBERNETES, lambda text: print(text, flush=True))
     plan = make_plan(options.seed, options.window)
     gpus = sum(node.shape.gpus for node in plan.nodes)
@@ -92,7 +113,6 @@ def _finish(options: argparse.Namespace, plan: Any, results: dict[str, SideResul
     # One side alone is compared with itself: the same file and table, and no verdict but "level".
     only = next(iter(results.values()))
     found = document(plan, results.get("plain", only), results.get("slicewise", only))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
     print(f"\nWritten to {options.output}.", flush=True)

@@ -13,7 +13,6 @@ from math import ceil
 
 from deploy.demo.llm_model import LlmRequest, ServerSpeed
 
-
 FULL_WINDOW_SECONDS = 75.0
 """A shorter window keeps fewer requests, so that the load, in requests a second, stays the same."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deploy.demo.arrivals import Arrival, read_rows, schedule
 from deploy.demo.fleet import DemoNode, capacity, demo_fleet
-from deploy.demo.llm_load import read_requests, static_replicas
+from deploy.demo.llm_load import FULL_WINDOW_SECONDS, read_requests, static_replicas
 from deploy.demo.llm_model import LlmRequest, ServerSpeed
 from deploy.demo.measure import Mix, expected_mix
 from deploy.demo.workload import LLM_PROFILE, LLM_UNITS
@@ -41,9 +41,9 @@ class DemoPlan:
     peak_share: float
 
 
-def make_plan(seed: int, window_seconds: float = 75.0, peak_share: float = 0.93) -> DemoPlan:
+def make_plan(seed: int, window_seconds: float = FULL_WINDOW_SECONDS, peak_share: float = 0.93) -> DemoPlan:
     """The plan for a seed. Arrivals fill ``window_seconds``; the LLM's hour is squeezed into the same
-    window.
+    window. A window below the full one takes fewer pods and requests, so that both come as fast.
     """
     nodes = demo_fleet()
     speed = ServerSpeed()
@@ -54,8 +54,9 @@ def make_plan(seed: int, window_seconds: float = 75.0, peak_share: float = 0.93)
     # Room for the LLM with the autoscaler's spare slots is not given to others: what is asked stays below
     # what is there, on both sides.
     units["mig-80gb"] -= (static + LLM_SPARE_REPLICAS) * LLM_UNITS
+    rows = read_rows((DATA / "openb_cut.csv").read_text())
     arrivals = schedule(
-        read_rows((DATA / "openb_cut.csv").read_text()),
+        rows[: max(1, round(len(rows) * min(1.0, window_seconds / FULL_WINDOW_SECONDS)))],
         seed=seed,
         window_seconds=window_seconds,
         capacity=units,

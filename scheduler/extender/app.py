@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 
 from metrics.exposition import Exposition
@@ -74,8 +75,16 @@ def create_app(
     verbs = Verbs(decider, exposition.extender, synced, binder)
     observe = _observer(exposition)
 
+    async def settle() -> None:
+        verbs.settle()
+
     async def answer(
-        request: Request, verb: str, decide: Callable[[bytes], bytes], *, wait: bool = False
+        request: Request,
+        verb: str,
+        decide: Callable[[bytes], bytes],
+        *,
+        wait: bool = False,
+        afterwards: BackgroundTask | None = None,
     ) -> Response:
         started = time.perf_counter()
         arrived, cpu = started, 0.0
@@ -96,7 +105,7 @@ def create_app(
         headers = {"Server-Timing": timing}
         if draining():
             headers["Connection"] = "close"
-        return Response(content, code, headers, JSON)
+        return Response(content, code, headers, JSON, afterwards)
 
     @app.post("/scheduler/filter", **_documented("ExtenderFilterResult", _ARGS, _object(_RESULT)))
     async def filter_nodes(request: Request) -> Response:
@@ -106,7 +115,7 @@ def create_app(
     @app.post("/scheduler/prioritize", **_documented("HostPriorityList", _ARGS, _array(_SCORE)))
     async def prioritize_nodes(request: Request) -> Response:
         """Rank the nodes by the price of the pod on them: 10 is the best, a node left out has 0."""
-        return await answer(request, "prioritize", verbs.prioritize)
+        return await answer(request, "prioritize", verbs.prioritize, afterwards=BackgroundTask(settle))
 
     preemption = {"Pod": _POD, "NodeNameToVictims": _VICTIMS, "NodeNameToMetaVictims": _VICTIMS}
     result = _object({"NodeNameToMetaVictims": _VICTIMS})

@@ -11,7 +11,7 @@ Only a request that cannot be read is refused (``codec.BadRequest``): no kube-sc
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from cluster.wire import Pod
 from metrics.exposition import ExtenderMetrics
-from scheduler.demand import pod_shape
+from scheduler.demand import Demand, pod_shape
 from scheduler.extender.codec import (
     NO_PRIORITIES,
     MetaVictims,
@@ -61,6 +61,8 @@ class Decisions(Protocol):
 
     def filter(self, pod: Pod, names: Sequence[str]) -> Outcome: ...
     def prioritize(self, pod: Pod, names: Sequence[str]) -> npt.NDArray[np.uint8] | None: ...
+    def demand(self, pod: Pod) -> Demand | None: ...
+    def refresh(self, shapes: Iterable[Demand] | None = None) -> None: ...
 
 
 class Binder(Protocol):
@@ -83,6 +85,7 @@ class Verbs:
         self._metrics = metrics
         self._synced = synced
         self._known = NodeBytes()
+        self._ranked: Pod | None = None
         self.binder = binder
 
     def filter(self, body: bytes) -> bytes:
@@ -118,7 +121,22 @@ class Verbs:
             self._count("prioritize", "error")
             return NO_PRIORITIES
         self._count("prioritize", self._judged(question.pod, *seen))
+        self._ranked = None if scores is None else question.pod
         return NO_PRIORITIES if scores is None else priorities(question.names, scores, self._known)
+
+    def settle(self) -> None:
+        """Price anew what the last prioritize changed, once its answer is sent: pods come in rows of equals,
+        and the next one's filter then finds its prices ready.
+        """
+        pod, self._ranked = self._ranked, None
+        if pod is None:
+            return
+        try:
+            demand = self._decider.demand(pod)
+            if demand is not None:
+                self._decider.refresh([demand])
+        except Exception:  # noqa: BLE001 - the next request prices for itself
+            self._failed("settle", pod)
 
     def preempt(self, body: bytes) -> bytes:
         """Keep the nodes on which evicting pods can help; the victims stay as kube-scheduler chose

@@ -39,6 +39,7 @@ class Scripted:
     asked: list[object] = field(default_factory=list)
     unknown_nodes: int = 0
     not_understood: int = 0
+    refreshed: list = field(default_factory=list)
 
     def filter(self, pod, names):
         self.asked.append((pod, list(names)))
@@ -51,6 +52,12 @@ class Scripted:
         if isinstance(self.scores, Exception):
             raise self.scores
         return None if self.scores is None else np.array(self.scores, dtype=np.uint8)
+
+    def demand(self, pod):
+        return "the demand"
+
+    def refresh(self, shapes=None):
+        self.refreshed.append(shapes)
 
 
 def app_over(decider, **options):

@@ -46,6 +46,15 @@ def test_scores_that_are_all_zero_are_no_opinion():
     assert call(app_over(Scripted(scores=[0, 0, 0])), "/scheduler/prioritize", ARGS).body == b"[]"
 
 
+def test_what_an_answer_changed_is_priced_after_it_was_sent():
+    decider = Scripted(scores=[10, 0, 7])
+    app = app_over(decider)
+    call(app, "/scheduler/filter", ARGS)
+    assert decider.refreshed == []
+    call(app, "/scheduler/prioritize", ARGS)
+    assert decider.refreshed == [["the demand"]]
+
+
 def test_nodes_that_preemption_cannot_help_are_told_apart():
     decider = Scripted(Outcome([], {"n1": "full"}, {"n2": "wrong model", "n3": "no GPU"}))
     answer = call(app_over(decider), "/scheduler/filter", ARGS).json()

@@ -23,8 +23,8 @@ _CLIENT_QPS = 2_000
 _CLIENT_BURST = 4_000
 # Of the documentation range: the API server insists on an address that is not loopback, and nobody uses it.
 _ADVERTISED = "192.0.2.1"
-# Simulated nodes never fail, so their leases may be long: at 5,000 nodes the renewals of 40 s leases are hundreds
-# of writes a second, more than the work that is measured.
+# Simulated nodes never fail, so their leases may be long: at 5,000 nodes the renewals of 40 s leases are
+# hundreds of writes a second, more than the work that is measured.
 _NODE_LEASE_SECONDS = 400
 _NODE_GRACE_SECONDS = 500
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from scheduler.extender.server import CannotListen, ExtenderServer, Tls, listen, settle_memory
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
 log = logging.getLogger("slicewise-scheduler")
 
@@ -177,7 +177,7 @@ def _live(flags: argparse.Namespace, tls: Tls | None, listener: socket.socket) -
         api.close()
 
 
-def _server(app: FastAPI, flags: argparse.Namespace, tls: Tls | None) -> ExtenderServer:
+def _server(app: ASGIApp, flags: argparse.Namespace, tls: Tls | None) -> ExtenderServer:
     return ExtenderServer(app, tls=tls, drain_seconds=flags.drain_seconds)
 
 

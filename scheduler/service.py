@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from cluster.policy import ClusterPolicy, PolicyRefused, Problem, load_cluster_policy
 from metrics.carbon.board import CarbonBoard
@@ -78,7 +78,7 @@ class Service:
         self.decider = Decider(fleet, sources.policy, self.prices.current, self.carbon, time.time)
         self._expose()
 
-    def web(self, draining: Callable[[], bool], binder: Binder | None = None) -> FastAPI:
+    def web(self, draining: Callable[[], bool], binder: Binder | None = None) -> ASGIApp:
         """The extender's web application; ``draining`` turns true when the process is about to stop."""
         return create_app(
             self.decider,

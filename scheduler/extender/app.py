@@ -4,33 +4,27 @@
                                                                                          scheduler/extender/v1
     GET  /healthz  the process answers     GET /readyz  it may be asked     GET /metrics     GET /openapi.json
 
-The hot routes take the raw request and return bytes: a response model would cost 25 times the decision itself
-at 5,000 nodes. Their bodies are documented in the OpenAPI document instead. They run on the event loop,
-because they compute for a few milliseconds and wait for nothing; bind waits for the API server and runs in a
-thread.
-
-A request that is not JSON, not readable or too large gets 415, 400 or 413 with {"error", "got", "expected",
-"do"}; nothing gets 500. ``Server-Timing`` of each answer says how long the body took to arrive (read) and the
-answer to make (answer), in milliseconds.
+The verbs take raw bodies and return bytes: a response model would cost 25 times the decision itself at 5,000
+nodes. Their bodies are documented in the OpenAPI document instead. Filter and prioritize, asked for every
+pod, are answered before FastAPI sees them (``exchange.HotPath``); the routes here document them and answer
+alike. They run on the event loop, because they compute for a few milliseconds and wait for nothing; bind
+waits for the API server and runs in a thread. ``Server-Timing`` of each answer says how long the body took to
+arrive (read) and the answer to make (answer), in milliseconds.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI, Request, Response
-from starlette.background import BackgroundTask
-from starlette.requests import ClientDisconnect
 
 from metrics.exposition import Exposition
-from scheduler.extender.codec import BadRequest, problem
+from scheduler.extender.codec import problem
+from scheduler.extender.exchange import JSON, Decide, Exchange, Hot, HotPath
 from scheduler.extender.verbs import Binder, Decisions, Verbs
 
-JSON: Final = "application/json"
 DEFAULT_MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 
 _POD = {"type": "object", "description": "core/v1 Pod"}
@@ -58,7 +52,7 @@ def create_app(
     max_body_bytes: Callable[[], int] = lambda: DEFAULT_MAX_BODY_BYTES,
     draining: Callable[[], bool] = lambda: False,
     binder: Binder | None = None,
-) -> FastAPI:
+) -> HotPath:
     """Build the application.
 
     ``ready``: what /readyz waits for, by name. ``synced``: whether the fleet may be judged; until then
@@ -73,39 +67,11 @@ def create_app(
         redoc_url=None,
     )
     verbs = Verbs(decider, exposition.extender, synced, binder)
-    observe = _observer(exposition)
+    exchange = Exchange(exposition, max_body_bytes, draining)
 
-    async def settle() -> None:
-        verbs.settle()
-
-    async def answer(
-        request: Request,
-        verb: str,
-        decide: Callable[[bytes], bytes],
-        *,
-        wait: bool = False,
-        afterwards: BackgroundTask | None = None,
-    ) -> Response:
-        started = time.perf_counter()
-        arrived, cpu = started, 0.0
-        code = 200
-        try:
-            body = await _body(request, max_body_bytes())
-            arrived, cpu = time.perf_counter(), time.thread_time()
-            content = await asyncio.to_thread(decide, body) if wait else decide(body)
-        except _Refused as refused:
-            code, content = refused.code, refused.content
-        except BadRequest as bad:
-            code, content = 400, problem(bad.error, got=bad.got, expected=bad.expected, do=bad.do)
-        done = time.perf_counter()
-        observe(verb, code, done - started)
-        spent = (time.thread_time() - cpu) * 1e3 if cpu else 0.0
-        timing = f"read;dur={(arrived - started) * 1e3:.3f}, answer;dur={(done - arrived) * 1e3:.3f}"
-        timing += f", cpu;dur={spent:.3f}"
-        headers = {"Server-Timing": timing}
-        if draining():
-            headers["Connection"] = "close"
-        return Response(content, code, headers, JSON, afterwards)
+    async def answer(request: Request, verb: str, decide: Decide, *, wait: bool = False) -> Response:
+        given = await exchange.answer(request.scope, request.receive, verb, decide, wait=wait)
+        return Response(given.content, given.code, given.headers, JSON)
 
     @app.post("/scheduler/filter", **_documented("ExtenderFilterResult", _ARGS, _object(_RESULT)))
     async def filter_nodes(request: Request) -> Response:
@@ -115,7 +81,7 @@ def create_app(
     @app.post("/scheduler/prioritize", **_documented("HostPriorityList", _ARGS, _array(_SCORE)))
     async def prioritize_nodes(request: Request) -> Response:
         """Rank the nodes by the price of the pod on them: 10 is the best, a node left out has 0."""
-        return await answer(request, "prioritize", verbs.prioritize, afterwards=BackgroundTask(settle))
+        return await answer(request, "prioritize", verbs.prioritize)
 
     preemption = {"Pod": _POD, "NodeNameToVictims": _VICTIMS, "NodeNameToMetaVictims": _VICTIMS}
     result = _object({"NodeNameToMetaVictims": _VICTIMS})
@@ -132,7 +98,7 @@ def create_app(
     async def bind(request: Request) -> Response:
         """Bind the pod, where this server is configured to."""
         if verbs.binder is None:
-            observe("bind", 404, 0.0)
+            exchange.observe("bind", 404, 0.0)
             return Response(_NO_BINDER, 404, None, JSON)
         return await answer(request, "bind", verbs.bind, wait=True)
 
@@ -153,15 +119,11 @@ def create_app(
         content, media_type = exposition.render(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": media_type})
 
-    return app
-
-
-class _Refused(Exception):
-    """A request refused before its body was decoded."""
-
-    def __init__(self, code: int, content: bytes):
-        super().__init__(code)
-        self.code, self.content = code, content
+    hot = {
+        "/scheduler/filter": Hot("filter", verbs.filter),
+        "/scheduler/prioritize": Hot("prioritize", verbs.prioritize, verbs.settle),
+    }
+    return HotPath(app, exchange, hot)
 
 
 _NO_BINDER = problem(
@@ -170,60 +132,6 @@ _NO_BINDER = problem(
     expected="no bindVerb in the extender's entry of KubeSchedulerConfiguration",
     do="remove bindVerb so that kube-scheduler binds by itself, or start slicewise-scheduler with --bind",
 )
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    media_type = request.headers.get("content-type", "")
-    if media_type.partition(";")[0].strip().lower() != JSON:
-        raise _Refused(
-            415,
-            problem(
-                "the content type is not JSON",
-                got=media_type or "no Content-Type header",
-                expected=JSON,
-                do=f"send Content-Type: {JSON}, as kube-scheduler does",
-            ),
-        )
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(f"{announced} bytes announced", limit)
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise _too_large(f"more than {limit} bytes", limit)
-            parts.append(part)
-    except ClientDisconnect:
-        raise _Refused(400, b"") from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _too_large(got: str, limit: int) -> _Refused:
-    return _Refused(
-        413,
-        problem(
-            "the body is too large",
-            got=got,
-            expected=f"at most {limit} bytes",
-            do="set nodeCacheCapable: true for this extender, or raise extender.maxBodyBytes in the policy",
-        ),
-    )
-
-
-def _observer(exposition: Exposition) -> Callable[[str, int, float], None]:
-    """Observe into the request histogram, with the label lookups done once."""
-    histogram = exposition.extender.request_duration_seconds
-    children: dict[tuple[str, int], Any] = {}
-
-    def observe(verb: str, code: int, seconds: float) -> None:
-        child = children.get((verb, code))
-        if child is None:
-            child = children[verb, code] = histogram.labels(verb, str(code))
-        child.observe(seconds)
-
-    return observe
 
 
 def _object(properties: Mapping[str, object]) -> dict[str, object]:

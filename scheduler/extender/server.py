@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from scheduler.extender.one_write import OneWriteProtocol
 
@@ -66,7 +66,7 @@ def listen(host: str, port: int) -> socket.socket:
 class ExtenderServer(uvicorn.Server):
     """A uvicorn server that drains before it stops; ``started`` (uvicorn's) turns true when it serves."""
 
-    def __init__(self, app: FastAPI, *, tls: Tls | None = None, drain_seconds: float = 0.0) -> None:
+    def __init__(self, app: ASGIApp, *, tls: Tls | None = None, drain_seconds: float = 0.0) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

@@ -87,6 +87,7 @@ class Decider:
         self._keeper = WorldKeeper(fleet, policy, tables, carbon, clock)
         self._clock = clock
         self._shapes: OrderedDict[Demand, _Shape] = OrderedDict()
+        self._last_rows: tuple[Sequence[str], int, Rows] | None = None
 
     # --- the webhook --------------------------------------------------------------------------------------
 
@@ -233,8 +234,15 @@ class Decider:
         return demand
 
     def _rows_of(self, names: Sequence[str]) -> Rows:
+        """The row of each name, -1 for unknown ones. Asked for the same list object again (prioritize after
+        filter), while no node came or went, it answers what it knows; such a list must not be changed.
+        """
+        last = self._last_rows
+        if last is not None and last[0] is names and last[1] == self.fleet.layout_generation:
+            return last[2]
         rows = np.fromiter(map(self.fleet.rows.get, names, repeat(-1)), dtype=np.int64, count=len(names))
         self.unknown_nodes += int((rows < 0).sum())
+        self._last_rows = (names, self.fleet.layout_generation, rows)
         return rows
 
     def _shape(self, demand: Demand) -> _Shape:

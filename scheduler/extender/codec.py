@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import getitem
 from typing import TypeVar
 
 import msgspec
@@ -26,6 +27,7 @@ from cluster.wire import Pod
 
 T = TypeVar("T")
 
+HIGHEST_SCORE = 10  # MaxExtenderPriority
 MOST_NAMES_KEPT = 200_000
 
 NO_PRIORITIES = b"[]"
@@ -56,7 +58,7 @@ class _NodeList(msgspec.Struct, frozen=True, gc=False):
 class _ExtenderArgs(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     pod: Pod | None = None
     nodes: _NodeList | None = None
-    node_names: list[str] | None = None
+    node_names: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class MetaVictim(msgspec.Struct, frozen=True, gc=False):
@@ -118,18 +120,44 @@ _PREEMPTION = msgspec.json.Decoder(_PreemptionArgs)
 _BINDING = msgspec.json.Decoder(BindingArgs)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NAMED = msgspec.json.Decoder(_Named)
+_NAMES = msgspec.json.Decoder(list[str] | None)
 _ENCODER = msgspec.json.Encoder()
 
 
-def read_question(body: bytes) -> Question:
+class NameLists:
+    """Lists of names by their JSON text, the latest few: kube-scheduler sends prioritize the very names that
+    filter let pass, and the same list object lets the decider know its rows again.
+    """
+
+    def __init__(self, most: int = 4) -> None:
+        self._most = most
+        self._lists: dict[bytes, list[str]] = {}
+
+    def read(self, raw: msgspec.Raw) -> list[str] | None:
+        """The names, None for null. Raises BadRequest."""
+        text = bytes(raw)
+        names = self._lists.get(text)
+        if names is None:
+            names = _decode(_NAMES, text, "ExtenderArgs with a list of names as NodeNames")
+            if names is None:
+                return None
+            if len(self._lists) >= self._most:
+                del self._lists[next(iter(self._lists))]
+            self._lists[text] = names
+        return names
+
+
+def read_question(body: bytes, lists: NameLists) -> Question:
     """Decode ExtenderArgs. Raises BadRequest."""
     args = _decode(_ARGS, body, "ExtenderArgs")
-    if args.pod is None or (args.node_names is None and args.nodes is None):
+    names = lists.read(args.node_names)
+    if args.pod is None or (names is None and args.nodes is None):
         args = _decode(_ARGS, _canonical(body, ("Pod", "Nodes", "NodeNames")), "ExtenderArgs")
+        names = lists.read(args.node_names)
     if args.pod is None:
         raise _absent("Pod", "the pod to place, a core/v1 Pod")
-    if args.node_names is not None:
-        return Question(args.pod, args.node_names, None)
+    if names is not None:
+        return Question(args.pod, names, None)
     if args.nodes is None:
         raise _absent("NodeNames", "the candidate nodes, by name (nodeCacheCapable: true) or as Nodes")
     nodes = args.nodes.items or []
@@ -171,32 +199,36 @@ def read_binding(body: bytes) -> BindingArgs:
 
 
 class NodeBytes(dict[str, bytes]):
-    """``{"Host":"<name>","Score":`` for each node name, made on first use and kept."""
+    """``{"Host":"<name>","Score":<score>}`` for each node name at one score, made on first use and kept."""
+
+    def __init__(self, score: int) -> None:
+        super().__init__()
+        self._score = score
 
     def __missing__(self, name: str) -> bytes:
         if len(self) >= MOST_NAMES_KEPT:
             self.clear()
-        made = self[name] = b'{"Host":' + _ENCODER.encode(name) + b',"Score":'
+        made = self[name] = b'{"Host":%b,"Score":%d}' % (_ENCODER.encode(name), self._score)
         return made
 
 
-_SCORE_ENDS = tuple(b"%d}," % score for score in range(256))
+class Entries:
+    """Ready-made entries of a HostPriorityList, by score and name."""
+
+    def __init__(self) -> None:
+        self.by_score = tuple(NodeBytes(score) for score in range(HIGHEST_SCORE + 1))
 
 
-def priorities(names: Sequence[str], scores: npt.NDArray[np.uint8], known: NodeBytes) -> bytes:
+def priorities(names: Sequence[str], scores: npt.NDArray[np.uint8], known: Entries) -> bytes:
     """HostPriorityList in the request's order, of the nodes that score above 0.
 
     kube-scheduler adds nothing for a node that is left out, which is what a 0 adds, and reads the shorter
     list sooner.
     """
     kept = np.flatnonzero(scores)
-    if not kept.size:
-        return NO_PRIORITIES
-    parts: list[bytes] = [b""] * (2 * kept.size)
-    parts[0::2] = map(known.__getitem__, map(names.__getitem__, kept.tolist()))
-    parts[1::2] = map(_SCORE_ENDS.__getitem__, scores[kept].tolist())
-    parts[-1] = parts[-1][:-1] + b"]"
-    return b"[" + b"".join(parts)
+    tables = map(known.by_score.__getitem__, scores[kept].tolist())
+    parts = map(getitem, tables, map(names.__getitem__, kept.tolist()))
+    return b"[" + b",".join(parts) + b"]"
 
 
 def filter_result(

@@ -22,8 +22,9 @@ from metrics.exposition import ExtenderMetrics
 from scheduler.demand import Demand, pod_shape
 from scheduler.extender.codec import (
     NO_PRIORITIES,
+    Entries,
     MetaVictims,
-    NodeBytes,
+    NameLists,
     Preemption,
     Question,
     binding_result,
@@ -84,13 +85,14 @@ class Verbs:
         self._decider = decider
         self._metrics = metrics
         self._synced = synced
-        self._known = NodeBytes()
+        self._entries = Entries()
+        self._lists = NameLists()
         self._ranked: Pod | None = None
         self.binder = binder
 
     def filter(self, body: bytes) -> bytes:
         """Answer a filter request. Raises BadRequest."""
-        question = read_question(body)
+        question = read_question(body, self._lists)
         if not self._synced():
             return self._pass(question, "not_ready")
         seen = self._decider.unknown_nodes, self._decider.not_understood
@@ -109,7 +111,7 @@ class Verbs:
 
     def prioritize(self, body: bytes) -> bytes:
         """Answer a prioritize request. Raises BadRequest."""
-        question = read_question(body)
+        question = read_question(body, self._lists)
         if not self._synced():
             self._count("prioritize", "not_ready")
             return NO_PRIORITIES
@@ -122,7 +124,7 @@ class Verbs:
             return NO_PRIORITIES
         self._count("prioritize", self._judged(question.pod, *seen))
         self._ranked = None if scores is None else question.pod
-        return NO_PRIORITIES if scores is None else priorities(question.names, scores, self._known)
+        return NO_PRIORITIES if scores is None else priorities(question.names, scores, self._entries)
 
     def settle(self) -> None:
         """Price anew what the last prioritize changed, once its answer is sent: pods come in rows of equals,

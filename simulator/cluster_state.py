@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.openb import MILLI, NodeShape, PodShape
+from scheduler.packing.shares import MILLI
+from simulator.openb import NodeShape, PodShape
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int64]
@@ -46,7 +47,8 @@ class ClusterState:
         if not shape.gpus:
             return np.ones(len(self.models), dtype=np.bool_)
         return np.array(
-            [bool(name) and (not shape.models or name in shape.models) for name in self.models], dtype=np.bool_
+            [bool(name) and (not shape.models or name in shape.models) for name in self.models],
+            dtype=np.bool_,
         )
 
     def fits(self, shape: PodShape, rows: Rows, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -65,9 +67,13 @@ class ClusterState:
         return np.flatnonzero(self.gpu_free[row] == MILLI)[:count]
 
     def place(self, shape: PodShape, row: int, gpus: Ints) -> None:
-        """Take the pod's CPU, memory and its share of each GPU in ``gpus``. Raises ValueError over capacity."""
+        """Take the pod's CPU, memory and its share of each GPU in ``gpus``. Raises ValueError over
+        capacity.
+        """
         if len(np.unique(gpus)) != shape.gpus or len(gpus) != shape.gpus:
-            raise ValueError(f"{self.nodes[row].name}: got GPUs {gpus.tolist()}, expected {shape.gpus} distinct ones")
+            raise ValueError(
+                f"{self.nodes[row].name}: got GPUs {gpus.tolist()}, expected {shape.gpus} distinct ones"
+            )
         if (
             self.cpu[row] < shape.cpu_milli
             or self.memory[row] < shape.memory_mib

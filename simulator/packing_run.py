@@ -1,7 +1,8 @@
-"""One run of the packing protocol: pods arrive one at a time and stay; the policy chooses among nodes that fit.
+"""One run of the packing protocol: pods arrive one at a time and stay; the policy chooses among nodes that
+fit.
 
-Scores are kept as one vector a shape; a placement changes one row, so an arrival recomputes only the rows that
-changed since its shape was last seen. That makes 10,000 arrivals on 1,213 nodes a matter of seconds.
+Scores are kept as one vector a shape; a placement changes one row, so an arrival recomputes only the rows
+that changed since its shape was last seen. That makes 10,000 arrivals on 1,213 nodes a matter of seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cluster_state import ClusterState
-from simulator.openb import PodShape
+from simulator.openb import PodShape, arrived_percent
 from simulator.policy import Floats, Policy
 
 
@@ -29,8 +30,8 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """``allocated_percent[k]``: mean GPU allocation over the arrivals with k % of capacity arrived, rounded (NaN
-    where no arrival fell); ``failed``: pods that fitted nowhere.
+    """``allocated_percent[k]``: mean GPU allocation over the arrivals with k % of capacity arrived, rounded
+    (NaN where no arrival fell); ``failed``: pods that fitted nowhere.
     """
 
     policy: str
@@ -40,7 +41,11 @@ class RunResult:
     seconds: float
 
     def unallocated_at(self, arrived_percent: int) -> float:
-        return 100.0 - float(self.allocated_percent[arrived_percent])
+        """% of all GPUs; where no arrival fell on that percent, as in small clusters, at the last before
+        it.
+        """
+        seen = np.flatnonzero(np.isfinite(self.allocated_percent[: arrived_percent + 1]))
+        return 100.0 - float(self.allocated_percent[seen[-1]]) if seen.size else 100.0
 
 
 class _Scores:
@@ -69,11 +74,13 @@ def run(
     changed: list[int] = []
     everything = np.arange(state.size, dtype=np.int64)
     sums, counts = np.zeros(202), np.zeros(202)
-    arrived = failed = 0
+    failed = 0
     placed: list[Placed] = []
-    for index in order.tolist():
+    percents = arrived_percent(shapes, order, state.capacity_milli)
+    for index, percent in zip(order.tolist(), percents.tolist(), strict=True):
+        if percent > until_percent:
+            break
         shape = shapes[index]
-        arrived += shape.total_gpu_milli
         policy.observe(state, shape)
         scores = kept.get(index)
         if scores is None:
@@ -82,18 +89,13 @@ def run(
         candidates = np.flatnonzero(scores.fits)
         if candidates.size and scores.values is not None:
             row = policy.choose(scores.values, candidates)
-            if shape.shared:
-                gpus = scores.gpus[row : row + 1]
-            else:
-                gpus = state.whole_gpus(row, shape.gpus)
+            share = scores.gpus[row : row + 1]
+            gpus = share if shape.shared else state.whole_gpus(row, shape.gpus)
             state.place(shape, row, gpus)
             changed.append(row)
             placed.append(Placed(index, row, tuple(gpus.tolist())))
         else:
             failed += 1
-        percent = 100.0 * arrived / state.capacity_milli
-        if percent > until_percent:
-            break
         bucket = min(round(percent), 201)
         sums[bucket] += 100.0 * state.allocated_milli / state.capacity_milli
         counts[bucket] += 1

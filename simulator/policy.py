@@ -1,8 +1,8 @@
 """What a placement policy is: scores of the rows it is asked about, and a choice among them.
 
-A run keeps every shape's scores as vectors and asks only for rows that changed since (``scores``), so a policy
-must depend on nothing but those rows, its target workload and what it was told by ``observe``. When something
-else changes (new prices), it raises ``epoch`` and all vectors are asked for anew.
+A run keeps every shape's scores as vectors and asks only for rows that changed since (``scores``), so a
+policy must depend on nothing but those rows, its target workload and what it was told by ``observe``. When
+something else changes (new prices), it raises ``epoch`` and all vectors are asked for anew.
 """
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""Placement policies of the packing simulator, a file each. Baselines are re-implemented from their papers and the
-behaviour of their published code; ``slicewise`` calls the product's own pure code.
+"""Placement policies of the packing simulator, a file each. Baselines are re-implemented from their papers
+and the behaviour of their published code; ``slicewise`` calls the product's own pure code.
 """

@@ -1,6 +1,8 @@
-"""BestFit: the node with the least left over, CPU and GPU weighing alike (the baseline of the FGD paper, as coded).
+"""BestFit: the node with the least left over, CPU and GPU weighing alike (the baseline of the FGD paper, as
+coded).
 
-    score = int(100 · (1 − Σ_i ½ · (free_i − asked_i) / largest_i)),   i over CPU (128 cores) and GPU (8 GPUs).
+    score = int(100 · (1 − Σ_i ½ · (free_i − asked_i) / largest_i)),   i over CPU (128 cores) and GPU (8
+    GPUs).
 
 Their min-max normalisation changes no order and is left out. A share takes the tightest GPU.
 """

@@ -1,5 +1,5 @@
-"""DotProd: the node whose free resources align least with what the pod asks for (after Tetris, SIGCOMM'14, as coded
-for the FGD paper with GPU dimensions merged and divided by the largest node).
+"""DotProd: the node whose free resources align least with what the pod asks for (after Tetris, SIGCOMM'14,
+as coded for the FGD paper with GPU dimensions merged and divided by the largest node).
 
     score = int(100 · (1 − ½ · Σ_i free_i · asked_i / largest_i²)),   i over CPU and GPU.
 

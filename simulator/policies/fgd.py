@@ -1,9 +1,10 @@
 """FGD, Fragmentation Gradient Descent (Weng et al., USENIX ATC'23): the node whose fragments grow least.
 
-    score = int(100 · sigmoid((F_before − F_after) / 1000)),   F in milli-GPU (``simulator.fragmentation``).
+    score = int(100 · sigmoid((F_before − F_after) / 1000)),   F in milli-GPU
+    (``scheduler.packing.share_gradient``).
 
-A share tries every GPU that fits and takes the first of the best; whole GPUs are the lowest free ones. As published,
-scores are whole numbers and of equal nodes the smallest name wins.
+A share tries every GPU that fits and takes the first of the best; whole GPUs are the lowest free ones. As
+published, scores are whole numbers and of equal nodes the smallest name wins.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scheduler.packing.share_gradient import ShareGradient
+from scheduler.packing.shares import MILLI, ShareClass
 from simulator.cluster_state import ClusterState, Rows
-from simulator.fragmentation import Fragmentation
-from simulator.openb import MILLI, PodShape, Target
+from simulator.openb import PodShape
 from simulator.policy import Floats, Gpus, first_best
 
 _SCALE_MILLI = 1000.0
@@ -23,12 +25,12 @@ _SCALE_MILLI = 1000.0
 class Fgd:
     name = "fgd"
 
-    def __init__(self, state: ClusterState, target: Sequence[Target]) -> None:
+    def __init__(self, state: ClusterState, target: Sequence[ShareClass]) -> None:
         self.epoch = 0
-        self._fragmentation = Fragmentation(target, state.models)
+        self._gradient = ShareGradient(target, state.models)
 
     def scores(self, state: ClusterState, shape: PodShape, rows: Rows) -> tuple[Floats, Gpus]:
-        growth, gpus = fragment_growth(self._fragmentation, state, shape, rows)
+        growth, gpus = fragment_growth(self._gradient, state, shape, rows)
         return quantised(-growth, _SCALE_MILLI)[:, None], gpus
 
     def choose(self, scores: Floats, candidates: Rows) -> int:
@@ -39,15 +41,15 @@ class Fgd:
 
 
 def quantised(gain: Floats, scale: float) -> Floats:
-    """int(100 · sigmoid(gain / scale)) as float64."""
-    return np.floor(100.0 / (1.0 + np.exp(-gain / scale)))
+    """int(100 · sigmoid(gain / scale)) as float64; no gain is 50, whatever the last bits say."""
+    return np.floor(100.0 / (1.0 + np.exp(-np.round(gain, 6) / scale)))
 
 
 def fragment_growth(
-    measure: Fragmentation, state: ClusterState, shape: PodShape, rows: Rows
+    measure: ShareGradient, state: ClusterState, shape: PodShape, rows: Rows
 ) -> tuple[Floats, Gpus]:
-    """F_after − F_before in milli-GPU [r], and the GPU it is least on [r] (0 for whole GPUs). Shares are compared
-    after FGD's quantising, so that ties fall as published.
+    """F_after − F_before in milli-GPU [r], and the GPU it is least on [r] (0 for whole GPUs). Shares are
+    compared after FGD's quantising, so that ties fall as published.
     """
     model, cpu, free = state.model[rows], state.cpu[rows], state.gpu_free[rows]
     before = measure.of(model, cpu, free)

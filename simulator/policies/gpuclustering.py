@@ -1,10 +1,11 @@
 """GpuClustering: pods that ask for the same number of GPUs on the same nodes (as coded for the FGD paper).
 
-    score = int(25 · (8 GPUs − free GPUs) / 8) + 75 on a node with this kind of pod only, + 50 with this and others,
+    score = int(25 · (8 GPUs − free GPUs) / 8) + 75 on a node with this kind of pod only, + 50 with this and
+    others,
             + 25 on a node with none, + 0 with others only.
 
-The kinds are a share, one GPU, two GPUs and so on. A pod without a GPU scores every node alike. A share takes the
-tightest GPU.
+The kinds are a share, one GPU, two GPUs and so on. A pod without a GPU scores every node alike. A share
+takes the tightest GPU.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""GpuPacking: a GPU already shared, before a free GPU of a used node, before a free node (after Gandiva, OSDI'18, as
-coded for the FGD paper).
+"""GpuPacking: a GPU already shared, before a free GPU of a used node, before a free node (after Gandiva,
+OSDI'18, as coded for the FGD paper).
 
     shared GPUs only:    max(50, 100 − int(free % of the GPUs used / 10))
     free GPUs needed:    max(33, 50 − their number)
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from scheduler.packing.shares import MILLI
 from simulator.cluster_state import ClusterState, Rows
-from simulator.openb import MILLI, PodShape
+from simulator.openb import PodShape
 from simulator.policy import Floats, Gpus, first_best, tightest_gpu
 
 

@@ -1,12 +1,12 @@
 """PWR+FGD (Lettich et al., CCGrid 2025, arXiv 2412.17484): FGD's score and the added power, added up.
 
-    PWR = int(P_before − P_after), min-max normalised to 0..100 over the nodes that fit;   score = 0.1 · PWR + 0.9 · FGD
-    P   = Σ GPUs (peak if used at all, else idle) + Σ CPU packages (peak if used, else idle)
+    PWR = int(P_before − P_after), min-max normalised to 0..100 over the nodes that fit;   score = 0.1 · PWR
+    + 0.9 · FGD P   = Σ GPUs (peak if used at all, else idle) + Σ CPU packages (peak if used, else idle)
 
-One CPU package holds 2 × cores threads, used packages = ceil(threads in use / threads of a package). Watts are
-those of the authors' published code (data sheets; made-up numbers for the undisclosed models G1–G3). That code was
-read in parts: how packages are counted, and the CPU of G2, G3 and A10 nodes (taken as their A100 nodes'), are
-this file's reading. The GPU of a share is FGD's choice, which carries the larger weight.
+One CPU package holds 2 × cores threads, used packages = ceil(threads in use / threads of a package). Watts
+are those of the authors' published code (data sheets; made-up numbers for the undisclosed models G1–G3).
+That code was read in parts: how packages are counted, and the CPU of G2, G3 and A10 nodes (taken as their
+A100 nodes'), are this file's reading. The GPU of a share is FGD's choice, which carries the larger weight.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scheduler.packing.share_gradient import ShareGradient
+from scheduler.packing.shares import MILLI, ShareClass
 from simulator.cluster_state import ClusterState, Rows
-from simulator.fragmentation import Fragmentation
-from simulator.openb import MILLI, PodShape, Target
+from simulator.openb import PodShape
 from simulator.policies.fgd import fragment_growth, quantised
 from simulator.policy import Floats, Gpus
 
@@ -42,9 +43,9 @@ _OTHER_CPU_WATTS = (20.0, 270.0, 32.0)
 class PwrFgd:
     name = "pwr-fgd"
 
-    def __init__(self, state: ClusterState, target: Sequence[Target]) -> None:
+    def __init__(self, state: ClusterState, target: Sequence[ShareClass]) -> None:
         self.epoch = 0
-        self._fragmentation = Fragmentation(target, state.models)
+        self._gradient = ShareGradient(target, state.models)
         gpu = [_GPU_WATTS.get(model, _OTHER_GPU_WATTS) for model in state.models]
         cpu = [_CPU_WATTS.get(model, _OTHER_CPU_WATTS) for model in state.models]
         self._gpu_watts = np.array([peak - idle for idle, peak in gpu])
@@ -52,7 +53,7 @@ class PwrFgd:
         self._package_milli = np.array([2.0 * cores * 1000.0 for _, _, cores in cpu])
 
     def scores(self, state: ClusterState, shape: PodShape, rows: Rows) -> tuple[Floats, Gpus]:
-        growth, gpus = fragment_growth(self._fragmentation, state, shape, rows)
+        growth, gpus = fragment_growth(self._gradient, state, shape, rows)
         model = state.model[rows]
         if shape.shared:
             woken = (state.gpu_free[rows, gpus] == MILLI).astype(np.float64)

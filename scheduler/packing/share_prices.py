@@ -1,0 +1,137 @@
+"""What the free space of a node with shared GPUs is worth: V under the duals of
+``scheduler.packing.node_columns``.
+
+    V(node) = min over CPU prices π of [ π · free CPU + Σ partly used GPUs T_π(free share) + W_π(entirely
+    free GPUs) ]
+
+T and W are the knapsacks of ``scheduler.packing.shares`` with each class at its net price less π × its CPU,
+tabled for a few π. The minimum is the Lagrangian bound on the best filling of that one node: with CPU to
+spare it is attained at π = 0, and as CPU runs short the π that binds there takes over. So one small table
+values GPU and CPU of a node together, where a price per GPU sees no CPU at all.
+
+The net prices are means over scenarios: volumes around what is free, since the mix is known better than the
+volume (and since any one LP is degenerate), and with only part of the CPU, since the LP spreads pods over
+nodes perfectly and arrivals cannot. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.packing.node_columns import FreeNodes, NodeMaster, demand_of, group_nodes
+from scheduler.packing.shares import MILLI, Floats, Ints, ShareClass, ShareOffers, share_table, whole_table
+
+DEFAULT_SATURATIONS = (0.85, 1.0, 1.15)
+DEFAULT_CPU_SHARES = (0.75,)
+_CPU_LEVELS = 7
+_CPU_STEP = 1.7
+
+Floats32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SharePrices:
+    """``net``: milli-GPU by class. ``share`` [model, f, π] and ``whole`` [model, F, π]: the tables, an
+    entirely free GPU being counted by ``whole`` only. ``levels`` [π]: milli-GPU per milli-CPU. Values are
+    milli-GPU.
+    """
+
+    models: tuple[str, ...]
+    unit_milli: int
+    net: Floats
+    share: Floats32
+    whole: Floats32
+    levels: Floats32
+    converged: bool
+    rounds: int
+
+    def node_value(self, nodes: FreeNodes) -> Floats:
+        """float64[n]: V of each node."""
+        parts, whole = self._parts(nodes)
+        total = parts.sum(axis=1) + self.whole[nodes.model, whole] + nodes.cpu[:, None] * self.levels
+        result: Floats = total.min(axis=1).astype(np.float64)
+        return result
+
+    def after_share(self, nodes: FreeNodes, gpu_milli: int) -> Floats:
+        """float64[n, g]: V after taking ``gpu_milli`` from each GPU in turn, ``nodes.cpu`` being what is
+        left then; rubbish where the GPU has less.
+        """
+        parts, whole = self._parts(nodes)
+        rest = np.maximum(nodes.gpu_free - gpu_milli, 0)
+        taken = self.share[nodes.model[:, None], rest // self.unit_milli]
+        base = parts.sum(axis=1) + nodes.cpu[:, None] * self.levels
+        opened = (nodes.gpu_free == MILLI)[:, :, None]
+        fewer = self.whole[nodes.model, np.maximum(whole - 1, 0)]
+        left = np.where(opened, fewer[:, None], self.whole[nodes.model, whole][:, None])
+        result: Floats = (base[:, None] - parts + taken + left).min(axis=2).astype(np.float64)
+        return result
+
+    def _parts(self, nodes: FreeNodes) -> tuple[Floats32, Ints]:
+        parts = self.share[nodes.model[:, None], nodes.gpu_free // self.unit_milli]
+        return parts, (nodes.gpu_free == MILLI).sum(axis=1)
+
+
+def solve_share_prices(
+    offers: ShareOffers,
+    nodes: FreeNodes,
+    *,
+    saturations: Sequence[float] = DEFAULT_SATURATIONS,
+    cpu_shares: Sequence[float] = DEFAULT_CPU_SHARES,
+    time_limit_seconds: float = float("inf"),
+) -> SharePrices:
+    """Solve the LP of every scenario and table the mean prices. The time limit is shared evenly by the
+    scenarios.
+    """
+    groups = group_nodes(nodes, offers)
+    free = float(nodes.gpu_free.sum())
+    each = time_limit_seconds / (len(saturations) * len(cpu_shares))
+    nets, converged, rounds = [], True, 0
+    for saturation in saturations:
+        demand = demand_of(offers.classes, free, saturation)
+        for cpu_share in cpu_shares:
+            master = NodeMaster(offers, groups, demand, cpu_share=cpu_share)
+            converged &= master.solve(each)
+            rounds += master.rounds
+            nets.append(master.net_prices())
+    net = np.mean(nets, axis=0)
+    most = int(max((nodes.gpu_free > 0).sum(axis=1).max(initial=1), nodes.gpu_free.shape[1]))
+    return _tabled(offers, net, most, converged, rounds)
+
+
+def cpu_levels(classes: Sequence[ShareClass]) -> Floats:
+    """The CPU prices worth tabling: 0, and down from the dearest that some pod could pay, in milli-GPU
+    per milli-CPU.
+    """
+    dearest = max((item.total_gpu_milli / max(1, item.cpu_milli) for item in classes), default=1.0)
+    return np.concatenate([[0.0], min(dearest, 1.0) / 2.0 * _CPU_STEP ** -np.arange(_CPU_LEVELS)[::-1]])
+
+
+def _tabled(offers: ShareOffers, net: Floats, most: int, converged: bool, rounds: int) -> SharePrices:
+    levels = cpu_levels(offers.classes)
+    models = len(offers.models)
+    model = np.repeat(np.arange(models), len(levels))
+    shares, wholes = offers.worth(net, model, np.tile(levels, models))
+    table = share_table(shares.value, offers.weights, offers.units)
+    whole, _ = whole_table(wholes.value, table.values[:, -1], offers.sizes, most)
+    share = table.values.copy()
+    share[:, -1] = 0.0  # an entirely free GPU is counted by ``whole``
+
+    def laid_out(values: Floats) -> Floats32:
+        return np.ascontiguousarray(
+            values.reshape(models, len(levels), -1).transpose(0, 2, 1), dtype=np.float32
+        )
+
+    return SharePrices(
+        models=offers.models,
+        unit_milli=offers.unit_milli,
+        net=net,
+        share=laid_out(share),
+        whole=laid_out(whole),
+        levels=levels.astype(np.float32),
+        converged=converged,
+        rounds=rounds,
+    )

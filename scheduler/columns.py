@@ -70,6 +70,10 @@ class Columns:
     weight_ids: Ids
     changed_at: NDArray[np.int64]
 
+    def content(self, row: int) -> bytes:
+        """All that a price can depend on in one row, as bytes; equal for equal rows."""
+        return b"".join([getattr(self, name)[row].tobytes() for name in _CONTENT])
+
     def __len__(self) -> int:
         return len(self.valid)
 
@@ -81,6 +85,9 @@ class Columns:
     def take(self, rows: Rows | slice) -> Columns:
         """The columns of some rows: views for a slice, copies for an index array."""
         return Columns(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+_CONTENT = tuple(field.name for field in fields(Columns) if field.name != "changed_at")
 
 
 def empty_columns(rows: int, gpus: int, profiles: int, images: int, weights: int) -> Columns:

@@ -38,9 +38,12 @@ from scheduler.kept_objects import pod_uid
 from scheduler.packing.prices import PriceTables
 from scheduler.pricing import TERMS, priced
 from scheduler.ranking import distinct, rank, rank_of
+from scheduler.scoring.context import World
 from scheduler.world import WorldKeeper
 
 _MOST_SHAPES = 256
+_FEW_ROWS = 4
+_MOST_CONTENTS = 4096
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class _Shape:
     reasons: NDArray[np.int32]
     told: list[Reason]
     ids: dict[tuple[str, bool], int]
+    known: dict[bytes, tuple[float, int]] = field(default_factory=dict)
+    ids_renewed: int = 0
     generation: int = -1
     epoch: int = -1
     codes: tuple[NDArray[np.int64], int] | None = None
@@ -260,7 +265,7 @@ class Decider:
             return shape
         if shape.epoch != epoch or len(shape.told) > 4096:
             # Texts carry intensities and names; they are told anew rather than kept for ever.
-            shape.told, shape.ids = [Reason("", False)], {}
+            shape.told, shape.ids, shape.known = [Reason("", False)], {}, {}
             result = priced(demand, world, fleet.view(), _teller(shape.told, shape.ids))
             shape.prices = np.append(result.total, np.inf)
             shape.reasons = np.append(result.reasons, 0).astype(np.int32)
@@ -273,14 +278,33 @@ class Decider:
                 shape.prices = np.append(shape.prices, np.full(more, np.inf))
                 shape.reasons = np.append(shape.reasons, np.zeros(more, dtype=np.int32))
                 shape.codes = None
-            result = priced(demand, world, fleet.view(rows), _teller(shape.told, shape.ids))
-            self.rows_repriced += len(rows)
-            if not np.array_equal(shape.prices[rows], result.total):
-                shape.prices[rows] = result.total
+            prices, reasons = self._reprice(shape, demand, world, fleet.view(rows))
+            if not np.array_equal(shape.prices[rows], prices):
+                shape.prices[rows] = prices
                 shape.codes = None
-            shape.reasons[rows] = result.reasons
+            shape.reasons[rows] = reasons
         shape.epoch, shape.generation = epoch, fleet.generation
         return shape
+
+    def _reprice(
+        self, shape: _Shape, demand: Demand, world: World, columns: Columns
+    ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Prices and refusals of some rows. A price follows from the row's content alone, and contents come
+        again (equal nodes, room taken and given back): where few rows changed, one content is priced once.
+        """
+        if shape.ids_renewed != self.fleet.ids_renewed or len(shape.known) > _MOST_CONTENTS:
+            shape.ids_renewed, shape.known = self.fleet.ids_renewed, {}
+        few = len(columns) <= _FEW_ROWS
+        keys = [columns.content(index) for index in range(len(columns))] if few else []
+        pairs = [pair for key in keys if (pair := shape.known.get(key)) is not None]
+        if few and len(pairs) == len(keys):
+            prices = np.array([price for price, _ in pairs], np.float64)
+            return prices, np.array([reason for _, reason in pairs], np.int32)
+        result = priced(demand, world, columns, _teller(shape.told, shape.ids))
+        self.rows_repriced += len(columns)
+        for key, price, reason in zip(keys, result.total.tolist(), result.reasons.tolist(), strict=False):
+            shape.known[key] = (price, reason)
+        return result.total, result.reasons.astype(np.int32)
 
     def _own_rows(self, uid: str, demand: Demand) -> tuple[Rows, NDArray[np.float64]]:
         """The rows on which the pod itself holds room, and their prices without it."""

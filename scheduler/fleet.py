@@ -64,6 +64,7 @@ class Fleet:
         self.names: list[str] = []
         self.generation = 0
         self.layout_generation = 0
+        self.ids_renewed = 0  # how often ids in the columns changed their meaning
         self._free: list[int] = []
         self._layouts: dict[str, Layout | None] = {}
         self._written: dict[int, tuple[object, ...]] = {}
@@ -386,11 +387,13 @@ class Fleet:
     def _sweep_assets(self) -> None:
         """Forget images and weights that no node has any more."""
         sweep_assets(self.columns, self.size, self.assets)
+        self.ids_renewed += 1
         self._sweep_assets_at = max(_ASSETS_BEFORE_SWEEP, 2 * len(self.assets))
 
     def _sweep_orders(self) -> None:
         """Forget published orders that no row has any more."""
         renamed = sweep_orders(self.columns, self.size, self.hardware)
+        self.ids_renewed += 1
         self._layouts = {
             name: layout and replace(layout, order_ids=tuple(renamed[list(layout.order_ids)].tolist()))
             for name, layout in self._layouts.items()

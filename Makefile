@@ -23,7 +23,7 @@ $(STAMP): requirements.lock pyproject.toml
 install: $(STAMP) ## .venv with everything that demo, tests and benchmarks need
 
 binaries: $(STAMP) ## find or build the control plane's binaries in the user's cache
-	@$(BIN)/python -m deploy.local.binaries
+	@$(BIN)/python -m deploy.local binaries
 
 demo: $(STAMP) binaries ## the same arrivals with and without Slicewise on a real control plane
 	@$(BIN)/python -m deploy.demo $(DEMO_ARGS)

@@ -1,4 +1,4 @@
-"""`python -m deploy.local up|down|status|kubeconfig`: a local cluster on the command line.
+"""`python -m deploy.local up|down|status|kubeconfig|binaries`: a local cluster on the command line.
 
 Exit status: 0 done; 1 it failed, with the reason on standard error; 2 wrong usage (also an unknown version or
 name); 3 the cluster is not running; 4 `up`, but it is running already.
@@ -39,6 +39,7 @@ from deploy.local.rest import RequestRefused
 from deploy.local.versions import DEFAULT_KUBERNETES, UnknownVersion, kubernetes_minors, programs
 
 FAILED, USAGE, NOT_RUNNING, ALREADY_RUNNING = 1, 2, 3, 4
+EVERYTHING = (*CONTROL_PLANE, "prometheus")
 _DOWN_SECONDS = 60.0
 _UP_SECONDS = 120.0
 _WATCH_SECONDS = 1.0
@@ -75,6 +76,9 @@ def _run(options: argparse.Namespace) -> int:
             return _status(options)
         case "kubeconfig":
             print(look_up(options.name).kubeconfig)
+        case "binaries":
+            for name, path in ensure(EVERYTHING, options.version, _say).items():
+                print(f"{name + ':':<25}{path}")
     return 0
 
 
@@ -204,17 +208,19 @@ def _parser() -> argparse.ArgumentParser:
         "down": "stop a cluster and wait until all its processes have ended",
         "status": "say whether and where a cluster runs",
         "kubeconfig": "print the path of the administrator's kubeconfig",
+        "binaries": "find or build every program that a cluster, the demo and the tests need",
     }
     for name, text in helps.items():
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--name", default=DEFAULT_NAME, help="which cluster (default: %(default)s)")
-        if name == "up":
+        if name in ("up", "binaries"):
             known = ", ".join(kubernetes_minors())
             command.add_argument(
                 "--version",
                 default=DEFAULT_KUBERNETES,
                 help=f"Kubernetes version, one of {known} (default: %(default)s)",
             )
+        if name == "up":
             command.add_argument("--detach", action="store_true", help="return when the cluster is ready")
         if name == "status":
             command.add_argument(

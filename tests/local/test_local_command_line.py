@@ -114,3 +114,11 @@ def test_a_killed_owner_takes_every_process_with_it(control_plane, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.03)
     assert local(tmp_path, "status").returncode == 3
+
+
+def test_binaries_names_every_program_and_where_it_is(control_plane, tmp_path):
+    done = local(tmp_path, "binaries")
+    assert done.returncode == 0, done.stderr
+    paths = dict(line.split(":", 1) for line in done.stdout.splitlines())
+    assert {"etcd", "kube-apiserver", "kube-scheduler", "kwok", "prometheus"} <= set(paths)
+    assert all(Path(path.strip()).is_file() for path in paths.values())

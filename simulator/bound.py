@@ -83,8 +83,8 @@ def bound_of(state: ClusterState, pods: Sequence[PodShape]) -> Bound:
     # CPU does not bind, so nodes differ by model and number of free GPUs only.
     groups = group_nodes(FreeNodes(state.model, np.zeros_like(state.cpu), state.gpu_free), offers)
     demand = np.array([item.count for item in classes], dtype=np.float64)
-    master = NodeMaster(offers, groups, demand, cpu_binds=False)
-    converged = master.solve()
+    master = NodeMaster(offers, groups, cpu_binds=False)
+    converged = master.solve(demand)
     used = min(master.upper_bound_milli, float(demand @ offers.size_milli))
     free = float(state.gpu_free.sum())
     return Bound(100.0 * (free - min(used, free)) / state.capacity_milli, converged, master.rounds)

@@ -42,6 +42,10 @@ class ClusterState:
     def size(self) -> int:
         return len(self.nodes)
 
+    @property
+    def free_milli(self) -> int:
+        return self.capacity_milli - self.allocated_milli
+
     def allows(self, shape: PodShape) -> NDArray[np.bool_]:
         """bool[models]: which models the pod may run on; without a GPU every model."""
         if not shape.gpus:

@@ -79,42 +79,44 @@ def group_nodes(nodes: FreeNodes, offers: ShareOffers) -> Groups:
 
 
 class NodeMaster:
-    """The restricted LP of one set of groups and one demand; it only ever gains columns.
+    """The restricted LP of one set of groups; it only ever gains columns, so each scenario starts from the
+    last.
 
-    ``demand``: pods wanted by class. ``cpu_binds`` False leaves CPU out: the bound in the GPU dimension.
+    ``cpu_binds`` False leaves CPU out: the bound in the GPU dimension.
     """
 
-    def __init__(
+    def __init__(self, offers: ShareOffers, groups: Groups, *, cpu_binds: bool = True) -> None:
+        self._offers, self._groups = offers, groups
+        solver: Any = pywraplp.Solver.CreateSolver("GLOP")
+        self._solver = solver
+        self._cpu_binds = cpu_binds
+        self._cpu: Floats = np.full(len(groups.cpu), float(solver.infinity()))
+        self._demand: Floats = np.zeros(len(offers.classes))
+        self._supply = [solver.Constraint(0.0, count) for count in groups.count.tolist()]
+        self._capacity = [solver.Constraint(0.0, float(limit)) for limit in self._cpu]
+        self._wanted = [solver.Constraint(0.0, 0.0) for _ in offers.classes]
+        self._without_gpu = solver.Constraint(0.0, 0.0)
+        self._seen: set[tuple[int, Filling]] = set()
+        self._start()
+        self.rounds = 0
+        self.lambdas: Floats = np.zeros(len(offers.classes))
+        self.upper_bound_milli = float("inf")
+
+    def solve(
         self,
-        offers: ShareOffers,
-        groups: Groups,
         demand: Floats,
         *,
         cpu_share: float = 1.0,
-        cpu_binds: bool = True,
-    ) -> None:
-        self._offers, self._groups, self._demand = offers, groups, demand
-        solver: Any = pywraplp.Solver.CreateSolver("GLOP")
-        self._solver = solver
-        solver.Objective().SetMaximization()
-        cpu = groups.cpu * cpu_share if cpu_binds else np.full(len(groups.cpu), solver.infinity())
-        self._cpu = cpu
-        self._supply = [solver.Constraint(0.0, count) for count in groups.count.tolist()]
-        self._capacity = [solver.Constraint(0.0, limit) for limit in cpu.tolist()]
-        self._wanted = [solver.Constraint(0.0, float(number)) for number in demand.tolist()]
-        self._seen: set[tuple[int, Filling]] = set()
-        if cpu_binds:
-            self._serve_without_gpu()
-        self.rounds = 0
-        self.lambdas: Floats = np.zeros(len(demand))
-        self.upper_bound_milli = float("inf")
+        deadline_seconds: float = float("inf"),
+        most_rounds: int = 400,
+    ) -> bool:
+        """Generate columns until none improves; False when stopped early, at ``deadline_seconds`` since the
+        master was made or after ``most_rounds``. ``net_prices`` is valid either way.
 
-    def solve(self, deadline_seconds: float = float("inf"), most_rounds: int = 400) -> bool:
-        """Generate columns until none improves; False when stopped early. ``net_prices`` is valid either
-        way.
+        ``demand``: pods wanted by class. ``cpu_share``: the part of the CPU that may be used.
         """
-        self._start()
-        while self.rounds < most_rounds:
+        self._set(demand, cpu_share)
+        for _ in range(most_rounds):
             left = deadline_seconds - float(self._solver.wall_time()) / 1000.0
             if left <= 0.0:
                 return False
@@ -128,29 +130,39 @@ class NodeMaster:
                 return True
         return False
 
+    def _set(self, demand: Floats, cpu_share: float) -> None:
+        self._demand = demand
+        self.upper_bound_milli = float("inf")
+        for row, number in zip(self._wanted, demand.tolist(), strict=True):
+            row.SetBounds(0.0, float(number))
+        if self._cpu_binds:
+            self._cpu = self._groups.cpu * cpu_share
+            for row, limit in zip(self._capacity, self._cpu.tolist(), strict=True):
+                row.SetBounds(0.0, limit)
+            asked = float((demand * self._offers.cpu_milli)[self._offers.size_milli == 0].sum())
+            self._without_gpu.SetBounds(0.0, asked)
+
     def net_prices(self) -> Floats:
         """float64[classes]: milli-GPU that one pod earns beyond what its scarcity is worth, 0 for those
         without a GPU: the prices that value free space.
         """
         return np.maximum(self._offers.size_milli - self.lambdas, 0.0)
 
-    def _serve_without_gpu(self) -> None:
-        offers = self._offers
-        asked = float((self._demand * offers.cpu_milli)[offers.size_milli == 0].sum())
-        total = self._solver.Constraint(0.0, asked)
-        for row in self._capacity:
-            served = self._solver.NumVar(0.0, self._solver.infinity(), "")
-            row.SetCoefficient(served, 1.0)
-            total.SetCoefficient(served, 1.0)
-            self._solver.Objective().SetCoefficient(served, _CPU_ONLY_VALUE)
-
     def _start(self) -> None:
-        """Columns of one class each: a feasible start with sensible prices."""
+        """Columns of one class each, for a feasible start with sensible prices, and the pods without a
+        GPU.
+        """
         offers, groups = self._offers, self._groups
+        if self._cpu_binds:
+            for row in self._capacity:
+                served = self._solver.NumVar(0.0, self._solver.infinity(), "")
+                row.SetCoefficient(served, 1.0)
+                self._without_gpu.SetCoefficient(served, 1.0)
+                self._solver.Objective().SetCoefficient(served, _CPU_ONLY_VALUE)
+        self._solver.Objective().SetMaximization()
         for state, (group, free) in enumerate(zip(groups.group.tolist(), groups.free.tolist(), strict=True)):
-            for index in np.flatnonzero(
-                offers.allowed[groups.model[group]] & (offers.size_milli > 0)
-            ).tolist():
+            fitting = offers.allowed[groups.model[group]] & (offers.size_milli > 0)
+            for index in np.flatnonzero(fitting).tolist():
                 item = offers.classes[index]
                 if item.gpu_milli == MILLI:
                     if free == offers.units and item.gpus <= groups.widest[group]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,23 +84,17 @@ def solve_share_prices(
     cpu_shares: Sequence[float] = DEFAULT_CPU_SHARES,
     time_limit_seconds: float = float("inf"),
 ) -> SharePrices:
-    """Solve the LP of every scenario and table the mean prices. The time limit is shared evenly by the
-    scenarios.
-    """
-    groups = group_nodes(nodes, offers)
+    """Solve the LP of every scenario in turn, within the time limit, and table the mean prices."""
+    master = NodeMaster(offers, group_nodes(nodes, offers))
     free = float(nodes.gpu_free.sum())
-    each = time_limit_seconds / (len(saturations) * len(cpu_shares))
-    nets, converged, rounds = [], True, 0
-    for saturation in saturations:
+    nets, converged = [], True
+    for saturation, cpu_share in product(saturations, cpu_shares):
         demand = demand_of(offers.classes, free, saturation)
-        for cpu_share in cpu_shares:
-            master = NodeMaster(offers, groups, demand, cpu_share=cpu_share)
-            converged &= master.solve(each)
-            rounds += master.rounds
-            nets.append(master.net_prices())
+        converged &= master.solve(demand, cpu_share=cpu_share, deadline_seconds=time_limit_seconds)
+        nets.append(master.net_prices())
     net = np.mean(nets, axis=0)
     most = int(max((nodes.gpu_free > 0).sum(axis=1).max(initial=1), nodes.gpu_free.shape[1]))
-    return _tabled(offers, net, most, converged, rounds)
+    return _tabled(offers, net, most, converged, master.rounds)
 
 
 def cpu_levels(classes: Sequence[ShareClass]) -> Floats:

@@ -25,6 +25,12 @@ from simulator.openb import PodShape
 from simulator.policy import Floats, Gpus, first_best
 
 RESOLVE_EVERY = 400
+"""Arrivals between two solves of the prices, at most."""
+SHRINK = 0.9
+"""Solve earlier once the free GPUs are down to this part of what they were: the scarcer, the faster
+prices move.
+"""
+_FEWEST_ARRIVALS = 25
 
 
 class Slicewise:
@@ -37,6 +43,7 @@ class Slicewise:
         demand: Sequence[ShareClass],
         *,
         resolve_every: int = RESOLVE_EVERY,
+        shrink: float = SHRINK,
         saturations: Sequence[float] = DEFAULT_SATURATIONS,
         cpu_shares: Sequence[float] = DEFAULT_CPU_SHARES,
         dual_weight: float = DUAL,
@@ -49,12 +56,15 @@ class Slicewise:
         self._every = resolve_every
         self._saturations, self._cpu_shares = tuple(saturations), tuple(cpu_shares)
         self._dual, self._gradient_weight, self._level_milli = dual_weight, gradient_weight, level_milli
+        self._shrink = shrink
         self._arrived = 0
+        self._free_when_solved = 0
         self._prices: SharePrices = self._solved(state)
 
     def observe(self, state: ClusterState, shape: PodShape) -> None:
         self._arrived += 1
-        if self._arrived % self._every == 0:
+        shrunk = state.free_milli < self._shrink * self._free_when_solved
+        if self._arrived >= self._every or (shrunk and self._arrived >= _FEWEST_ARRIVALS):
             self._prices = self._solved(state)
             self.epoch += 1
 
@@ -75,6 +85,8 @@ class Slicewise:
         return first_best(scores, candidates)
 
     def _solved(self, state: ClusterState) -> SharePrices:
+        self._arrived = 0
+        self._free_when_solved = state.free_milli
         return solve_share_prices(
             self._offers,
             FreeNodes(state.model, state.cpu, state.gpu_free),

@@ -34,6 +34,8 @@ test: $(STAMP) binaries ## every test, the real control plane included
 bench: $(STAMP) binaries ## measured ratios against named baselines, into build/bench/
 	@$(BIN)/python -m benchmarks.extender
 	@$(BIN)/python -m benchmarks.planned_road
+	@$(BIN)/python -m benchmarks.sync
+	@$(BIN)/python -m benchmarks.report
 
 lint: $(STAMP) ## ruff, mypy strict, import layers
 	@$(BIN)/ruff check .

@@ -12,7 +12,6 @@ between batches. Does no I/O and reads no clock.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -110,16 +109,6 @@ class Fleet:
             columns = self.columns
             used = np.unique(columns.zone_id[: self.size][columns.valid[: self.size]])
             return [self.zones.values[zone] for zone in used.tolist() if zone >= 0]
-
-    def demands(self) -> tuple[Counter[Demand], Counter[Demand]]:
-        """How many pods ask for what: (running, waiting)."""
-        running: Counter[Demand] = Counter()
-        waiting: Counter[Demand] = Counter()
-        with self.lock:
-            for pod in self.facts.pods.values():
-                if pod.demand is not None:
-                    (running if pod.node else waiting)[pod.demand] += 1
-        return running, waiting
 
     # --- facts --------------------------------------------------------------------------------------------
 

@@ -80,8 +80,7 @@ def test_a_fleet_loaded_from_it_knows_the_node_and_what_runs_there(snapshot):
     row = fleet.rows["n1"]
     assert fleet.columns.gpu_count[row] == 4
     assert (fleet.columns.occupied[row, :4] == 0).sum() == 3
-    running, waiting = fleet.demands()
-    assert (sum(running.values()), sum(waiting.values())) == (1, 0)
+    assert [pod.node for pod in fleet.facts.pods.values() if pod.demand is not None] == ["n1"]
 
 
 def test_files_may_be_plain_or_gzipped(snapshot, tmp_path):

@@ -56,7 +56,8 @@ LINES = (
     Line("grams_per_hour", "GPU emissions of all work, idle GPUs included", "gCO2e/h", None, 0),
     Line("grams_per_busy_gpu_hour", "GPU emissions per GPU-hour served", "gCO2e", "lower", 1),
     Line("algorithm_mean_seconds", "scheduling algorithm, mean", "ms", "lower", 2, 1000),
-    Line("algorithm_p99_seconds", "scheduling algorithm, p99", "ms", "lower", 1, 1000),
+    # Shown, not judged: read from a histogram whose buckets double, it is known to a factor of two only.
+    Line("algorithm_p99_seconds", "scheduling algorithm, p99 (to a factor of two)", "ms", None, 0, 1000),
     Line(
         "planned_median_seconds", "created to bound, median, namespace with plan gate", "ms", "lower", 0, 1000
     ),

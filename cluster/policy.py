@@ -198,7 +198,7 @@ class Planner(PolicyModel):
     """The road of nominated nodes."""
 
     enabled: Flag = Field(default=True, description="whether waiting GPU pods are planned and nominated")
-    batch_milliseconds: NonNegative = Field(default=50.0, description="milliseconds to gather waiting pods")
+    batch_milliseconds: NonNegative = Field(default=5.0, description="milliseconds to gather waiting pods")
     gate_timeout_seconds: NonNegative = Field(
         default=30.0, description="seconds after which a gated pod is released unplanned"
     )

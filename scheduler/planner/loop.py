@@ -19,7 +19,7 @@ from cluster.wire import Pod
 from scheduler.planner.follow import Fate, Follow
 from scheduler.planner.nominate import Nominator, Outcome
 from scheduler.planner.plan import Chooser, Plan, plan
-from scheduler.planner.queue import PlanQueue, WaitingPod
+from scheduler.planner.queue import UNGATED_GRACE_SECONDS, PlanQueue, WaitingPod
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +58,10 @@ class PlannerLoop:
         active: Callable[[], bool],
         observer: PlannerObserver,
         scheduler_names: frozenset[str] = frozenset({"default-scheduler"}),
+        ungated_grace_seconds: float = UNGATED_GRACE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._queue = PlanQueue(asks_for_gpus, scheduler_names)
+        self._queue = PlanQueue(asks_for_gpus, scheduler_names, ungated_grace_seconds)
         self._follow = Follow()
         self._chooser = chooser
         self._nominator = nominator

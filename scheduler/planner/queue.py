@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from cluster.wire import Pod
 
 PLAN_GATE = "slicewise.io/plan"
+# kube-scheduler takes an ungated pod at once when it is idle. A plan for it is of use only when it had to wait;
+# before that the nomination would race the binding.
+UNGATED_GRACE_SECONDS = 0.15
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 FINISHED = frozenset({"Succeeded", "Failed"})
@@ -64,6 +67,7 @@ class PlanQueue:
 
     asks_for_gpus: Callable[[Pod], bool]
     scheduler_names: frozenset[str] = frozenset({"default-scheduler"})
+    ungated_grace_seconds: float = UNGATED_GRACE_SECONDS
     _pods: dict[str, WaitingPod] = field(default_factory=dict)
     _attempts: dict[str, _Attempt] = field(default_factory=dict)
 
@@ -114,13 +118,13 @@ class PlanQueue:
 
     def due(self, now: float, limit: int) -> list[WaitingPod]:
         """The pods to plan now, best first, at most ``limit``."""
-        ready = [pod for pod in self._pods.values() if self._due_at(pod.uid) <= now]
+        ready = [pod for pod in self._pods.values() if self._due_at(pod) <= now]
         ready.sort(key=lambda pod: (-pod.priority, pod.created, pod.uid))
         return ready[:limit]
 
     def next_due(self) -> float | None:
         """When the earliest waiting pod is due (monotonic seconds), or None when nobody waits."""
-        return min((self._due_at(uid) for uid in self._pods), default=None)
+        return min((self._due_at(pod) for pod in self._pods.values()), default=None)
 
     def tried(self, uid: str, now: float) -> None:
         """Note one attempt, successful or not: the pod is not planned again before its pause is over."""
@@ -140,6 +144,8 @@ class PlanQueue:
             pod for pod in self._pods.values() if pod.gated and now - pod.since_seconds >= timeout_seconds
         ]
 
-    def _due_at(self, uid: str) -> float:
-        attempt = self._attempts.get(uid)
-        return attempt.due_seconds if attempt else 0.0
+    def _due_at(self, pod: WaitingPod) -> float:
+        attempt = self._attempts.get(pod.uid)
+        if attempt is not None:
+            return attempt.due_seconds
+        return pod.since_seconds if pod.gated else pod.since_seconds + self.ungated_grace_seconds

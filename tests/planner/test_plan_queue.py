@@ -24,7 +24,7 @@ def pod(
 
 
 def queue(asks=lambda pod: True):
-    return PlanQueue(asks_for_gpus=asks)
+    return PlanQueue(asks_for_gpus=asks, ungated_grace_seconds=0.0)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,15 @@ def test_pods_of_another_scheduler_are_not_ours():
     waiting = PlanQueue(asks_for_gpus=lambda pod: True, scheduler_names=frozenset({"other"}))
     waiting.observe(pod(), 0.0)
     assert len(waiting) == 0
+
+
+def test_a_fresh_ungated_pod_is_left_to_the_scheduler_for_a_moment_a_gated_one_is_planned_at_once():
+    waiting = PlanQueue(asks_for_gpus=lambda pod: True)
+    waiting.observe(pod("free"), 10.0)
+    waiting.observe(pod("gated", gates=(PLAN_GATE,)), 10.0)
+    assert [one.uid for one in waiting.due(10.0, 10)] == ["gated"]
+    late = 10.0 + UNGATED_GRACE_SECONDS
+    assert {one.uid for one in waiting.due(late, 10)} == {"free", "gated"}
 
 
 def test_a_refused_pod_comes_back_after_a_pause_that_doubles_up_to_a_limit():

@@ -77,6 +77,7 @@ def loop(api, *, clock=None, active=lambda: True, policy=None):
         policy=lambda: policy or Planner(),
         active=active,
         observer=seen,
+        ungated_grace_seconds=0.0,
         clock=clock or Clock(),
     )
     return planner, seen

@@ -30,6 +30,7 @@ from scheduler.planner.loop import PlannerLoop
 from scheduler.planner.nominate import Nominator, Outcome
 from scheduler.planner.plan import Plan
 from scheduler.planner.queue import WaitingPod
+from scheduler.planner.room import FreedClaims, NewHardware
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,9 @@ class FleetSide:
         self.live.feed.listen("nodes", self._chooser)
         for reader in (*pod_readers, self._planner):
             self.live.feed.listen("pods", reader)
+        self.live.feed.listen("resourceclaims", FreedClaims(self._planner.room_changed))
+        for kind in ("nodes", "resourceslices"):
+            self.live.feed.listen(kind, NewHardware(self._planner.room_changed))
         exposition.planner.waiting_pods.set_function(lambda: float(self._planner.waiting()))
         self._reader = FleetReader(service.fleet, policy, service.carbon, time.monotonic)
 

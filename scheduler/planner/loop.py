@@ -121,6 +121,14 @@ class PlannerLoop:
         if fate is not None:
             self._observer.settled(fate)
 
+    def room_changed(self) -> None:
+        """Room was given back somewhere (a claim was freed, a node came): try everyone again at once."""
+        with self._wake:
+            if len(self._queue):
+                self._queue.capacity_freed()
+                self._arrived = True
+                self._wake.notify_all()
+
     def round(self) -> Plan | None:
         """Plan and nominate what is due now; None when nothing was. Called by the thread, and by tests."""
         policy = self._policy()

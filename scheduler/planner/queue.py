@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from cluster.wire import Pod
 
 PLAN_GATE = "slicewise.io/plan"
-# kube-scheduler takes an ungated pod at once when it is idle. A plan for it is of use only when it had to wait;
-# before that the nomination would race the binding.
+# kube-scheduler takes an ungated pod at once when it is idle. A plan for it is of use only when it had to
+# wait; before that the nomination would race the binding.
 UNGATED_GRACE_SECONDS = 0.15
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from cluster.wire import ObjectMeta, Pod, PodSpec, PodStatus, SchedulingGate
-from scheduler.planner.queue import LONGEST_PAUSE_SECONDS, PLAN_GATE, PlanQueue, waits
+from scheduler.planner.queue import (
+    LONGEST_PAUSE_SECONDS,
+    PLAN_GATE,
+    UNGATED_GRACE_SECONDS,
+    PlanQueue,
+    waits,
+)
 
 
 def pod(

@@ -115,7 +115,7 @@ def side_summary(result: SideResult, plan: DemoPlan) -> dict[str, Any]:
         "algorithm_decisions": result.algorithm.count,
         "algorithm_mean_seconds": result.algorithm.mean,
         "algorithm_p99_seconds": result.algorithm.quantile(0.99),
-        **_latencies(placed),
+        **latencies(pods, plan.end_seconds),
         "llm_requests_arrived": llm.arrived,
         "llm_requests_served": len(llm.served),
         "llm_mean_replicas": fmean(sample.replicas for sample in load) if load else nan,
@@ -231,15 +231,23 @@ def _served(pods: Sequence[PodRecord], plan: DemoPlan, weight: Callable[[PodReco
     return got / asked if asked else nan
 
 
-def _latencies(placed: Sequence[PodRecord]) -> dict[str, float]:
+def latencies(pods: Sequence[PodRecord], end_seconds: float) -> dict[str, float]:
+    """Waiting times by road. A pod that never got a node counts with the time it waited until it left: with
+    the placed ones alone, a side would look quicker the more pods it leaves waiting.
+    """
     found: dict[str, float] = {}
     for road in ("planned", "webhook"):
+        waited = [record for record in pods if record.road == road]
         seconds = [
-            record.bound_seconds - record.created_seconds
-            for record in placed
-            if record.road == road and record.bound_seconds is not None
+            (
+                min(record.arrival.leaves_seconds, end_seconds)
+                if record.bound_seconds is None
+                else record.bound_seconds
+            )
+            - record.created_seconds
+            for record in waited
         ]
-        found[f"{road}_pods"] = len(seconds)
+        found[f"{road}_pods"] = sum(record.bound_seconds is not None for record in waited)
         found[f"{road}_median_seconds"] = percentile(seconds, 0.5)
         found[f"{road}_p99_seconds"] = percentile(seconds, 0.99)
     return found

@@ -25,7 +25,7 @@ from deploy.demo.measure import (
 )
 from deploy.demo.plan import make_plan
 from deploy.demo.publishing import device_classes, hardware, published, slices
-from deploy.demo.report import LINES, document, table, verdict
+from deploy.demo.report import LINES, document, latencies, table, verdict
 from deploy.demo.scheduler_metrics import ALGORITHM, Histogram, read_histogram
 from deploy.demo.side import SideResult
 from deploy.demo.workload import GRAMS_PER_KWH
@@ -218,3 +218,11 @@ def test_what_was_not_measured_is_null_and_not_a_number_in_the_table() -> None:
 )
 def test_verdicts(plain: float, slicewise: float, better: str | None, expected: str | None) -> None:
     assert verdict(plain, slicewise, better) == expected  # type: ignore[arg-type]
+
+
+def test_a_pod_that_never_got_a_node_counts_with_the_time_it_waited() -> None:
+    pods = [PodRecord(arrival(), "planned", 1.0, 1.5, None), PodRecord(arrival(), "planned", 1.0, None, None)]
+    found = latencies(pods, end_seconds=100.0)
+    assert found["planned_pods"] == 1
+    assert found["planned_p99_seconds"] == pytest.approx(10.0)
+    assert latencies(pods, end_seconds=5.0)["planned_p99_seconds"] == pytest.approx(4.0)

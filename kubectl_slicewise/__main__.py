@@ -1,4 +1,4 @@
-"""``kubectl slicewise``: explain, nodes, snapshot, policy. Tables go to stdout, notes to stderr.
+"""``kubectl slicewise``: explain, nodes, snapshot, policy, simulate. Tables go to stdout, notes to stderr.
 
 Exit status: 0 done, 1 the cluster or the input said no, 2 wrong usage.
 """
@@ -14,6 +14,7 @@ from cluster.policy import PolicyRefused
 from kubectl_slicewise import commands
 from kubectl_slicewise.commands import NotFound
 from scheduler.snapshot import SnapshotRefused
+from simulator import packing_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
     validate = actions.add_parser("validate", help="check a ClusterPolicy or AutoscalingPolicy file")
     validate.add_argument("file", help="YAML file, - for standard input")
     validate.set_defaults(run=commands.validate)
+    simulate = verbs.add_parser("simulate", help="replay a trace under several policies, beside a bound")
+    packing_command.add_parser(simulate.add_subparsers(dest="study", required=True))
     return top
 
 

@@ -155,3 +155,11 @@ def test_an_explanation_without_a_node_lists_candidates():
 def test_a_ragged_table_is_an_error():
     with pytest.raises(ValueError, match="1 cells"):
         table(["A", "B"], [["x"]])
+
+
+def test_simulate_refuses_a_missing_list_in_one_line(tmp_path, capsys):
+    missing = str(tmp_path / "none.csv")
+    assert main(["simulate", "packing", "--nodes", missing, "--pods", missing]) == 1
+    captured = capsys.readouterr()
+    assert "none.csv" in captured.err
+    assert "Traceback" not in captured.err

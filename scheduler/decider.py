@@ -109,10 +109,7 @@ class Decider:
             demand = self._judged(pod)
             if demand is None:
                 return FilterOutcome(list(range(len(names))), untouched=True)
-            shape = self._shape(demand)
-            rows = self._rows_of(names)
-            found = shape.reasons[rows]
-            told = shape.told
+            found, told = self._refusals(demand, self._rows_of(names))
         refused = np.flatnonzero(found)
         if not refused.size:
             return FilterOutcome(list(range(len(names))), untouched=True)
@@ -249,6 +246,19 @@ class Decider:
         self.unknown_nodes += int((rows < 0).sum())
         self._last_rows = (names, self.fleet.layout_generation, rows)
         return rows
+
+    def _refusals(self, demand: Demand, rows: Rows) -> tuple[NDArray[np.int32], list[Reason]]:
+        """The reasons of some rows, as positions among the reasons told. A nominated pod is asked about on
+        one node alone: then only that row is brought up to date.
+        """
+        world, shape = self._keeper.world(), self._shapes.get(demand)
+        if len(rows) > _FEW_ROWS or shape is None or shape.epoch != self._keeper.epoch:
+            shape = self._shape(demand)
+            return shape.reasons[rows], shape.told
+        found = np.zeros(len(rows), dtype=np.int32)
+        known = rows >= 0
+        found[known] = self._reprice(shape, demand, world, self.fleet.view(rows[known]))[1]
+        return found, shape.told
 
     def _shape(self, demand: Demand) -> _Shape:
         world = self._keeper.world()

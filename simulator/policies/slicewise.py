@@ -14,8 +14,8 @@ from scheduler.packing.node_columns import FreeNodes
 from scheduler.packing.share_cost import DUAL, GRADIENT, LEVEL_MILLI, level, placing_cost
 from scheduler.packing.share_gradient import ShareGradient
 from scheduler.packing.share_prices import (
-    DEFAULT_CPU_SHARES,
-    DEFAULT_SATURATIONS,
+    DEFAULT_SCENARIOS,
+    Scenario,
     SharePrices,
     solve_share_prices,
 )
@@ -44,8 +44,7 @@ class Slicewise:
         *,
         resolve_every: int = RESOLVE_EVERY,
         shrink: float = SHRINK,
-        saturations: Sequence[float] = DEFAULT_SATURATIONS,
-        cpu_shares: Sequence[float] = DEFAULT_CPU_SHARES,
+        scenarios: Sequence[Scenario] = DEFAULT_SCENARIOS,
         dual_weight: float = DUAL,
         gradient_weight: float = GRADIENT,
         level_milli: float = LEVEL_MILLI,
@@ -54,7 +53,7 @@ class Slicewise:
         self._gradient = ShareGradient(target, state.models)
         self._offers = ShareOffers(demand, state.models)
         self._every = resolve_every
-        self._saturations, self._cpu_shares = tuple(saturations), tuple(cpu_shares)
+        self._scenarios = tuple(scenarios)
         self._dual, self._gradient_weight, self._level_milli = dual_weight, gradient_weight, level_milli
         self._shrink = shrink
         self._arrived = 0
@@ -90,6 +89,5 @@ class Slicewise:
         return solve_share_prices(
             self._offers,
             FreeNodes(state.model, state.cpu, state.gpu_free),
-            saturations=self._saturations,
-            cpu_shares=self._cpu_shares,
+            scenarios=self._scenarios,
         )

@@ -49,6 +49,7 @@ class Facts:
     def __init__(self) -> None:
         self.nodes: dict[str, NodeFact] = {}
         self.pods: dict[str, PodFact] = {}
+        self._sights: dict[str, tuple[object, ...]] = {}
         self.claim_index = ClaimIndex()
         self.templates: dict[ClaimKey, ResourceClaimTemplate] = {}
         self.classes: dict[str, DeviceClass] = {}
@@ -188,6 +189,18 @@ class Facts:
         uid = pod_uid(pod)
         if pod.status.phase in FINISHED_PHASES:
             return self.drop_pod(uid)
+        # Most events of a bound pod tell of conditions: at the same generation nothing of ours changed.
+        sight = (
+            pod.metadata.generation,
+            pod.spec.node_name,
+            pod.status.nominated_node_name,
+            pod.status.resource_claim_statuses,
+            pod.status.extended_resource_claim_status,
+        )
+        bound = bool(pod.spec.node_name and pod.metadata.generation)
+        if bound and uid in self.pods and self._sights.get(uid) == sight:
+            return set()
+        self._sights[uid] = sight
         shape = pod_shape(pod)
         if shape is None:
             return self.drop_pod(uid)
@@ -199,7 +212,7 @@ class Facts:
             name=pod.metadata.name,
             node=pod.spec.node_name,
             nominated=pod.status.nominated_node_name,
-            since=pod.status.start_time or pod.metadata.creation_timestamp or "",
+            since=pod.metadata.creation_timestamp or "",
             shape=shape,
             resolved=self._resolve(shape),
             claims=tuple((namespace, ref.claim) for ref in shape.claims if ref.claim),
@@ -217,6 +230,7 @@ class Facts:
 
     def drop_pod(self, uid: str) -> set[str]:
         """Forget a pod and what was held for it."""
+        self._sights.pop(uid, None)
         touched = self.release(uid)
         return touched | self._set_pod(uid, None) if uid in self.pods else touched
 

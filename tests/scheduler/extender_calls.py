@@ -39,7 +39,7 @@ class Scripted:
     asked: list[object] = field(default_factory=list)
     unknown_nodes: int = 0
     not_understood: int = 0
-    refreshed: list = field(default_factory=list)
+    refreshed: list[object] = field(default_factory=list)
 
     def filter(self, pod, names):
         self.asked.append((pod, list(names)))

@@ -134,7 +134,9 @@ def test_noise_of_five_percent_around_a_steady_load_does_not_flap(load: float, s
     service.in_flight = arrivals * service.service_seconds
     counts = replay(service, steady_policy(), [arrivals] * 900, noise=0.05, seed=seed)
     assert reversals(counts) <= 1
-    assert len(set(counts[-360:])) == 1
+    # A load a hair above n replicas leaves the tolerance only when the noise peaks, and that may be late: one
+    # step then is right, a second one would be flapping.
+    assert sum(before != after for before, after in pairwise(counts[-360:])) <= 1
 
 
 def test_a_step_is_followed_up_and_back_down():

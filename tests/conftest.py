@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 
 from deploy.local.binaries import CONTROL_PLANE, BinaryUnavailable, ensure
 from deploy.local.control_plane import ControlPlane
 from deploy.local.rest import SUCCESS
 
 _namespace_numbers = itertools.count(1)
+
+# Continuous integration judges a change by the same examples each time; new ones are searched for on desks.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

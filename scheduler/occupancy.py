@@ -47,20 +47,21 @@ def occupied(inventory: NodeInventory, site: Site, facts: Facts, without: str | 
         room = Room(tuple(masks))
         certain = room
         for tenant in facts.tenants(node, without):
-            room = _add(inventory, site, room, tenant)
+            room = with_tenant(inventory, site, room, tenant)
         return Occupied(certain, room)
     tenants = facts.tenants(node, without)
     for tenant in tenants:
         if tenant.bound:
-            room = _add(inventory, site, room, tenant)
+            room = with_tenant(inventory, site, room, tenant)
     certain = room
     for tenant in tenants:
         if not tenant.bound:
-            room = _add(inventory, site, room, tenant)
+            room = with_tenant(inventory, site, room, tenant)
     return Occupied(certain, room)
 
 
-def _add(inventory: NodeInventory, site: Site, room: Room, tenant: Tenant) -> Room:
+def with_tenant(inventory: NodeInventory, site: Site, room: Room, tenant: Tenant) -> Room:
+    """The room after first-fit has served one more pod; unchanged for an unbound one that does not fit."""
     models = tenant.demand.models
     if models is not None:
         site = site.with_allowed(tuple(gpu.model.name in models for gpu in inventory.gpus))

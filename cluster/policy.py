@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from cluster.autoscaling_policy import AutoscalingPolicy, autoscaling_policy_schema, load_autoscaling_policy
+from cluster.interference_policy import Interference
 from cluster.policy_model import (
     API_VERSION,
     AtLeastOne,
@@ -36,6 +37,7 @@ __all__ = [
     "ClusterPolicy",
     "DemandPrior",
     "Extender",
+    "Interference",
     "Locality",
     "NodeClass",
     "Nvlink",
@@ -78,6 +80,7 @@ class Terms(PolicyModel):
     carbon: NonNegative = Field(default=1.0, description="multiplier, 0 switches the term off")
     money: NonNegative = Field(default=1.0, description="multiplier, 0 switches the term off")
     locality: NonNegative = Field(default=1.0, description="multiplier, 0 switches the term off")
+    interference: NonNegative = Field(default=1.0, description="multiplier, 0 switches the term off")
 
 
 class NodeClass(PolicyModel):
@@ -221,12 +224,13 @@ class ClusterPolicy(PolicyModel):
     nvlink: Nvlink = Nvlink()
     carbon: Carbon = Carbon()
     locality: Locality = Locality()
+    interference: Interference = Interference()
     demand: DemandPrior = DemandPrior()
     extender: Extender = Extender()
     planner: Planner = Planner()
 
     def contradictions(self) -> Sequence[tuple[tuple[str | int, ...], object, str, str]]:
-        found = list(self.carbon.contradictions())
+        found = [*self.carbon.contradictions(), *self.interference.contradictions()]
         times = Counter(node_class.name for node_class in self.nodes)
         for index, node_class in enumerate(self.nodes):
             if times[node_class.name] > 1:

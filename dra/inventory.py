@@ -36,6 +36,10 @@ Regime = Literal["slicewise", "nvidia", "device-plugin"]
 
 SLICEWISE_DRIVER = "gpu.slicewise.io"
 NVIDIA_DRIVER = "gpu.nvidia.com"
+PCIE_ROOT_DOMAIN, PCIE_ROOT = "resource.kubernetes.io", "pcieRoot"
+"""The attribute in which every DRA driver names a device's PCIe root (KEP-4381)."""
+GPUS_PER_PCIE_ROOT_LABEL = "slicewise.io/gpus-per-pcie-root"
+"""Under the device plugin: how many GPUs, counted in index order, hang from one PCIe root of the node."""
 
 _REGIMES: Mapping[str, Regime] = {SLICEWISE_DRIVER: "slicewise", NVIDIA_DRIVER: "nvidia"}
 _UNIT = re.compile(r"memory-slice-(\d+)|(?:.*/)?memorySlice(\d+)")
@@ -46,7 +50,7 @@ _RESOURCE_PROFILE = re.compile(r"nvidia\.com/mig-(\d+g\.\d+gb)(?:\.(me\.all|me|g
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """One GPU. ``partitionable``: MIG instances are made on demand. ``whole``: it is offered as a whole
-    GPU.
+    GPU. ``pcie_root``: name of the PCIe root it hangs from, "" where nobody says.
     """
 
     index: int
@@ -55,6 +59,7 @@ class Gpu:
     partitionable: bool
     product: str = ""
     whole: bool = True
+    pcie_root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,11 @@ def from_labels(node: str, labels: Mapping[str, str], allocatable: Mapping[str, 
     elif product.endswith("-SHARED") or _count(labels.get("nvidia.com/gpu.replicas", "1")) > 1:
         shared, plain = max(shared, plain), 0
     plain = min(plain, MOST_GPUS)
-    gpus = tuple(Gpu(i, "", model, False, product) for i in range(plain))
+    together = _count(labels.get(GPUS_PER_PCIE_ROOT_LABEL, "0"))
+    gpus = tuple(
+        Gpu(i, "", model, False, product, pcie_root=f"root {i // together}" if together else "")
+        for i in range(plain)
+    )
     topology = topology_for(model, max(1, plain), labels, product)
     return NodeInventory(
         node=node,
@@ -288,6 +297,7 @@ def _gpu(position: int, group: _Group, driver: str) -> Gpu:
         partitionable=group.counted and bool(placements),
         product=product,
         whole=group.whole is not None,
+        pcie_root=text(sample, PCIE_ROOT_DOMAIN, PCIE_ROOT),
     )
 
 

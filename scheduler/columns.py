@@ -41,7 +41,8 @@ class Columns:
     whole GPU); bool[n] ``valid``, ``mixed`` (several models), ``best_links`` (the device plugin prefers
     linked GPUs); int32[n] ``whole_as`` (what ``nvidia.com/gpu`` stands for: WHOLE_IS_GPU, WHOLE_IS_SHARED
     or the column of a fixed MIG profile); int32[n, P] fixed MIG instances; int32[n] shared replicas;
-    int32[n, *] ids of images and weights present (-1: none).
+    int32[n, *] ids of images and weights present (-1: none); int32[n] ``shared_company``, ``node_company``
+    and int32[n, G] ``root_company``: who stands there already (``scheduler.neighbours``; 0: nobody).
     """
 
     valid: NDArray[np.bool_]
@@ -68,6 +69,9 @@ class Columns:
     shared_certain: Ids
     image_ids: Ids
     weight_ids: Ids
+    shared_company: Ids
+    node_company: Ids
+    root_company: Ids
     changed_at: NDArray[np.int64]
 
     def content(self, row: int) -> bytes:
@@ -127,6 +131,9 @@ def empty_columns(rows: int, gpus: int, profiles: int, images: int, weights: int
         shared_certain=ids(rows, value=0),
         image_ids=ids(rows, images),
         weight_ids=ids(rows, weights),
+        shared_company=ids(rows, value=0),
+        node_company=ids(rows, value=0),
+        root_company=ids(rows, gpus, value=0),
         changed_at=np.zeros(rows, dtype=np.int64),
     )
 

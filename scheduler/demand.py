@@ -88,8 +88,8 @@ class GpuRequest:
 class Demand:
     """Everything about a pod that its price depends on; pods with equal demands cost the same everywhere.
 
-    ``nvlink_need`` and ``nvlink_weight`` are None where the policy's default holds. ``models`` are
-    catalogue names; None is any.
+    ``nvlink_need``, ``nvlink_weight`` and ``interference`` (a class) are None where the policy's default
+    holds. ``models`` are catalogue names; None is any.
     """
 
     requests: tuple[GpuRequest, ...]
@@ -101,6 +101,7 @@ class Demand:
     weights: str | None = None
     understood: bool = True
     problems: tuple[str, ...] = field(default=(), compare=False)
+    interference: str | None = None
 
     @property
     def key(self) -> Demand:
@@ -190,6 +191,7 @@ def resolve(shape: PodShape, claims: ClaimLookup, classes: Mapping[str, DeviceCl
         weights=shape.weights,
         understood=understood,
         problems=shape.problems,
+        interference=shape.interference,
     )
     return Resolved(demand, tuple(parts))
 

@@ -111,6 +111,14 @@ class Facts:
         found.sort(key=lambda entry: entry[:3])
         return [entry[3] for entry in found]
 
+    def interference_of_claim(self, key: ClaimKey) -> str | None:
+        """The class that the claim's pod states (one of them, where pods share the claim)."""
+        for uid in sorted(consumer_uids(self.claims[key])):
+            pod = self.pods.get(uid)
+            if pod is not None:
+                return pod.shape.interference
+        return None
+
     def node_of_pod(self, uid: str) -> str | None:
         """Where the pod stands, or None."""
         pod = self.pods.get(uid)

@@ -30,22 +30,18 @@ from scheduler.columns import (
 )
 from scheduler.demand import ClaimKey, Demand
 from scheduler.facts import Facts
-from scheduler.first_fit import Room
 from scheduler.hardware import Hardware
 from scheduler.interning import Interner
 from scheduler.kept_objects import NodeFact, Reservation, claim_key, pod_uid
 from scheduler.layout import Layout, layout_of, sweep_assets, sweep_orders, write_layout, write_room
+from scheduler.neighbours import Companies
 from scheduler.node_classes import NodeClassifier
-from scheduler.occupancy import Occupied, occupied
 from scheduler.slice_store import LeanSlice
 
 _BATCH = 256
 _ORDERS_BEFORE_SWEEP = 8192
 _Change = Callable[..., set[str]]
 _ASSETS_BEFORE_SWEEP = 65536
-
-
-_NO_ROOM_TAKEN = Occupied(Room(()), Room(()))
 
 
 class Fleet:
@@ -58,6 +54,7 @@ class Fleet:
         self.profiles: Interner[str] = Interner()
         self.zones: Interner[str] = Interner()
         self.assets: Interner[str] = Interner()
+        self.companies = Companies()
         self.columns: Columns = empty_columns(capacity, 8, 1, 1, 1)
         self.rows: dict[str, int] = {}
         self.names: list[str] = []
@@ -94,8 +91,9 @@ class Fleet:
         for index, name in enumerate(names):
             layout = self._layouts.get(name)
             if layout is not None:
-                room = occupied(layout.inventory, layout.site, self.facts, without=uid)
+                room, beside = self.companies.room(layout, self.facts, without=uid)
                 write_room(columns, index, room, self.profiles)
+                self.companies.write(columns, index, beside)
         return rows, columns
 
     def inventory(self, node: str) -> NodeInventory | None:
@@ -242,6 +240,13 @@ class Fleet:
                 self._classifier = classifier
                 self._rebuild(set(self.rows))
 
+    def watch_neighbours(self, watched: bool) -> None:
+        """Keep who stands beside whom, or no longer."""
+        with self.lock:
+            if watched != self.companies.watched:
+                self.companies.watched = watched
+                self._rebuild(set(self.rows))
+
     # --- rows ---------------------------------------------------------------------------------------------
 
     def rebuild_row(self, node: str) -> None:
@@ -301,12 +306,12 @@ class Fleet:
         if name not in self._layouts:
             self._layouts[name] = self._layout(node)
         layout = self._layouts[name]
-        room = _NO_ROOM_TAKEN if layout is None else occupied(layout.inventory, layout.site, self.facts)
+        room, beside = self.companies.room(layout, self.facts)
         zone = self._classifier.zone(node.labels)
         zone_id = NO_ID if zone is None else self.zones.id(zone)
         class_id = self._classifier.node_class(node.labels)
         row = self.rows.get(name)
-        state = (layout, zone_id, class_id, node.images, node.weights, room)
+        state = (layout, zone_id, class_id, node.images, node.weights, room, beside)
         old = self._written.get(row) if row is not None else None
         if old == state:
             return
@@ -319,6 +324,9 @@ class Fleet:
             self._write_assets(row, node)
         if layout is not None:
             write_room(self.columns, row, room, self.profiles)
+        if old is None or old[:3] != state[:3] or old[6] != beside:
+            self.companies.write(self.columns, row, beside)
+            self.ids_renewed += int(self.companies.sweep(self.columns))
         self._written[row] = state
         self._mark(row, layout=old is None or old[:3] != state[:3])
 

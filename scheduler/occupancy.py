@@ -33,8 +33,28 @@ class Occupied:
     expected: Room
 
 
-def occupied(inventory: NodeInventory, site: Site, facts: Facts, without: str | None = None) -> Occupied:
-    """Compute a node's occupancy; ``without`` leaves one pod out (UID)."""
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one claim or pod holds on a node: units by GPU, and counts under the device plugin;
+    ``interference``: the class that the pod states.
+    """
+
+    interference: str | None
+    masks: tuple[int, ...]
+    static: tuple[tuple[str, int], ...] = ()
+    shared: int = 0
+
+
+def occupied(
+    inventory: NodeInventory,
+    site: Site,
+    facts: Facts,
+    without: str | None = None,
+    holdings: list[Holding] | None = None,
+) -> Occupied:
+    """Compute a node's occupancy; ``without`` leaves one pod out (UID). ``holdings``: a list to which who
+    holds what is added, where somebody wants to know.
+    """
     node = inventory.node
     room = Room((0,) * len(inventory.gpus))
     if inventory.driver is not None and inventory.pool is not None:
@@ -42,22 +62,43 @@ def occupied(inventory: NodeInventory, site: Site, facts: Facts, without: str | 
         for key in facts.claims_in_pool(inventory.driver, inventory.pool):
             if without is not None and facts.only_for(key, without):
                 continue
-            for gpu, mask in enumerate(claim_masks(facts.claims[key], inventory)):
+            taken = claim_masks(facts.claims[key], inventory)
+            for gpu, mask in enumerate(taken):
                 masks[gpu] |= mask
+            if holdings is not None:
+                holdings.append(Holding(facts.interference_of_claim(key), tuple(taken)))
         room = Room(tuple(masks))
         certain = room
         for tenant in facts.tenants(node, without):
-            room = with_tenant(inventory, site, room, tenant)
+            room = _take(inventory, site, room, tenant, holdings)
         return Occupied(certain, room)
     tenants = facts.tenants(node, without)
     for tenant in tenants:
         if tenant.bound:
-            room = with_tenant(inventory, site, room, tenant)
+            room = _take(inventory, site, room, tenant, holdings)
     certain = room
     for tenant in tenants:
         if not tenant.bound:
-            room = with_tenant(inventory, site, room, tenant)
+            room = _take(inventory, site, room, tenant, holdings)
     return Occupied(certain, room)
+
+
+def _take(
+    inventory: NodeInventory, site: Site, room: Room, tenant: Tenant, holdings: list[Holding] | None
+) -> Room:
+    after = with_tenant(inventory, site, room, tenant)
+    if holdings is not None and after is not room:
+        before = dict(room.static)
+        counts = ((profile, count - before.get(profile, 0)) for profile, count in after.static)
+        holdings.append(
+            Holding(
+                tenant.demand.interference,
+                tuple(new & ~old for new, old in zip(after.masks, room.masks, strict=True)),
+                tuple((profile, count) for profile, count in counts if count),
+                after.shared - room.shared,
+            )
+        )
+    return after
 
 
 def with_tenant(inventory: NodeInventory, site: Site, room: Room, tenant: Tenant) -> Room:

@@ -21,6 +21,7 @@ NVLINK_WEIGHT_ANNOTATION = "slicewise.io/nvlink-weight"
 CARBON_CLASS_ANNOTATION = "slicewise.io/carbon-class"
 GPU_MODEL_ANNOTATION = "slicewise.io/gpu-model"
 WEIGHTS_ANNOTATION = "slicewise.io/weights"
+INTERFERENCE_ANNOTATION = "slicewise.io/interference"
 NVLINK_NEEDS = ("none", "preferred", "required")
 
 
@@ -48,6 +49,7 @@ class PodShape:
     image: str | None
     weights: str | None
     problems: tuple[str, ...]
+    interference: str | None = None
 
 
 def pod_shape(pod: Pod) -> PodShape | None:
@@ -78,6 +80,7 @@ def pod_shape(pod: Pod) -> PodShape | None:
         image=_gpu_image(spec.containers),
         weights=notes.get(WEIGHTS_ANNOTATION) or None,
         problems=tuple(problems),
+        interference=notes.get(INTERFERENCE_ANNOTATION) or None,
     )
 
 

@@ -1,0 +1,364 @@
+"""The fewest moves that let waiting pods run, and moves that pay for themselves.
+
+For each waiting pod that fits nowhere, by priority and age:
+
+1. On every node it may use, the cheapest sets of pods whose leaving makes room (``victims``), fewest first.
+2. Each of those pods must have a new place that exists now: the cheapest admissible node by price, with CPU,
+   memory and slots, checked against what its allocator would do, everybody being still where they are.
+3. Where a single pod is in the way and has no place, its place may be made by moving one more pod first (a
+   chain: that move is a wave of its own). So all plans of one or two moves are looked at; beyond two, sets
+   of pods on one node only.
+4. The plan with the fewest moves is taken, the cheapest of equals, if it pays back: what the waiting pod
+   earns within the horizon must exceed what the moves lose.
+
+Then, with what the limits leave, pods whose price where they stand exceeds that elsewhere by more than the
+move costs within the horizon (consolidation). A node takes part in at most one such move a plan: prices
+change with each.
+
+Not done: plans for several waiting pods jointly (they are served one by one), chains of three. Pure: scene
+in, plan out.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice, permutations
+
+import numpy as np
+
+from scheduler.first_fit import Room
+from scheduler.repack.overlay import Overlay
+from scheduler.repack.scene import Limits, Move, Mover, Relief, RepackPlan, Scene, Unmet, Waiter
+from scheduler.repack.victims import victim_sets
+
+SETS_PER_NODE = 3
+MOST_CANDIDATES = 64
+MOST_CHAINS = 16
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Candidate:
+    """Leaving ``uids`` makes room on ``node``."""
+
+    count: int
+    cost: float
+    node: str
+    uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A mover, its new node and the wave of its move."""
+
+    mover: Mover
+    target: str
+    wave: int
+
+
+def plan(scene: Scene, limits: Limits) -> RepackPlan:
+    """Decide all moves. Deterministic: ties fall by name."""
+    overlay = Overlay(scene, limits.evictions)
+    reliefs: list[Relief] = []
+    unmet: list[Unmet] = []
+    search = _Search(scene, limits)
+    for waiter in sorted(scene.waiters, key=lambda one: (-one.priority, one.created, one.full_name)):
+        room = _fits_somewhere(overlay, waiter)
+        if room is not None:
+            # Someone else's business: it only has to be scheduled. Its room is no longer for sale.
+            overlay.take(room[0], room[1], waiter.resources)
+            continue
+        found = search.relieve(overlay, waiter)
+        if isinstance(found, Unmet):
+            unmet.append(found)
+        else:
+            relief, overlay = found
+            reliefs.append(relief)
+    savings = _savings(overlay, limits)
+    return RepackPlan(tuple(reliefs), tuple(savings), tuple(unmet))
+
+
+def _fits_somewhere(overlay: Overlay, waiter: Waiter) -> tuple[str, Room] | None:
+    for node in _by_price(overlay.scene, waiter):
+        room = overlay.place_now(node, waiter.demand, waiter.resources, linked=waiter.linked)
+        if room is not None:
+            return node, room
+    return None
+
+
+def _by_price(scene: Scene, pod: Mover | Waiter) -> Iterator[str]:
+    """Nodes that the pod may use and that have room by the price vector, cheapest first."""
+    prices = np.where(scene.admitted(pod.constraints), scene.prices(pod.demand), np.inf)
+    order = np.argsort(np.round(prices, 9), kind="stable")
+    for row in order.tolist():
+        if not np.isfinite(prices[row]):
+            return
+        yield scene.names[row]
+
+
+class _Search:
+    """Finds reliefs; remembers candidates by demand, for pods come in rows of equals."""
+
+    def __init__(self, scene: Scene, limits: Limits) -> None:
+        self._scene = scene
+        self._limits = limits
+        self._known: dict[tuple[object, ...], tuple[set[str], list[_Candidate]]] = {}
+
+    def relieve(self, overlay: Overlay, waiter: Waiter) -> tuple[Relief, Overlay] | Unmet:
+        """The best relief and the overlay after it, or why there is none."""
+        most = min(overlay.evictions, self._limits.concurrent)
+        if most < 1:
+            return Unmet(waiter, "the limit on evictions is reached")
+        candidates = self._candidates(overlay, waiter)
+        if not candidates:
+            return Unmet(waiter, "on no admissible node can pods be moved away that stand in its way")
+        found: tuple[Relief, Overlay] | None = None
+        lone: list[_Candidate] = []
+        for candidate in candidates[:MOST_CANDIDATES]:
+            if candidate.count > most or (found is not None and candidate.count > len(found[0].moves)):
+                break
+            if candidate.count > 1 and lone:
+                # Two moves by a chain against two pods from one node: the cheaper.
+                found = _cheaper(found, self._chained(overlay, waiter, lone))
+                lone = []
+                if found is not None and candidate.count > len(found[0].moves):
+                    break
+            if found is not None and candidate.cost >= found[0].cost:
+                continue
+            direct = self._direct(overlay, waiter, candidate)
+            found = _cheaper(found, direct)
+            if direct is not None and candidate.count == 1:
+                break
+            if direct is None and candidate.count == 1:
+                lone.append(candidate)
+        if found is None and lone:
+            found = self._chained(overlay, waiter, lone)
+        if found is None:
+            return Unmet(waiter, _short(candidates, most))
+        return self._worth(found, waiter)
+
+    def _worth(self, found: tuple[Relief, Overlay], waiter: Waiter) -> tuple[Relief, Overlay] | Unmet:
+        worth = waiter.value_per_hour * self._limits.horizon_hours
+        if worth > found[0].cost:
+            return found
+        return Unmet(
+            waiter,
+            f"{len(found[0].moves)} moves would cost {found[0].cost:.2f}, more than it earns in "
+            f"{self._limits.horizon_hours:g} h ({worth:.2f})",
+        )
+
+    def _candidates(self, overlay: Overlay, waiter: Waiter) -> list[_Candidate]:
+        key = (waiter.demand, waiter.constraints, waiter.priority, waiter.resources, waiter.linked)
+        touched, bounds = overlay.touched, (waiter.priority, self._limits.concurrent)
+        if key in self._known:
+            seen, known = self._known[key]
+            stale = touched - seen
+            kept = [c for c in known if c.node not in stale and _still(overlay, c)]
+            again = stale & {name for name in self._scene.holdings}
+            kept += [c for name in sorted(again) for c in self._on_node(overlay, waiter, name, *bounds)]
+            kept.sort()
+        else:
+            admitted = self._scene.admitted(waiter.constraints)
+            names = [self._scene.names[row] for row in np.flatnonzero(admitted).tolist()]
+            kept = sorted(c for name in names for c in self._on_node(overlay, waiter, name, *bounds))
+        self._known[key] = (set(touched), kept)
+        return kept
+
+    def _on_node(
+        self, overlay: Overlay, pod: Waiter | Mover, node: str, priority: int, most: int
+    ) -> Iterator[_Candidate]:
+        """The cheapest sets of pods in the way of a pod on one node, none above ``priority``."""
+        holding = self._scene.holdings.get(node)
+        if holding is None or not holding.bound:
+            return
+        movers = self._scene.movers
+
+        def may_leave(uid: str) -> bool:
+            mover = movers.get(uid)
+            return mover is not None and mover.priority <= priority and overlay.may_move(mover)
+
+        def key(uids: frozenset[str]) -> tuple[float, ...]:
+            return (len(uids), sum(movers[uid].cost for uid in uids))
+
+        sets = victim_sets(
+            holding, pod.demand, may_leave, key, linked=pod.linked, most=most
+        )
+        for uids in islice((uids for uids in sets if uids), SETS_PER_NODE):
+            if not overlay.spared(movers[uid] for uid in uids):
+                continue
+            if overlay.place_later(
+                node, pod.demand, pod.resources, uids, linked=pod.linked
+            ) is not None:
+                yield _Candidate(len(uids), key(uids)[1], node, tuple(sorted(uids)))
+
+    def _direct(
+        self, overlay: Overlay, waiter: Waiter, candidate: _Candidate
+    ) -> tuple[Relief, Overlay] | None:
+        """Every pod in the way has a place already."""
+        movers = [self._scene.movers[uid] for uid in candidate.uids]
+        for order in _orders(movers):
+            trial = overlay.fork()
+            placed = [found for mover in order if (found := _resettle(trial, mover, 0)) is not None]
+            if len(placed) == len(movers):
+                done = _admit(trial, waiter, candidate.node, placed)
+                if done is not None:
+                    return done
+        return None
+
+    def _chained(
+        self, overlay: Overlay, waiter: Waiter, lone: list[_Candidate]
+    ) -> tuple[Relief, Overlay] | None:
+        """One pod in the way whose place is made by moving one more."""
+        if min(overlay.evictions, self._limits.concurrent) < 2:
+            return None
+        best: tuple[Relief, Overlay] | None = None
+        for candidate in lone[:MOST_CHAINS]:
+            first = self._scene.movers[candidate.uids[0]]
+            aside = overlay.fork()
+            aside.moved.add(first.uid)
+            admitted = self._scene.admitted(first.constraints)
+            names = (self._scene.names[row] for row in np.flatnonzero(admitted).tolist())
+            offers = (
+                offer
+                for name in names
+                if name != candidate.node
+                for offer in self._on_node(aside, first, name, waiter.priority, 1)
+            )
+            for offer in heapq.nsmallest(MOST_CHAINS, offers):
+                if best is not None and candidate.cost + offer.cost >= best[0].cost:
+                    break
+                best = _cheaper(best, _chain(overlay, waiter, candidate, first, offer))
+        return best
+
+
+def _chain(
+    overlay: Overlay, waiter: Waiter, candidate: _Candidate, first: Mover, offer: _Candidate
+) -> tuple[Relief, Overlay] | None:
+    second = overlay.scene.movers[offer.uids[0]]
+    trial = overlay.fork()
+    away = _resettle(trial, second, 0)
+    if away is None:
+        return None
+    trial.finished(second)
+    if not trial.may_move(first):
+        return None
+    room = trial.place_now(offer.node, first.demand, first.resources, linked=first.linked)
+    if room is None:
+        return None
+    trial.take(offer.node, room, first.resources)
+    trial.evict(first)
+    return _admit(trial, waiter, candidate.node, [away, _Placed(first, offer.node, 1)])
+
+
+def _resettle(trial: Overlay, mover: Mover, wave: int) -> _Placed | None:
+    """Find the mover the cheapest place that exists now; counts both ends of the move."""
+    if trial.evictions < 1 or not trial.may_move(mover):
+        return None
+    for node in _by_price(trial.scene, mover):
+        room = trial.place_now(node, mover.demand, mover.resources, linked=mover.linked)
+        if room is not None:
+            trial.take(node, room, mover.resources)
+            trial.evict(mover)
+            return _Placed(mover, node, wave)
+    return None
+
+
+def _admit(
+    trial: Overlay, waiter: Waiter, node: str, placed: list[_Placed]
+) -> tuple[Relief, Overlay] | None:
+    """Check that the waiter fits once all have moved, and word the moves."""
+    room = trial.place_later(node, waiter.demand, waiter.resources, linked=waiter.linked)
+    if room is None:
+        return None
+    trial.take(node, room, waiter.resources)
+    moves = tuple(
+        Move(
+            pod=one.mover,
+            target=one.target,
+            wave=one.wave,
+            cost=one.mover.cost,
+            gain_per_hour=waiter.value_per_hour / len(placed),
+            why=f"makes room for {waiter.full_name} ({waiter.demand}) on {node}",
+            waiter=waiter,
+        )
+        for one in placed
+    )
+    return Relief(waiter, node, moves), trial
+
+
+def _savings(overlay: Overlay, limits: Limits) -> list[Move]:
+    scene = overlay.scene
+    offers: list[tuple[float, str, str]] = []
+    for uid, stay in scene.stay.items():
+        mover = scene.movers.get(uid)
+        if not overlay.may_move(mover) or mover is None or not np.isfinite(stay):
+            continue
+        prices = np.where(scene.admitted(mover.constraints), scene.prices(mover.demand), np.inf)
+        gain = stay - float(prices.min(initial=np.inf))
+        if gain * limits.horizon_hours > mover.cost:
+            offers.append((-gain, mover.full_name, uid))
+    moves: list[Move] = []
+    for _, _, uid in sorted(offers):
+        mover = scene.movers[uid]
+        if len(moves) >= limits.concurrent or overlay.evictions < 1:
+            break
+        if mover.node in overlay.touched or not overlay.may_move(mover):
+            continue
+        found = _cheaper_place(overlay, mover, limits)
+        if found is not None:
+            moves.append(found)
+    return moves
+
+
+def _cheaper_place(overlay: Overlay, mover: Mover, limits: Limits) -> Move | None:
+    scene = overlay.scene
+    prices = dict(zip(scene.names, scene.prices(mover.demand).tolist(), strict=False))
+    for node in _by_price(scene, mover):
+        gain = scene.stay[mover.uid] - prices[node]
+        if gain * limits.horizon_hours <= mover.cost:
+            return None
+        if node == mover.node or node in overlay.touched:
+            continue
+        room = overlay.place_now(node, mover.demand, mover.resources, linked=mover.linked)
+        if room is None:
+            continue
+        overlay.take(node, room, mover.resources)
+        overlay.evict(mover)
+        return Move(
+            pod=mover,
+            target=node,
+            wave=0,
+            cost=mover.cost,
+            gain_per_hour=gain,
+            why=f"costs {gain:.4f} an hour less on {node}; the move pays back in {mover.cost / gain:.1f} h",
+        )
+    return None
+
+
+def _orders(movers: list[Mover]) -> Iterator[tuple[Mover, ...]]:
+    """The orders in which to look for places: both of two, else largest first."""
+    if len(movers) <= 2:
+        yield from permutations(movers)
+    else:
+        yield tuple(sorted(movers, key=lambda one: (-one.cost, one.full_name)))
+
+
+def _still(overlay: Overlay, candidate: _Candidate) -> bool:
+    movers = overlay.scene.movers
+    return all(overlay.may_move(movers[uid]) for uid in candidate.uids)
+
+
+def _cheaper(
+    one: tuple[Relief, Overlay] | None, other: tuple[Relief, Overlay] | None
+) -> tuple[Relief, Overlay] | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other, key=lambda found: (len(found[0].moves), found[0].cost))
+
+
+def _short(candidates: list[_Candidate], most: int) -> str:
+    fewest = candidates[0].count
+    if fewest > most:
+        return f"at least {fewest} pods would have to move; the limits allow {most} at once"
+    return f"{fewest} or more pods stand in its way, and no other node has room for them"

@@ -1,0 +1,242 @@
+"""The scene as it is now: fleet, census, budgets, policy and prices, read into values.
+
+Nodes are read under the fleet's lock a few at a time, since decisions wait for that lock; what a node holds is
+kept by the generation of its row, so that a later round reads only what changed. Whoever carries a plan out
+checks each move once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.disruption import Budgets
+from cluster.policy import ClusterPolicy
+from cluster.wire import Node
+from scheduler.decider import Decider
+from scheduler.demand import Demand
+from scheduler.fleet import Fleet
+from scheduler.kept_objects import PodFact
+from scheduler.planner.admission import Constraints, admits
+from scheduler.prediction import site_of
+from scheduler.repack.census import Census, Resident
+from scheduler.repack.holding import Holding, holding
+from scheduler.repack.rules import seconds_of, why_not
+from scheduler.repack.scene import Mover, Scene, Waiter
+from scheduler.scoring.nvlink import link_need
+
+_BATCH = 64
+MOST_PRICED = 200
+
+
+class SceneReader:
+    """Reads scenes of one fleet."""
+
+    def __init__(self, decider: Decider, census: Census, budgets: Budgets) -> None:
+        self._decider = decider
+        self._fleet: Fleet = decider.fleet
+        self._census = census
+        self._budgets = budgets
+        self._known: dict[str, tuple[int, Holding]] = {}
+
+    def holdings(self) -> dict[str, Holding]:
+        """What every GPU node holds."""
+        fleet = self._fleet
+        with fleet.lock:
+            names = sorted(fleet.rows)
+        found: dict[str, Holding] = {}
+        for start in range(0, len(names), _BATCH):
+            with fleet.lock:
+                for name in names[start : start + _BATCH]:
+                    self._read(name, found)
+        self._known = {name: self._known[name] for name in found}
+        return found
+
+    def holding(self, node: str) -> Holding | None:
+        """What one node holds now."""
+        found: dict[str, Holding] = {}
+        with self._fleet.lock:
+            self._read(node, found)
+        return found.get(node)
+
+    def scene(self, policy: ClusterPolicy, now: float, waiting_seconds: float) -> Scene:
+        """Read the moment. ``now``: Unix seconds; ``waiting_seconds``: how long a pod must have waited."""
+        holdings = self.holdings()
+        with self._fleet.lock:
+            names = tuple(self._fleet.names)
+            facts = dict(self._fleet.facts.pods)
+        residents = self._census.residents()
+        movers = {
+            one.uid: found
+            for one in residents
+            if one.node in holdings
+            and (fact := facts.get(one.uid)) is not None
+            and (found := self._mover(one, fact, holdings[one.node], policy, now)) is not None
+        }
+        waiters = tuple(
+            found
+            for one in residents
+            if _waits(one)
+            and now - seconds_of(one.created) >= waiting_seconds
+            and (fact := facts.get(one.uid)) is not None
+            and (found := self._waiter(one, fact, policy)) is not None
+        )
+        return Scene(
+            names=names,
+            holdings=holdings,
+            free=self._census.free(),
+            movers=movers,
+            waiters=waiters,
+            prices=_Prices(self._decider, len(names)),
+            admitted=_Admitted(self._census.all_nodes(), names),
+            allowed=self._budgets.allowed(),
+            stay=self._stay(movers),
+        )
+
+    def _read(self, name: str, found: dict[str, Holding]) -> None:
+        fleet = self._fleet
+        row = fleet.rows.get(name)
+        inventory = fleet.inventory(name)
+        if row is None or inventory is None:
+            return
+        changed = int(fleet.columns.changed_at[row])
+        known = self._known.get(name)
+        if known is None or known[0] != changed or not known[1].bound <= self._fleet.facts.pods.keys():
+            allowed = np.ones(fleet.columns.gpus, dtype=np.bool_)
+            site = site_of(fleet.columns, row, allowed, fleet.hardware, fleet.profiles)
+            known = self._known[name] = (changed, holding(inventory, site, fleet.facts))
+        found[name] = known[1]
+
+    def _mover(
+        self, pod: Resident, fact: PodFact, at: Holding, policy: ClusterPolicy, now: float
+    ) -> Mover | None:
+        demand = fact.demand
+        if demand is None or pod.uid not in at.bound:
+            return None
+        why = why_not(pod, now, policy.repack.min_pod_age_seconds)
+        if why is None and not demand.understood:
+            why = "asks for GPUs in a way that is not understood"
+        prices = policy.prices
+        hourly = sum(
+            amount * prices.gpu_hour_by_model.get(model, prices.gpu_hour)
+            for model, amount in at.equivalents(pod.uid).items()
+        )
+        return Mover(
+            uid=pod.uid,
+            namespace=pod.namespace,
+            name=pod.name,
+            node=pod.node,
+            priority=pod.priority,
+            demand=demand,
+            resources=pod.resources,
+            constraints=pod.constraints,
+            cost=policy.repack.eviction_cost + hourly * _cold_start_seconds(policy) / 3600.0,
+            owner=pod.owner.uid if pod.owner is not None else pod.uid,
+            budgets=self._budgets.of(pod.namespace, pod.labels),
+            why_not=why,
+            linked=link_need(demand, policy) == "required",
+        )
+
+    def _waiter(self, pod: Resident, fact: PodFact, policy: ClusterPolicy) -> Waiter | None:
+        demand = fact.demand
+        if demand is None or not demand.understood or pod.constraints.depends_on_pods:
+            return None
+        return Waiter(
+            uid=pod.uid,
+            namespace=pod.namespace,
+            name=pod.name,
+            priority=pod.priority,
+            demand=demand,
+            resources=pod.resources,
+            constraints=pod.constraints,
+            value_per_hour=self._worth(demand, policy),
+            created=pod.created,
+            linked=link_need(demand, policy) == "required",
+        )
+
+    def _worth(self, demand: Demand, policy: ClusterPolicy) -> float:
+        """Money per hour of the GPUs asked for, on the model of the fleet where they are worth least."""
+        prices = policy.prices
+        with self._fleet.lock:
+            models = [
+                model
+                for model in self._fleet.hardware.models
+                if demand.models is None or model.name in demand.models
+            ]
+        offers = []
+        for model in models:
+            amount = 0.0
+            for request in demand.requests:
+                spec = model.profile(request.profile or "") if request.kind == "mig" else None
+                if request.kind == "mig" and spec is None:
+                    break
+                amount += request.count * (1.0 if spec is None else spec.size / model.units)
+            else:
+                offers.append(amount * prices.gpu_hour_by_model.get(model.name, prices.gpu_hour))
+        return min(offers, default=0.0)
+
+    def _stay(self, movers: Mapping[str, Mover]) -> dict[str, float]:
+        """Prices where pods stand, for at most ``MOST_PRICED`` movable ones: those on the emptiest nodes, as
+        there is most to gain by leaving them.
+        """
+        fleet = self._fleet
+        with fleet.lock:
+            columns = fleet.view()
+            used = (columns.occupied & columns.full) * (columns.model_id >= 0)
+            taken = np.bitwise_count(used).sum(axis=1)
+            share = taken / np.maximum(np.bitwise_count(columns.full * (columns.model_id >= 0)).sum(axis=1), 1)
+            emptiness = {name: float(share[row]) for name, row in fleet.rows.items()}
+        able = sorted(
+            (mover for mover in movers.values() if mover.why_not is None),
+            key=lambda mover: (emptiness.get(mover.node, 1.0), mover.node, mover.full_name),
+        )
+        found: dict[str, float] = {}
+        for mover in able[:MOST_PRICED]:
+            price = self._decider.price_without(mover.uid, mover.demand, mover.node)
+            if price is not None:
+                found[mover.uid] = price
+        return found
+
+
+class _Prices:
+    """Price vectors, each read once."""
+
+    def __init__(self, decider: Decider, rows: int) -> None:
+        self._decider, self._rows = decider, rows
+        self._known: dict[Demand, NDArray[np.float64]] = {}
+
+    def __call__(self, demand: Demand) -> NDArray[np.float64]:
+        if demand not in self._known:
+            prices = self._decider.prices(demand)[: self._rows]
+            short = self._rows - len(prices)
+            self._known[demand] = np.append(prices, np.full(short, np.inf)) if short else prices
+        return self._known[demand]
+
+
+class _Admitted:
+    """Masks of admissible nodes, each computed once."""
+
+    def __init__(self, nodes: Mapping[str, Node], names: tuple[str, ...]) -> None:
+        self._nodes, self._names = nodes, names
+        self._known: dict[Constraints, NDArray[np.bool_]] = {}
+
+    def __call__(self, constraints: Constraints) -> NDArray[np.bool_]:
+        if constraints not in self._known:
+            self._known[constraints] = np.array(
+                [
+                    (node := self._nodes.get(name)) is not None and admits(node, constraints)
+                    for name in self._names
+                ],
+                dtype=np.bool_,
+            )
+        return self._known[constraints]
+
+
+def _waits(pod: Resident) -> bool:
+    return not pod.node and not pod.terminating and not pod.gated
+
+
+def _cold_start_seconds(policy: ClusterPolicy) -> float:
+    return policy.locality.weights_load_seconds + policy.locality.image_pull_seconds

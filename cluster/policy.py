@@ -29,6 +29,7 @@ from cluster.policy_model import (
     schema,
 )
 from cluster.policy_text import PolicyRefused, Problem
+from cluster.repack_policy import MigConfig, MigGeometry, Repack
 
 __all__ = [
     "AutoscalingPolicy",
@@ -39,12 +40,15 @@ __all__ = [
     "Extender",
     "Interference",
     "Locality",
+    "MigConfig",
+    "MigGeometry",
     "NodeClass",
     "Nvlink",
     "Planner",
     "PolicyRefused",
     "Prices",
     "Problem",
+    "Repack",
     "Terms",
     "autoscaling_policy_schema",
     "cluster_policy_schema",
@@ -228,6 +232,8 @@ class ClusterPolicy(PolicyModel):
     demand: DemandPrior = DemandPrior()
     extender: Extender = Extender()
     planner: Planner = Planner()
+    repack: Repack = Repack()
+    mig_geometry: MigGeometry = MigGeometry()
 
     def contradictions(self) -> Sequence[tuple[tuple[str | int, ...], object, str, str]]:
         found = [*self.carbon.contradictions(), *self.interference.contradictions()]

@@ -214,6 +214,16 @@ class Decider:
         with self.fleet.lock:
             return self._shape(demand).prices[:-1].copy()
 
+    def price_without(self, uid: str, demand: Demand, node: str) -> float | None:
+        """Money per hour of a pod on a node where it holds room, priced as if it held none yet; None where it
+        holds none.
+        """
+        with self.fleet.lock:
+            rows, prices = self._own_rows(uid, demand)
+            row = self.fleet.rows.get(node, -1)
+            found = np.flatnonzero(rows == row)
+            return float(prices[found[0]]) if found.size else None
+
     def refresh(self, shapes: Iterable[Demand] | None = None) -> None:
         """Bring cached vectors up to date, and build those of ``shapes``: call it after a change of prices,
         off the request path.

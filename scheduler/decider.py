@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from cluster.policy import ClusterPolicy
 from cluster.wire import Pod
 from metrics.carbon.intensity import Intensity
+from metrics.interference import NOTHING_LEARNED, Pair
 from metrics.samples import NoData
 from scheduler.bill import Bill
 from scheduler.columns import Columns, Rows
@@ -39,23 +40,26 @@ from scheduler.packing.prices import PriceTables
 from scheduler.pricing import TERMS, priced
 from scheduler.ranking import distinct, rank, rank_of
 from scheduler.scoring.context import World
+from scheduler.shortlist import shortlist, states_preferences
 from scheduler.world import WorldKeeper
 
 _MOST_SHAPES = 256
 _FEW_ROWS = 4
+_SHORT = 64
 _MOST_CONTENTS = 4096
 
 
 @dataclass(slots=True)
 class FilterOutcome:
-    """``passed``: positions in the names asked about, in order. ``failed`` and ``unresolvable``: node →
-    reason. ``untouched``: every name passed.
+    """``passed``: positions in the names asked about, in order; with ``shortened`` only those worth ranking.
+    ``failed`` and ``unresolvable``: node → reason. ``untouched``: every name passed.
     """
 
     passed: list[int]
     failed: dict[str, str] = field(default_factory=dict)
     unresolvable: dict[str, str] = field(default_factory=dict)
     untouched: bool = False
+    shortened: bool = False
 
 
 @dataclass(slots=True)
@@ -83,13 +87,15 @@ class Decider:
         tables: Callable[[], PriceTables],
         carbon: Callable[[], Mapping[str, Intensity]],
         clock: Callable[[], float],
+        learned: Callable[[], Mapping[Pair, float]] = lambda: NOTHING_LEARNED,
     ) -> None:
+        """``learned``: slowdowns by interference class, where they have been measured."""
         self.fleet = fleet
         self.unknown_nodes = 0
         self.not_understood = 0
         self.shapes_built = 0
         self.rows_repriced = 0
-        self._keeper = WorldKeeper(fleet, policy, tables, carbon, clock)
+        self._keeper = WorldKeeper(fleet, policy, tables, carbon, clock, learned)
         self._clock = clock
         self._shapes: OrderedDict[Demand, _Shape] = OrderedDict()
         self._last_rows: tuple[Sequence[str], int, Rows] | None = None
@@ -102,18 +108,21 @@ class Decider:
             return parse_demand(pod, self.fleet.facts, self.fleet.facts.classes)
 
     def filter(self, pod: Pod, names: Sequence[str]) -> FilterOutcome:
-        """Say which of the nodes can take the pod. Unknown nodes, and pods that are not ours to judge,
-        pass.
+        """Say which of the nodes can take the pod, the cheapest of them only (``shortlist``). Unknown nodes,
+        and pods that are not ours to judge, pass.
         """
         with self.fleet.lock:
             demand = self._judged(pod)
             if demand is None:
                 return FilterOutcome(list(range(len(names))), untouched=True)
-            found, told = self._refusals(demand, self._rows_of(names))
-        refused = np.flatnonzero(found)
-        if not refused.size:
+            rows = self._rows_of(names)
+            found, told = self._refusals(demand, rows)
+            refused, passed = np.flatnonzero(found), np.flatnonzero(found == 0)
+            short = self._shortlist(pod, demand, rows[passed])
+        if not refused.size and short is None:
             return FilterOutcome(list(range(len(names))), untouched=True)
-        outcome = FilterOutcome(np.flatnonzero(found == 0).tolist())
+        passed = passed if short is None else passed[short]
+        outcome = FilterOutcome(passed.tolist(), shortened=short is not None)
         texts = [reason.text for reason in told]
         sides = [outcome.unresolvable if reason.unresolvable else outcome.failed for reason in told]
         for index, reason in zip(refused.tolist(), found[refused].tolist(), strict=True):
@@ -139,6 +148,8 @@ class Decider:
                 prices = shape.prices.copy()
                 prices[own] = own_prices
                 codes, count = distinct(prices[rows])
+            elif len(names) <= _SHORT:
+                codes, count = distinct(shape.prices[rows])
             else:
                 if shape.codes is None:
                     shape.codes = distinct(shape.prices)
@@ -269,6 +280,17 @@ class Decider:
         known = rows >= 0
         found[known] = self._reprice(shape, demand, world, self.fleet.view(rows[known]))[1]
         return found, shape.told
+
+    def _shortlist(self, pod: Pod, demand: Demand, rows: Rows) -> NDArray[np.int64] | None:
+        most = self._keeper.world().policy.extender.shortlist
+        if not most or len(rows) <= most or states_preferences(pod):
+            return None
+        prices = self._shape(demand).prices
+        own, own_prices = self._own_rows(pod_uid(pod), demand)
+        if own.size:
+            prices = prices.copy()
+            prices[own] = own_prices
+        return shortlist(prices[rows], self.fleet.columns.zone_id[rows], most)
 
     def _shape(self, demand: Demand) -> _Shape:
         world = self._keeper.world()

@@ -19,6 +19,7 @@ from cluster.interference_policy import Interference
 from cluster.policy_model import (
     API_VERSION,
     AtLeastOne,
+    Count,
     Flag,
     Name,
     NonNegative,
@@ -198,6 +199,11 @@ class Extender(PolicyModel):
     )
     max_body_bytes: AtLeastOne = Field(
         default=33_554_432, description="bytes of the largest accepted request"
+    )
+    shortlist: Count = Field(
+        default=32,
+        description="how many of the cheapest nodes filter passes on to be scored, besides the cheapest of "
+        "every zone; 0: all that fit. Pods with preferences of their own always get all",
     )
 
 

@@ -64,7 +64,9 @@ def test_a_pod_with_preferences_of_its_own_is_known() -> None:
 
 def test_hard_demands_are_no_preferences() -> None:
     spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
+    required: dict[str, object] = {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}
+    }
     assert not states_preferences(_pod({"topologySpreadConstraints": [spread]}))
     assert not states_preferences(_pod({"affinity": {"nodeAffinity": required}}))
     assert not states_preferences(_pod({}))

@@ -13,7 +13,7 @@ from scheduler.columns import Columns
 from scheduler.demand import Demand
 from scheduler.feasibility import Told, refusals
 from scheduler.prediction import certain, expected, predict
-from scheduler.scoring import carbon, fragmentation, locality, money, nvlink
+from scheduler.scoring import carbon, fragmentation, interference, locality, money, nvlink
 from scheduler.scoring.context import Floats, Price, TermContext, World, term_context
 
 TERMS: tuple[tuple[str, Callable[[TermContext], Price]], ...] = (
@@ -22,6 +22,7 @@ TERMS: tuple[tuple[str, Callable[[TermContext], Price]], ...] = (
     ("carbon", carbon.price),
     ("money", money.price),
     ("locality", locality.price),
+    ("interference", interference.price),
 )
 """Name (also the key of ``terms`` in the policy) and function of every term."""
 

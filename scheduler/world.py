@@ -13,11 +13,13 @@ import numpy as np
 
 from cluster.policy import ClusterPolicy
 from metrics.carbon.intensity import Intensity
+from metrics.interference import Pair
 from metrics.samples import NoData
 from scheduler.fleet import Fleet
 from scheduler.node_classes import classifier_of
 from scheduler.packing.prices import PriceTables
 from scheduler.scoring.context import World, hour_by_model
+from scheduler.scoring.interference import Rates, slowdowns
 from scheduler.scoring.tables import state_values
 
 
@@ -31,10 +33,13 @@ class WorldKeeper:
         tables: Callable[[], PriceTables],
         carbon: Callable[[], Mapping[str, Intensity]],
         clock: Callable[[], float],
+        learned: Callable[[], Mapping[Pair, float]],
     ) -> None:
         self.epoch = 0
         self._fleet = fleet
         self._policy, self._tables, self._carbon, self._clock = policy, tables, carbon, clock
+        self._learned = learned
+        self._slowdowns: tuple[Mapping[Pair, float], int] = ({}, -1)
         self._world: World | None = None
         self._hardware: tuple[int, int, int] = (-1, -1, -1)
         self._layout_generation = -1
@@ -45,6 +50,7 @@ class WorldKeeper:
         fleet, old = self._fleet, self._world
         policy, tables = self._policy(), self._tables()
         grams, kinds = self._grams()
+        learned = self._learned()
         if old is None or policy is not old.policy:
             fleet.classify(classifier_of(policy))
         hardware = (len(fleet.hardware.models), len(fleet.hardware.topologies), fleet.columns.gpus)
@@ -55,6 +61,8 @@ class WorldKeeper:
             and grams == old.grams_per_kwh
             and kinds == self._kinds
             and hardware[::2] == self._hardware[::2]
+            and learned is self._slowdowns[0]
+            and len(fleet.companies.classes) == self._slowdowns[1]
         ):
             if fleet.layout_generation == self._layout_generation:
                 return old
@@ -63,6 +71,8 @@ class WorldKeeper:
                 return old
         self._layout_generation = fleet.layout_generation
         self._hardware, self._kinds = hardware, kinds
+        interference = self._interference(policy, learned)
+        self._slowdowns = (learned, len(fleet.companies.classes))
         self._world = World(
             policy=policy,
             tables=tables,
@@ -74,9 +84,16 @@ class WorldKeeper:
             profiles=fleet.profiles,
             zones=fleet.zones,
             assets=fleet.assets,
+            interference=interference,
         )
         self.epoch += 1
         return self._world
+
+    def _interference(self, policy: ClusterPolicy, learned: Mapping[Pair, float]) -> Rates | NoData:
+        known = slowdowns(policy.interference, learned)
+        # Who stands beside whom is kept only while somebody asks.
+        self._fleet.watch_neighbours(policy.terms.interference > 0.0 and not isinstance(known, NoData))
+        return known if isinstance(known, NoData) else Rates(known, self._fleet.companies)
 
     def _grams(self) -> tuple[dict[str, float], frozenset[str]]:
         now = self._clock()

@@ -25,6 +25,7 @@ from scheduler.hardware import Hardware
 from scheduler.interning import Interner
 from scheduler.packing.prices import PriceTables
 from scheduler.prediction import Prediction
+from scheduler.scoring.interference import NOTHING_KNOWN, Rates
 from scheduler.scoring.tables import StateValues
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -49,13 +50,14 @@ class World:
     profiles: Interner[str]
     zones: Interner[str]
     assets: Interner[str]
+    interference: Rates | NoData = NOTHING_KNOWN
 
 
 @dataclass(frozen=True, slots=True)
 class TermContext:
     """One demand on k rows. float64[k, G] ``taken`` (GPU equivalents by GPU), float64[k] ``counted`` (those
     taken as counts), ``equivalents`` (all of them), float64[k, G] ``gpu_hour`` and float64[k] ``row_hour``
-    (money per GPU-hour there).
+    (money per GPU-hour there), int64[k] ``shares`` (replicas of shared GPUs).
     """
 
     demand: Demand
@@ -69,6 +71,7 @@ class TermContext:
     equivalents: Floats
     gpu_hour: Floats
     row_hour: Floats
+    shares: NDArray[np.int64]
 
 
 def term_context(
@@ -101,6 +104,7 @@ def term_context(
         equivalents=taken.sum(axis=1) + counted,
         gpu_hour=gpu_hour,
         row_hour=row_hour,
+        shares=prediction.shares,
     )
 
 

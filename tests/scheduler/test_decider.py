@@ -276,7 +276,8 @@ def test_bills_name_the_terms_that_are_absent_and_why():
     setting.carbon = {}
     (bill,) = setting.decider.bills(pod("p", {GPU: 1}))
     assert "carbon" not in bill.terms
-    assert bill.absent == {"carbon": "no carbon intensity for grid zone(s) SE"}
+    assert bill.absent["carbon"] == "no carbon intensity for grid zone(s) SE"
+    assert bill.absent.keys() == {"carbon", "interference"}
 
 
 def test_bills_of_nodes_that_cannot_take_the_pod_come_last_with_the_reason():
@@ -294,3 +295,34 @@ def test_place_takes_the_cheapest_allowed_row():
     assert decider.place(demand) == 0
     assert decider.place(demand, np.array([False, True])) == 1
     assert decider.place(demand, np.array([False, False])) is None
+
+
+# --- the shortlist ----------------------------------------------------------------------------------------
+
+
+def test_filter_passes_on_the_cheapest_nodes_only():
+    names = [f"n{number:02d}" for number in range(40)]
+    fleet = plugin_fleet(**dict.fromkeys(names, 8))
+    fleet.apply_pod(pod("old", {GPU: 7}, on="n30"))
+    decider = Setting(fleet, policy("extender: {shortlist: 4}")).decider
+    outcome = decider.filter(pod("p", {GPU: 1}), names)
+    assert len(outcome.passed) == 4
+    assert (outcome.untouched, outcome.failed, outcome.unresolvable) == (False, {}, {})
+    prices = decider.prices(decider.demand(pod("p", {GPU: 1})))
+    assert sorted(prices[outcome.passed]) == sorted(prices)[:4]
+
+
+def test_the_rank_is_over_the_shortlist_alone():
+    names = [f"n{number:02d}" for number in range(40)]
+    decider = Setting(plugin_fleet(**dict.fromkeys(names, 8)), policy("extender: {shortlist: 4}")).decider
+    asked = pod("p", {GPU: 1})
+    kept = [names[position] for position in decider.filter(asked, names).passed]
+    scores = decider.prioritize(asked, kept)
+    assert scores is not None
+    assert sorted(scores.tolist(), reverse=True)[:2] == [10, 9]
+
+
+def test_a_shortlist_of_zero_passes_every_node():
+    names = [f"n{number:02d}" for number in range(40)]
+    decider = Setting(plugin_fleet(**dict.fromkeys(names, 8)), policy("extender: {shortlist: 0}")).decider
+    assert decider.filter(pod("p", {GPU: 1}), names).untouched

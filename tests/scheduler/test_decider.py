@@ -304,7 +304,7 @@ def test_filter_passes_on_the_cheapest_nodes_only():
     names = [f"n{number:02d}" for number in range(40)]
     fleet = plugin_fleet(**dict.fromkeys(names, 8))
     fleet.apply_pod(pod("old", {GPU: 7}, on="n30"))
-    decider = Setting(fleet, policy("extender: {shortlist: 4}")).decider
+    decider = Setting(fleet, policy(extender={"shortlist": 4})).decider
     outcome = decider.filter(pod("p", {GPU: 1}), names)
     assert len(outcome.passed) == 4
     assert (outcome.untouched, outcome.failed, outcome.unresolvable) == (False, {}, {})
@@ -314,7 +314,7 @@ def test_filter_passes_on_the_cheapest_nodes_only():
 
 def test_the_rank_is_over_the_shortlist_alone():
     names = [f"n{number:02d}" for number in range(40)]
-    decider = Setting(plugin_fleet(**dict.fromkeys(names, 8)), policy("extender: {shortlist: 4}")).decider
+    decider = Setting(plugin_fleet(**dict.fromkeys(names, 8)), policy(extender={"shortlist": 4})).decider
     asked = pod("p", {GPU: 1})
     kept = [names[position] for position in decider.filter(asked, names).passed]
     scores = decider.prioritize(asked, kept)
@@ -324,5 +324,5 @@ def test_the_rank_is_over_the_shortlist_alone():
 
 def test_a_shortlist_of_zero_passes_every_node():
     names = [f"n{number:02d}" for number in range(40)]
-    decider = Setting(plugin_fleet(**dict.fromkeys(names, 8)), policy("extender: {shortlist: 0}")).decider
+    decider = Setting(plugin_fleet(**dict.fromkeys(names, 8)), policy(extender={"shortlist": 0})).decider
     assert decider.filter(pod("p", {GPU: 1}), names).untouched

@@ -4,8 +4,8 @@ extension.
 For each size: N kwok nodes of 8 GPUs, then 2,000 pods of 1, 2, 4 and 8 GPUs created at ``--rate`` a second
 (open loop; a rate of 0 creates them as fast as the API server takes them). ``plain`` is kube-scheduler as it
 ships, default sampling. ``webhook`` is the shipped profile with extender, planner and controller, pods
-without a gate; ``planned`` the same with pods that wait for their plan behind the gate. Both sides see the
-same pods in the same order (``--seed``).
+without a gate; ``sampled`` the same with kube-scheduler's default sampling of nodes; ``planned`` with pods
+that wait for their plan behind the gate. All sides see the same pods in the same order (``--seed``).
 
 Measured per pod: from the API server's answer to the creation until a watch shows it bound (this process's
 clock, one watch, the same on all sides). Measured per side: pods bound a second, from the first creation to
@@ -57,7 +57,7 @@ from deploy.local.rest import MERGE_PATCH
 
 OUTPUT = Path("build/bench/arrivals.json")
 PLAN_GATE = Path("deploy/manifests/plan-gate.yaml")
-SIDES = ("plain", "webhook", "planned")
+SIDES = ("plain", "sampled", "webhook", "planned")
 MIX: Mapping[int, float] = {1: 0.70, 2: 0.15, 4: 0.10, 8: 0.05}
 """GPUs of a pod and how often: small ones by far the most, as in published traces of inference clusters."""
 GPUS = 8
@@ -175,7 +175,10 @@ def _start_slicewise(
         log = logs / f"{side}-{module}.log"
         name = {"scheduler": "slicewise-scheduler", "autoscaler": "slicewise-controller"}[module]
         ours[name] = stack.enter_context(serving(process(module, cluster, url), f"{url}/readyz", log))
-    return extended_config(extender), ours
+    config = extended_config(extender)
+    if side == "sampled":
+        del config["percentageOfNodesToScore"]
+    return config, ours
 
 
 def _cpu_seconds(cluster: ControlPlane, ours: Mapping[str, int]) -> dict[str, float]:

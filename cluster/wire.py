@@ -175,7 +175,7 @@ class Toleration(_Wire, frozen=True):
 
 
 class PodSpec(_Wire, frozen=True):
-    """core/v1 PodSpec; ``affinity`` is left as decoded JSON."""
+    """core/v1 PodSpec; ``affinity`` is left as decoded JSON, ``resources`` are those of the whole pod."""
 
     node_name: str = ""
     scheduler_name: str = ""
@@ -189,6 +189,8 @@ class PodSpec(_Wire, frozen=True):
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     affinity: dict[str, Any] | None = None
+    overhead: Quantities = {}
+    resources: ContainerResources | None = None
     topology_spread: tuple[dict[str, Any], ...] = msgspec.field(default=(), name="topologySpreadConstraints")
 
 

@@ -42,7 +42,9 @@ class Columns:
     linked GPUs); int32[n] ``whole_as`` (what ``nvidia.com/gpu`` stands for: WHOLE_IS_GPU, WHOLE_IS_SHARED
     or the column of a fixed MIG profile); int32[n, P] fixed MIG instances; int32[n] shared replicas;
     int32[n, *] ids of images and weights present (-1: none); int32[n] ``shared_company``, ``node_company``
-    and int32[n, G] ``root_company``: who stands there already (``scheduler.neighbours``; 0: nobody).
+    and int32[n, G] ``root_company``: who stands there already (``scheduler.neighbours``; 0: nobody);
+    int32[n] ``cpu_free``, ``memory_free``: milli-CPU and MiB that facts and expectations leave, 0 without a
+    GPU.
     """
 
     valid: NDArray[np.bool_]
@@ -72,6 +74,8 @@ class Columns:
     shared_company: Ids
     node_company: Ids
     root_company: Ids
+    cpu_free: Ids
+    memory_free: Ids
     changed_at: NDArray[np.int64]
 
     def content(self, row: int) -> bytes:
@@ -134,6 +138,8 @@ def empty_columns(rows: int, gpus: int, profiles: int, images: int, weights: int
         shared_company=ids(rows, value=0),
         node_company=ids(rows, value=0),
         root_company=ids(rows, gpus, value=0),
+        cpu_free=ids(rows, value=0),
+        memory_free=ids(rows, value=0),
         changed_at=np.zeros(rows, dtype=np.int64),
     )
 

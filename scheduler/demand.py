@@ -89,7 +89,8 @@ class Demand:
     """Everything about a pod that its price depends on; pods with equal demands cost the same everywhere.
 
     ``nvlink_need``, ``nvlink_weight`` and ``interference`` (a class) are None where the policy's default
-    holds. ``models`` are catalogue names; None is any.
+    holds. ``models`` are catalogue names; None is any. ``cpu_milli`` and ``memory_mib``: effective requests,
+    0 where nothing is asked for.
     """
 
     requests: tuple[GpuRequest, ...]
@@ -102,6 +103,8 @@ class Demand:
     understood: bool = True
     problems: tuple[str, ...] = field(default=(), compare=False)
     interference: str | None = None
+    cpu_milli: int = 0
+    memory_mib: int = 0
 
     @property
     def key(self) -> Demand:
@@ -192,6 +195,8 @@ def resolve(shape: PodShape, claims: ClaimLookup, classes: Mapping[str, DeviceCl
         understood=understood,
         problems=shape.problems,
         interference=shape.interference,
+        cpu_milli=shape.cpu_milli,
+        memory_mib=shape.memory_mib,
     )
     return Resolved(demand, tuple(parts))
 

@@ -27,6 +27,7 @@ from scheduler.demand import (
     Resolved,
     resolve,
 )
+from scheduler.host_needs import UNLIMITED, HostLedger, Need, host_need
 from scheduler.kept_objects import (
     FINISHED_PHASES,
     NodeFact,
@@ -56,6 +57,7 @@ class Facts:
         self.slices: dict[str, SliceFact] = {}
         self.store = SliceStore()
         self._sweep_store_at = 4096
+        self.hosts = HostLedger()
         self.reservations: dict[str, Reservation] = {}
         self._slices_by_node: dict[str, dict[str, SliceFact]] = defaultdict(dict)
         self._node_of_pool: dict[tuple[str, str], str] = {}
@@ -110,6 +112,27 @@ class Facts:
                 found.append((2, "", uid, tenant))
         found.sort(key=lambda entry: entry[:3])
         return [entry[3] for entry in found]
+
+    def host_left(self, node: NodeFact, without: str | None = None) -> Need:
+        """Milli-CPU and MiB that bound, nominated and reserved pods leave of the node, never below 0."""
+        cpu, memory = self.hosts.taken(node.name)
+        for uid in self._pods_by_node.get(node.name, ()):
+            if uid == without:
+                continue
+            pod, reservation = self.pods.get(uid), self.reservations.get(uid)
+            if pod is not None and self._place(pod) == node.name:
+                cpu, memory = cpu + pod.shape.cpu_milli, memory + pod.shape.memory_mib
+            elif pod is None and reservation is not None:
+                demand = reservation.demand
+                cpu, memory = cpu + demand.cpu_milli, memory + demand.memory_mib
+        return (
+            UNLIMITED if node.cpu_milli == UNLIMITED else max(0, node.cpu_milli - cpu),
+            UNLIMITED if node.memory_mib == UNLIMITED else max(0, node.memory_mib - memory),
+        )
+
+    def known_pods(self) -> set[str]:
+        """UIDs of all pods that are kept or counted."""
+        return {*self.pods, *self.hosts.pods()}
 
     def interference_of_claim(self, key: ClaimKey) -> str | None:
         """The class that the claim's pod states (one of them, where pods share the claim)."""
@@ -211,7 +234,9 @@ class Facts:
         self._sights[uid] = sight
         shape = pod_shape(pod)
         if shape is None:
-            return self.drop_pod(uid)
+            # It asks for no device: only the CPU and memory it takes away from pods with GPUs matter.
+            return self.drop_pod(uid, counted=True) | self.hosts.put(uid, pod.spec.node_name, host_need(pod))
+        counted = self.hosts.drop(uid)
         namespace = shape.namespace
         extended = pod.status.extended_resource_claim_status
         fact = PodFact(
@@ -229,17 +254,19 @@ class Facts:
             else None,
         )
         old = self.pods.get(uid)
-        touched: set[str] = set()
+        touched = counted
         if fact.node and uid in self.reservations:
             touched |= self.release(uid)
         if old == fact:
             return touched
         return touched | self._set_pod(uid, fact)
 
-    def drop_pod(self, uid: str) -> set[str]:
-        """Forget a pod and what was held for it."""
+    def drop_pod(self, uid: str, *, counted: bool = False) -> set[str]:
+        """Forget a pod and what was held for it; ``counted`` keeps the CPU and memory of one without GPU."""
         self._sights.pop(uid, None)
         touched = self.release(uid)
+        if not counted:
+            touched |= self.hosts.drop(uid)
         return touched | self._set_pod(uid, None) if uid in self.pods else touched
 
     def put_claim(self, claim: ResourceClaim) -> set[str]:

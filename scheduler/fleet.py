@@ -33,7 +33,15 @@ from scheduler.facts import Facts
 from scheduler.hardware import Hardware
 from scheduler.interning import Interner
 from scheduler.kept_objects import NodeFact, Reservation, claim_key, pod_uid
-from scheduler.layout import Layout, layout_of, sweep_assets, sweep_orders, write_layout, write_room
+from scheduler.layout import (
+    Layout,
+    layout_of,
+    sweep_assets,
+    sweep_orders,
+    write_host,
+    write_layout,
+    write_room,
+)
 from scheduler.neighbours import Companies
 from scheduler.node_classes import NodeClassifier
 from scheduler.slice_store import LeanSlice
@@ -94,6 +102,7 @@ class Fleet:
                 room, beside = self.companies.room(layout, self.facts, without=uid)
                 write_room(columns, index, room, self.profiles)
                 self.companies.write(columns, index, beside)
+                write_host(columns, index, self.facts.host_left(self.facts.nodes[name], without=uid))
         return rows, columns
 
     def inventory(self, node: str) -> NodeInventory | None:
@@ -188,7 +197,7 @@ class Fleet:
     def replace_pods(self, pods: Iterable[Pod]) -> None:
         """Take a complete list of pods."""
         items = {pod_uid(pod): pod for pod in pods}
-        gone = set(self.facts.pods) - items.keys()
+        gone = self.facts.known_pods() - items.keys()
         self._replace(items.values(), self.facts.put_pod, gone, self.facts.drop_pod)
 
     def replace_claims(self, claims: Iterable[ResourceClaim]) -> None:
@@ -311,7 +320,9 @@ class Fleet:
         zone_id = NO_ID if zone is None else self.zones.id(zone)
         class_id = self._classifier.node_class(node.labels)
         row = self.rows.get(name)
-        state = (layout, zone_id, class_id, node.images, node.weights, room, beside)
+        # A node without GPUs has no price: its pods may come and go unnoticed.
+        host = (0, 0) if layout is None else self.facts.host_left(node)
+        state = (layout, zone_id, class_id, node.images, node.weights, room, beside, host)
         old = self._written.get(row) if row is not None else None
         if old == state:
             return
@@ -324,6 +335,7 @@ class Fleet:
             self._write_assets(row, node)
         if layout is not None:
             write_room(self.columns, row, room, self.profiles)
+            write_host(self.columns, row, host)
         if old is None or old[:3] != state[:3] or old[6] != beside:
             self.companies.write(self.columns, row, beside)
             self.ids_renewed += int(self.companies.sweep(self.columns))

@@ -12,6 +12,7 @@ from functools import lru_cache
 from cluster.wire import Node, Pod
 from dra.resource_api import ResourceClaim
 from scheduler.demand import ClaimKey, Demand, GpuRequest, Resolved
+from scheduler.host_needs import UNLIMITED, cpu_milli, memory_mib
 from scheduler.pod_shape import PodShape
 
 WEIGHTS_KEY = "slicewise.io/weights"
@@ -20,13 +21,17 @@ FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
 
 @dataclass(frozen=True, slots=True)
 class NodeFact:
-    """What a Node says that matters here; ``allocatable`` holds NVIDIA's resources only."""
+    """What a Node says that matters here; ``allocatable`` holds NVIDIA's resources only. ``cpu_milli`` and
+    ``memory_mib`` are all that pods may take, UNLIMITED where the node does not say.
+    """
 
     name: str
     labels: Mapping[str, str]
     allocatable: Mapping[str, str]
     images: tuple[str, ...]
     weights: tuple[str, ...]
+    cpu_milli: int = UNLIMITED
+    memory_mib: int = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +83,15 @@ def node_fact(node: Node) -> NodeFact:
     """The part of a Node that is kept."""
     meta = node.metadata
     weights = f"{meta.labels.get(WEIGHTS_KEY, '')},{meta.annotations.get(WEIGHTS_KEY, '')}"
+    allocatable = node.status.allocatable
     return NodeFact(
         name=meta.name,
         labels=meta.labels,
-        allocatable={
-            name: str(n) for name, n in node.status.allocatable.items() if name.startswith("nvidia.com/")
-        },
+        allocatable={name: str(n) for name, n in allocatable.items() if name.startswith("nvidia.com/")},
         images=tuple(image_name(name) for image in node.status.images for name in image.names),
         weights=tuple(sorted({part.strip() for part in weights.split(",") if part.strip()})),
+        cpu_milli=cpu_milli(allocatable["cpu"]) if "cpu" in allocatable else UNLIMITED,
+        memory_mib=memory_mib(allocatable["memory"]) if "memory" in allocatable else UNLIMITED,
     )
 
 

@@ -16,6 +16,7 @@ from dra.inventory import NodeInventory
 from scheduler.columns import NO_ID, WHOLE_IS_GPU, WHOLE_IS_SHARED, Columns
 from scheduler.first_fit import Room, Site
 from scheduler.hardware import Hardware
+from scheduler.host_needs import Need
 from scheduler.interning import Interner
 from scheduler.kept_objects import NodeFact
 from scheduler.occupancy import Occupied
@@ -104,6 +105,11 @@ def write_room(columns: Columns, row: int, room: Occupied, profiles: Interner[st
     if columns.static_total[row].any():
         _write_static(columns.static_used[row], room.expected, profiles)
         _write_static(columns.static_certain[row], room.certain, profiles)
+
+
+def write_host(columns: Columns, row: int, left: Need) -> None:
+    """Write the CPU and memory that are left on a node into its row."""
+    columns.cpu_free[row], columns.memory_free[row] = left
 
 
 def sweep_orders(columns: Columns, size: int, hardware: Hardware) -> NDArray[np.int32]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from cluster.quantity import QuantityRefused, parse_quantity
 from cluster.wire import Container, Pod
+from scheduler.host_needs import host_need
 
 NVLINK_ANNOTATION = "slicewise.io/nvlink"
 NVLINK_WEIGHT_ANNOTATION = "slicewise.io/nvlink-weight"
@@ -36,7 +37,7 @@ class ClaimRef:
 @dataclass(frozen=True, slots=True)
 class PodShape:
     """What a pod's own JSON says, before claims and classes are looked up; small enough to keep for every
-    pod.
+    pod. ``cpu_milli`` and ``memory_mib``: its effective requests.
     """
 
     namespace: str
@@ -50,6 +51,8 @@ class PodShape:
     weights: str | None
     problems: tuple[str, ...]
     interference: str | None = None
+    cpu_milli: int = 0
+    memory_mib: int = 0
 
 
 def pod_shape(pod: Pod) -> PodShape | None:
@@ -69,6 +72,7 @@ def pod_shape(pod: Pod) -> PodShape | None:
         if claim.resource_claim_name or claim.name not in named or named[claim.name]
     )
     notes = pod.metadata.annotations
+    cpu_milli, memory_mib = host_need(pod)
     return PodShape(
         namespace=pod.metadata.namespace or "default",
         extended=tuple(sorted(extended.items())),
@@ -81,6 +85,8 @@ def pod_shape(pod: Pod) -> PodShape | None:
         weights=notes.get(WEIGHTS_ANNOTATION) or None,
         problems=tuple(problems),
         interference=notes.get(INTERFERENCE_ANNOTATION) or None,
+        cpu_milli=cpu_milli,
+        memory_mib=memory_mib,
     )
 
 

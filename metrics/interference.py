@@ -12,7 +12,7 @@ declared has a wide prior around 0 and is told only once the data decide. The ba
 latency moves *with* the neighbours counts), by a few rounds of: base from S, S from base.
 
 Nothing is learned of a pair before ``min_samples`` samples had fewer neighbours of that kind than the mean
-and ``min_samples`` had more. Kept are sums alone, so memory does not grow with time; ``decayed`` lets the past
+and ``min_samples`` had more. Kept are sums alone, so memory does not grow with time; ``decay`` lets the past
 fade. A measure of speed (SM activity of a pod that always has work) is entered as 1 / speed.
 
 Source: Gelman et al., Bayesian Data Analysis, 14.8 (informative priors in regression). Pure.

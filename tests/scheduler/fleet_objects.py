@@ -217,6 +217,12 @@ class Setting:
         self.tables = tables(fleet, self.policy)
         self.carbon = intensities(**NODE_GRAMS)
         self.now = 1000.0
+        self.learned: dict[tuple[str, str, str], float] = {}
         self.decider = Decider(
-            fleet, lambda: self.policy, lambda: self.tables, lambda: dict(self.carbon), lambda: self.now
+            fleet,
+            lambda: self.policy,
+            lambda: self.tables,
+            lambda: dict(self.carbon),
+            lambda: self.now,
+            lambda: self.learned,
         )

@@ -8,11 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cluster.policy_model import AtLeastOne, Count, Flag, Name, NonNegative, PolicyModel, Positive, Share
 
-Mode = Literal["off", "dry-run", "on"]
+
+def _worded(value: object) -> object:
+    """A template engine that reads YAML 1.1 turns bare on and off into true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Mode = Annotated[Literal["off", "dry-run", "on"], BeforeValidator(_worded)]
 
 
 class Repack(PolicyModel):
@@ -49,7 +55,7 @@ class MigConfig(PolicyModel):
     """A named configuration of NVIDIA's MIG manager and what it makes of one GPU."""
 
     name: Name = Field(description="value of the node label nvidia.com/mig.config")
-    model: Name | None = Field(default=None, description="GPU model it is for; null: any that has the profiles")
+    model: Name | None = Field(default=None, description="GPU model it is for; null: any with the profiles")
     devices: dict[Name, Annotated[int, Field(strict=True, ge=1, le=64)]] = Field(
         default_factory=dict,
         description="MIG instances by profile on every GPU; empty: MIG off, whole GPUs",
@@ -63,20 +69,18 @@ class MigGeometry(PolicyModel):
     interval_seconds: Positive = Field(default=60.0, description="seconds between two looks at the fleet")
     configs: tuple[MigConfig, ...] = Field(
         default=(),
-        description="configurations to choose from; empty: MIG off, all-<profile> and all-balanced of each model",
+        description="configurations to choose from; empty: those that mig-parted ships, by model",
     )
     node_selector: dict[Name, str] = Field(
         default_factory=dict, description="labels of the nodes that may be re-cut; empty: all with MIG labels"
     )
     max_recuts_per_hour: Count = Field(default=6, description="nodes re-cut in any hour at most")
     max_concurrent: AtLeastOne = Field(default=1, description="nodes being re-cut at once")
-    idle_seconds: NonNegative = Field(default=300.0, description="seconds a node has been idle before it is re-cut")
+    idle_seconds: NonNegative = Field(default=300.0, description="seconds that a node has been idle before")
     min_hold_seconds: NonNegative = Field(
         default=1800.0, description="seconds a node keeps a configuration before it is re-cut again"
     )
-    min_gain: Share = Field(
-        default=0.2, description="share of a node's value that a re-cut must add, 0 to 1"
-    )
+    min_gain: Share = Field(default=0.2, description="share of a node's value that a re-cut must add, 0 to 1")
     timeout_seconds: Positive = Field(
         default=900.0, description="seconds in which the MIG manager must report success, else roll back"
     )

@@ -128,9 +128,7 @@ class Census:
     def free(self) -> dict[str, Resources]:
         """CPU, memory and pod slots left by node."""
         with self._lock:
-            return {
-                name: offered - self._used.get(name, NOTHING) for name, offered in self._offered.items()
-            }
+            return {name: offered - self._used.get(name, NOTHING) for name, offered in self._offered.items()}
 
     # --- taking in ----------------------------------------------------------------------------------------
 

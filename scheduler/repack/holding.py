@@ -174,9 +174,7 @@ def holding(inventory: NodeInventory, site: Site, facts: Facts) -> Holding:
         if tenant.bound:
             bound.add(tenant.uid)
         holds.append(
-            Hold(
-                frozenset({tenant.uid}), _sparse(taken_room.masks), taken_room.static, taken_room.shared
-            )
+            Hold(frozenset({tenant.uid}), _sparse(taken_room.masks), taken_room.static, taken_room.shared)
         )
     return Holding(node, inventory, site, tuple(holds), frozenset(bound))
 

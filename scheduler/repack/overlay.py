@@ -100,9 +100,7 @@ class Overlay:
             freed = freed + movers[uid].resources
         if not freed.covers(resources):
             return None
-        return holding.settle(
-            holding.room(known | leaving, self._added.get(node, ())), demand, linked=linked
-        )
+        return holding.settle(holding.room(known | leaving, self._added.get(node, ())), demand, linked=linked)
 
     # --- decisions ----------------------------------------------------------------------------------------
 

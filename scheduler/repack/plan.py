@@ -57,6 +57,15 @@ class _Placed:
     wave: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """``pod`` is to fit on ``node`` once ``leaving`` have left."""
+
+    pod: Waiter | Mover
+    node: str
+    leaving: frozenset[str]
+
+
 def plan(scene: Scene, limits: Limits) -> RepackPlan:
     """Decide all moves. Deterministic: ties fall by name."""
     overlay = Overlay(scene, limits.evictions)
@@ -155,7 +164,7 @@ class _Search:
             seen, known = self._known[key]
             stale = touched - seen
             kept = [c for c in known if c.node not in stale and _still(overlay, c)]
-            again = stale & {name for name in self._scene.holdings}
+            again = stale & set(self._scene.holdings)
             kept += [c for name in sorted(again) for c in self._on_node(overlay, waiter, name, *bounds)]
             kept.sort()
         else:
@@ -181,15 +190,11 @@ class _Search:
         def key(uids: frozenset[str]) -> tuple[float, ...]:
             return (len(uids), sum(movers[uid].cost for uid in uids))
 
-        sets = victim_sets(
-            holding, pod.demand, may_leave, key, linked=pod.linked, most=most
-        )
+        sets = victim_sets(holding, pod.demand, may_leave, key, linked=pod.linked, most=most)
         for uids in islice((uids for uids in sets if uids), SETS_PER_NODE):
             if not overlay.spared(movers[uid] for uid in uids):
                 continue
-            if overlay.place_later(
-                node, pod.demand, pod.resources, uids, linked=pod.linked
-            ) is not None:
+            if overlay.place_later(node, pod.demand, pod.resources, uids, linked=pod.linked) is not None:
                 yield _Candidate(len(uids), key(uids)[1], node, tuple(sorted(uids)))
 
     def _direct(
@@ -199,7 +204,8 @@ class _Search:
         movers = [self._scene.movers[uid] for uid in candidate.uids]
         for order in _orders(movers):
             trial = overlay.fork()
-            placed = [found for mover in order if (found := _resettle(trial, mover, 0)) is not None]
+            aim = _Aim(waiter, candidate.node, frozenset(candidate.uids))
+            placed = [found for mover in order if (found := _resettle(trial, mover, aim)) is not None]
             if len(placed) == len(movers):
                 done = _admit(trial, waiter, candidate.node, placed)
                 if done is not None:
@@ -237,7 +243,7 @@ def _chain(
 ) -> tuple[Relief, Overlay] | None:
     second = overlay.scene.movers[offer.uids[0]]
     trial = overlay.fork()
-    away = _resettle(trial, second, 0)
+    away = _resettle(trial, second, _Aim(first, offer.node, frozenset(offer.uids)))
     if away is None:
         return None
     trial.finished(second)
@@ -251,22 +257,31 @@ def _chain(
     return _admit(trial, waiter, candidate.node, [away, _Placed(first, offer.node, 1)])
 
 
-def _resettle(trial: Overlay, mover: Mover, wave: int) -> _Placed | None:
-    """Find the mover the cheapest place that exists now; counts both ends of the move."""
+def _resettle(trial: Overlay, mover: Mover, aim: _Aim) -> _Placed | None:
+    """Find the mover the cheapest place that exists now and does not spoil the aim; counts both ends of the
+    move.
+    """
     if trial.evictions < 1 or not trial.may_move(mover):
         return None
     for node in _by_price(trial.scene, mover):
         room = trial.place_now(node, mover.demand, mover.resources, linked=mover.linked)
-        if room is not None:
+        if room is None:
+            continue
+        step = trial
+        if node == aim.node:
+            step = trial.fork()
+        step.take(node, room, mover.resources)
+        if node == aim.node:
+            pod = aim.pod
+            if step.place_later(node, pod.demand, pod.resources, aim.leaving, linked=pod.linked) is None:
+                continue
             trial.take(node, room, mover.resources)
-            trial.evict(mover)
-            return _Placed(mover, node, wave)
+        trial.evict(mover)
+        return _Placed(mover, node, 0)
     return None
 
 
-def _admit(
-    trial: Overlay, waiter: Waiter, node: str, placed: list[_Placed]
-) -> tuple[Relief, Overlay] | None:
+def _admit(trial: Overlay, waiter: Waiter, node: str, placed: list[_Placed]) -> tuple[Relief, Overlay] | None:
     """Check that the waiter fits once all have moved, and word the moves."""
     room = trial.place_later(node, waiter.demand, waiter.resources, linked=waiter.linked)
     if room is None:

@@ -1,8 +1,8 @@
 """The scene as it is now: fleet, census, budgets, policy and prices, read into values.
 
-Nodes are read under the fleet's lock a few at a time, since decisions wait for that lock; what a node holds is
-kept by the generation of its row, so that a later round reads only what changed. Whoever carries a plan out
-checks each move once more.
+Nodes are read under the fleet's lock a few at a time, since decisions wait for that lock; what a node holds
+is kept by the generation of its row, so that a later round reads only what changed. Whoever carries a plan
+out checks each move once more.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ class SceneReader:
             and (found := self._mover(one, fact, holdings[one.node], policy, now)) is not None
         }
         waiters = tuple(
-            found
+            waiter
             for one in residents
             if _waits(one)
             and now - seconds_of(one.created) >= waiting_seconds
             and (fact := facts.get(one.uid)) is not None
-            and (found := self._waiter(one, fact, policy)) is not None
+            and (waiter := self._waiter(one, fact, policy)) is not None
         )
         return Scene(
             names=names,
@@ -92,7 +92,7 @@ class SceneReader:
             prices=_Prices(self._decider, len(names)),
             admitted=_Admitted(self._census.all_nodes(), names),
             allowed=self._budgets.allowed(),
-            stay=self._stay(movers),
+            stay=self._stay(movers) if policy.repack.savings else {},
         )
 
     def _read(self, name: str, found: dict[str, Holding]) -> None:
@@ -184,9 +184,9 @@ class SceneReader:
         fleet = self._fleet
         with fleet.lock:
             columns = fleet.view()
-            used = (columns.occupied & columns.full) * (columns.model_id >= 0)
-            taken = np.bitwise_count(used).sum(axis=1)
-            share = taken / np.maximum(np.bitwise_count(columns.full * (columns.model_id >= 0)).sum(axis=1), 1)
+            exists = columns.full * (columns.model_id >= 0)
+            taken = np.bitwise_count(columns.occupied & exists).sum(axis=1)
+            share = taken / np.maximum(np.bitwise_count(exists).sum(axis=1), 1)
             emptiness = {name: float(share[row]) for name, row in fleet.rows.items()}
         able = sorted(
             (mover for mover in movers.values() if mover.why_not is None),

@@ -86,9 +86,7 @@ def _of(container: Container) -> Resources:
 
 
 def _larger(one: Resources, other: Resources) -> Resources:
-    return Resources(
-        max(one.cpu_millis, other.cpu_millis), max(one.memory_bytes, other.memory_bytes), 0
-    )
+    return Resources(max(one.cpu_millis, other.cpu_millis), max(one.memory_bytes, other.memory_bytes), 0)
 
 
 def _amount(amounts: Mapping[str, str | int], name: str, scale: int) -> int:

@@ -4,9 +4,9 @@ A pod is moved only when someone makes it anew (a ReplicaSet, StatefulSet or Rep
 other owners, Jobs among them, only where the pod says ``slicewise.io/repack: allow``: their work may be lost
 or their group restarted), when it is not a node's own (mirror and DaemonSet pods), not of the system
 (kube-system, system priority classes), not of a gang, has run long enough for a move to be worth it, and
-neither opted out (``slicewise.io/repack: never``, on the pod) nor lies under a budget that allows no disruption.
-Budgets are checked per move in ``plan``. Pods that need other pods near or far are left: whether their new
-place holds depends on who is there. Pure.
+neither opted out (``slicewise.io/repack: never``, on the pod) nor lies under a budget that allows no
+disruption. Budgets are checked per move in ``plan``. Pods that need other pods near or far are left: whether
+their new place holds depends on who is there. Pure.
 
 A waiting pod never moves one of higher priority. Equals may be moved: they get their new place first.
 """

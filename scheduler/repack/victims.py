@@ -117,14 +117,13 @@ class _Ground:
             for gpu, mask in hold.units:
                 self._by_gpu[gpu].append((mask, hold.owners))
         models = demand.models
-        self._allowed = [
-            models is None or gpu.model.name in models for gpu in holding.inventory.gpus
-        ]
+        self._allowed = [models is None or gpu.model.name in models for gpu in holding.inventory.gpus]
 
     def spots(self, profile: str | None) -> list[tuple[int, int, int]]:
         """(position, GPU, bits) of every place for a piece."""
         if profile not in self._spots:
-            site, found = self._holding.site, []
+            site = self._holding.site
+            found: list[tuple[int, int]] = []
             for gpu, full in enumerate(site.fulls):
                 if not self._allowed[gpu]:
                     continue
@@ -164,9 +163,7 @@ def _is_count(holding: Holding, request: GpuRequest) -> bool:
     return request.kind == "shared" or (request.profile or "") in holding.site.static_total
 
 
-def _counted(
-    holding: Holding, demand: Demand, may_leave: Free, key: Key
-) -> frozenset[str] | None:
+def _counted(holding: Holding, demand: Demand, may_leave: Free, key: Key) -> frozenset[str] | None:
     """Who must leave for what is asked for as counts; None when that is impossible."""
     victims = _NOBODY
     for asked in demand.requests:

@@ -53,9 +53,9 @@ carbon: {provider: static, static: {SE: 30, DE: 350, US-MIDA-PJM: 380}}
 Json = dict[str, Any]
 
 
-def fleet_snapshot(nodes: int, seed: int = 1) -> Snapshot:
-    """Make the snapshot."""
-    parts = _Parts(random.Random(seed))
+def fleet_snapshot(nodes: int, seed: int = 1, busy: tuple[float, float] = (0.0, 1.0)) -> Snapshot:
+    """Make the snapshot. ``busy``: between which shares a node's occupancy is drawn."""
+    parts = _Parts(random.Random(seed), busy)
     for index in range(nodes):
         parts.add(f"gpu-{index:05d}", index)
     classes = [
@@ -79,8 +79,9 @@ def fleet_snapshot(nodes: int, seed: int = 1) -> Snapshot:
 class _Parts:
     """The objects made so far."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, busy: tuple[float, float] = (0.0, 1.0)) -> None:
         self.rng = rng
+        self.busy = busy
         self.nodes: list[Json] = []
         self.pods: list[Json] = []
         self.claims: list[Json] = []
@@ -89,7 +90,7 @@ class _Parts:
     def add(self, name: str, index: int) -> None:
         """Make one node and what runs on it."""
         regime = self.rng.random()
-        busy = self.rng.random()
+        busy = self.rng.uniform(*self.busy)
         if regime < 0.45:
             model = ("A100-80GB", "H100-80GB", "L40S-48GB")[index % 3]
             self._node(name, index, model, {"nvidia.com/gpu": str(GPUS)})

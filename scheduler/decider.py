@@ -154,6 +154,7 @@ class Decider:
                 if shape.codes is None:
                     shape.codes = distinct(shape.prices)
                 codes, count = shape.codes[0][rows], shape.codes[1]
+            codes, count = self._planned_first(pod, rows, codes, count)
             hold_seconds = self._keeper.world().policy.extender.reservation_seconds
             if not hold_seconds:
                 return rank_of(codes, count)
@@ -219,6 +220,10 @@ class Decider:
                 return None
             row = int(np.argmin(np.round(prices, 9)))
             return row if np.isfinite(prices[row]) else None
+
+    def world(self) -> World:
+        """What all prices follow from now; valid while the fleet's lock is held."""
+        return self._keeper.world()
 
     def prices(self, demand: Demand) -> NDArray[np.float64]:
         """float64[rows]: money per hour on every row, infinite where the demand does not fit (a copy)."""
@@ -290,7 +295,25 @@ class Decider:
         if own.size:
             prices = prices.copy()
             prices[own] = own_prices
+        planned = self.fleet.rows.get(pod.status.nominated_node_name)
+        if planned is not None and np.isfinite(prices[planned]):
+            prices = prices.copy()
+            prices[planned] = -np.inf
         return shortlist(prices[rows], self.fleet.columns.zone_id[rows], most)
+
+    def _planned_first(
+        self, pod: Pod, rows: Rows, codes: NDArray[np.int64], count: int
+    ) -> tuple[NDArray[np.int64], int]:
+        """The ranks with the node of the pod's plan (``status.nominatedNodeName``) alone at the top, if it is
+        among the rows and still fits.
+        """
+        row = self.fleet.rows.get(pod.status.nominated_node_name)
+        if row is None:
+            return codes, count
+        planned = (rows == row) & (codes >= 0)
+        if not planned.any():
+            return codes, count
+        return np.where(planned, 0, codes + (codes >= 0)), count + 1
 
     def _shape(self, demand: Demand) -> _Shape:
         world = self._keeper.world()

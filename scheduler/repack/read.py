@@ -8,6 +8,7 @@ out checks each move once more.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from scheduler.repack.scene import Mover, Scene, Waiter
 from scheduler.scoring.nvlink import link_need
 
 _BATCH = 64
+_NOBODY: Mapping[str, str] = MappingProxyType({})
 MOST_PRICED = 200
 
 
@@ -61,8 +63,17 @@ class SceneReader:
             self._read(node, found)
         return found.get(node)
 
-    def scene(self, policy: ClusterPolicy, now: float, waiting_seconds: float) -> Scene:
-        """Read the moment. ``now``: Unix seconds; ``waiting_seconds``: how long a pod must have waited."""
+    def scene(
+        self,
+        policy: ClusterPolicy,
+        now: float,
+        *,
+        paused: Mapping[str, str] = _NOBODY,
+        leave_out: frozenset[str] = frozenset(),
+    ) -> Scene:
+        """Read the moment. ``now``: Unix seconds; ``paused``: pods that may not be moved now, each with the
+        reason; ``leave_out``: waiting pods that are being helped already.
+        """
         holdings = self.holdings()
         with self._fleet.lock:
             names = tuple(self._fleet.names)
@@ -73,13 +84,14 @@ class SceneReader:
             for one in residents
             if one.node in holdings
             and (fact := facts.get(one.uid)) is not None
-            and (found := self._mover(one, fact, holdings[one.node], policy, now)) is not None
+            and (found := self._mover(one, fact, holdings[one.node], policy, now, paused)) is not None
         }
         waiters = tuple(
             waiter
             for one in residents
             if _waits(one)
-            and now - seconds_of(one.created) >= waiting_seconds
+            and one.uid not in leave_out
+            and now - seconds_of(one.created) >= policy.repack.waiting_seconds
             and (fact := facts.get(one.uid)) is not None
             and (waiter := self._waiter(one, fact, policy)) is not None
         )
@@ -110,12 +122,18 @@ class SceneReader:
         found[name] = known[1]
 
     def _mover(
-        self, pod: Resident, fact: PodFact, at: Holding, policy: ClusterPolicy, now: float
+        self,
+        pod: Resident,
+        fact: PodFact,
+        at: Holding,
+        policy: ClusterPolicy,
+        now: float,
+        paused: Mapping[str, str],
     ) -> Mover | None:
         demand = fact.demand
         if demand is None or pod.uid not in at.bound:
             return None
-        why = why_not(pod, now, policy.repack.min_pod_age_seconds)
+        why = why_not(pod, now, policy.repack.min_pod_age_seconds) or paused.get(pod.uid)
         if why is None and not demand.understood:
             why = "asks for GPUs in a way that is not understood"
         prices = policy.prices
@@ -235,7 +253,7 @@ class _Admitted:
 
 
 def _waits(pod: Resident) -> bool:
-    return not pod.node and not pod.terminating and not pod.gated
+    return not (pod.node or pod.terminating or pod.gated or pod.nominated)
 
 
 def _cold_start_seconds(policy: ClusterPolicy) -> float:

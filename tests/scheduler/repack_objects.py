@@ -91,7 +91,7 @@ class Town:
     def scene(self):
         """What the repacker sees."""
         reader = SceneReader(self.setting.decider, self.census, self.budgets)
-        return reader.scene(self.policy, NOW, self.policy.repack.waiting_seconds)
+        return reader.scene(self.policy, NOW)
 
     def _put_node(self, made: Node) -> None:
         self.fleet.apply_node(made)
@@ -144,7 +144,10 @@ def a_pod(
                     {
                         "name": "main",
                         "image": "model:1",
-                        "resources": {"requests": {"cpu": cpu, "memory": "1Gi"}, "limits": dict(limits or {})},
+                        "resources": {
+                            "requests": {"cpu": cpu, "memory": "1Gi"},
+                            "limits": dict(limits or {}),
+                        },
                     }
                 ],
             },

@@ -6,7 +6,7 @@ pods of lower priority:
 
     the set of least loss after whose leaving the pod's placement is free, CPU and memory included
 
-    loss = (disruption budgets broken, highest priority among them, how many, GPUs they hold, seconds they ran)
+    loss = (disruption budgets broken, highest priority, how many, GPUs they hold, seconds they ran)
 
 in this order; kube-scheduler then compares nodes by the same first three. A node is dropped where even
 everyone's leaving would not help. The proposal stands where GPUs are not what the pod lacks, where the pod

@@ -23,7 +23,7 @@ from fastapi import FastAPI, Request, Response
 from metrics.exposition import Exposition
 from scheduler.extender.codec import problem
 from scheduler.extender.exchange import JSON, Decide, Exchange, Hot, HotPath
-from scheduler.extender.verbs import Binder, Decisions, Verbs
+from scheduler.extender.verbs import Binder, Decisions, Preemptor, Verbs
 
 DEFAULT_MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 
@@ -52,13 +52,15 @@ def create_app(
     max_body_bytes: Callable[[], int] = lambda: DEFAULT_MAX_BODY_BYTES,
     draining: Callable[[], bool] = lambda: False,
     binder: Binder | None = None,
+    preemptor: Preemptor | None = None,
 ) -> HotPath:
     """Build the application.
 
     ``ready``: what /readyz waits for, by name. ``synced``: whether the fleet may be judged; until then
     everything passes through. ``max_body_bytes`` is asked for each request, so that a policy edit holds at
     once. ``draining`` makes /readyz 503 and closes connections after
-    their answer. Without a ``binder`` /scheduler/bind is refused.
+    their answer. Without a ``binder`` /scheduler/bind is refused; without a ``preemptor`` /scheduler/preempt
+    leaves the victims as they came.
     """
     app = FastAPI(
         title="Slicewise scheduler extender",
@@ -66,7 +68,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    verbs = Verbs(decider, exposition.extender, synced, binder)
+    verbs = Verbs(decider, exposition.extender, synced, binder, preemptor)
     exchange = Exchange(exposition, max_body_bytes, draining)
 
     async def answer(request: Request, verb: str, decide: Decide, *, wait: bool = False) -> Response:
@@ -88,7 +90,7 @@ def create_app(
 
     @app.post("/scheduler/preempt", **_documented("ExtenderPreemptionResult", preemption, result))
     async def preempt(request: Request) -> Response:
-        """Drop the nodes on which evicting pods cannot help."""
+        """Choose the victims of least loss; drop the nodes on which evicting pods cannot help."""
         return await answer(request, "preempt", verbs.preempt)
 
     @app.post(

@@ -72,6 +72,12 @@ class Binder(Protocol):
     def bind(self, namespace: str, name: str, uid: str, node: str) -> str: ...
 
 
+class Preemptor(Protocol):
+    """Chooses the victims of a preemption on the nodes proposed, and drops those where none helps."""
+
+    def choose(self, pod: Pod, proposed: Mapping[str, MetaVictims]) -> Mapping[str, MetaVictims]: ...
+
+
 class Verbs:
     """The four verbs over one decider. ``synced`` says whether the fleet may be judged yet."""
 
@@ -81,6 +87,7 @@ class Verbs:
         metrics: ExtenderMetrics,
         synced: Callable[[], bool],
         binder: Binder | None = None,
+        preemptor: Preemptor | None = None,
     ) -> None:
         self._decider = decider
         self._metrics = metrics
@@ -89,6 +96,7 @@ class Verbs:
         self._lists = NameLists()
         self._ranked: Pod | None = None
         self.binder = binder
+        self._preemptor = preemptor
 
     def filter(self, body: bytes) -> bytes:
         """Answer a filter request. Raises BadRequest."""
@@ -141,8 +149,8 @@ class Verbs:
             self._failed("settle", pod)
 
     def preempt(self, body: bytes) -> bytes:
-        """Keep the nodes on which evicting pods can help; the victims stay as kube-scheduler chose
-        them. Raises BadRequest.
+        """Keep the nodes on which evicting pods can help, with the victims of least loss. Raises
+        BadRequest.
         """
         request = read_preemption(body)
         return preemption_result(self._worth_preempting(request))
@@ -162,9 +170,14 @@ class Verbs:
         except Exception:  # noqa: BLE001 - kube-scheduler's own choice stands
             self._failed("preempt", request.pod)
             return request.victims
-        if outcome.untouched:
-            return request.victims
-        return {node: found for node, found in request.victims.items() if node not in outcome.unresolvable}
+        victims = {node: found for node, found in request.victims.items() if node not in outcome.unresolvable}
+        if self._preemptor is None:
+            return victims
+        try:
+            return self._preemptor.choose(request.pod, victims)
+        except Exception:  # noqa: BLE001 - kube-scheduler's own choice stands
+            self._failed("preempt", request.pod)
+            return victims
 
     def _judged(self, pod: Pod, unknown_before: int, not_understood_before: int) -> str:
         """The reason to count a decision under, from what it added to the decider's numbers."""

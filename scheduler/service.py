@@ -26,7 +26,7 @@ from metrics.samples import NoData
 from scheduler.conditions import read_conditions
 from scheduler.decider import Decider
 from scheduler.extender.app import create_app
-from scheduler.extender.verbs import Binder
+from scheduler.extender.verbs import Binder, Preemptor
 from scheduler.fleet import Fleet
 from scheduler.node_classes import classifier_of
 from scheduler.packing.prices import PriceTables
@@ -76,6 +76,7 @@ class Service:
             period_seconds=price_period_seconds,
         )
         self.decider = Decider(fleet, sources.policy, self.prices.current, self.carbon, time.time)
+        self.preemptor: Preemptor | None = None
         self._expose()
 
     def web(self, draining: Callable[[], bool], binder: Binder | None = None) -> ASGIApp:
@@ -88,6 +89,7 @@ class Service:
             max_body_bytes=lambda: self._sources.policy().extender.max_body_bytes,
             draining=draining,
             binder=binder,
+            preemptor=self.preemptor,
         )
 
     def synced(self) -> bool:

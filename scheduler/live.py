@@ -17,9 +17,11 @@ from cluster.events import EventRecorder
 from cluster.policy import Carbon, ClusterPolicy, PolicyRefused
 from cluster.policy_source import PolicySource
 from metrics.exposition import Exposition
+from scheduler.extender.preempting import Preemptor
 from scheduler.extender.server import settle_memory
 from scheduler.feed import Feed
 from scheduler.fleet import Fleet
+from scheduler.residents import Residents
 from scheduler.service import COMPONENT, Service, Sources, carbon_provider
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class Live:
         self._stopping = threading.Event()
         fleet = Fleet()
         self.feed = Feed(api, fleet)
+        self.residents = Residents(api, self.feed)
         self._own_events = None if recorder else EventRecorder(api, COMPONENT)
         self._events = recorder or self._own_events
         self._policy = PolicySource(
@@ -62,6 +65,9 @@ class Live:
         )
         provider = carbon_provider(self._policy.current, "the default policy", self._started_at)
         self.service = Service(fleet, sources, provider=provider, exposition=exposition)
+        self.service.preemptor = Preemptor(
+            self.service.decider, self.residents.census, self.residents.budgets, self.policy
+        )
         self._starter = threading.Thread(target=self._price_once_synced, name="start-pricing", daemon=True)
 
     def policy(self) -> ClusterPolicy:
@@ -79,6 +85,7 @@ class Live:
         """Stop every thread."""
         self._stopping.set()
         self._starter.join(10.0)
+        self.residents.stop()
         self.feed.stop()
         self._policy.stop()
         self.service.stop()
@@ -87,6 +94,7 @@ class Live:
 
     def _price_once_synced(self) -> None:
         # Here and not in the main thread: it asks the API server, which may not answer yet.
+        self.residents.start()
         self.feed.start()
         while not self.service.synced():
             if self._stopping.wait(0.02):

@@ -170,6 +170,7 @@ def build(options: Options) -> Parts:
         is_leader=lambda: election.is_leader,
         pod_readers=[pods],
         dry_run=options.dry_run,
+        prometheus=prometheus,
     )
     return Parts(
         api=api,

@@ -23,6 +23,7 @@ from cluster.reflector import Handler
 from cluster.wire import ObjectReference, Pod
 from metrics.exposition import Exposition
 from scheduler.bill import Bill
+from scheduler.interference_loop import Source
 from scheduler.live import Live
 from scheduler.planner.chooser import DeciderChooser
 from scheduler.planner.follow import Fate
@@ -49,6 +50,7 @@ class FleetSide:
         is_leader: Callable[[], bool],
         pod_readers: Sequence[Handler[Pod]],
         dry_run: bool,
+        prometheus: Source | None = None,
     ) -> None:
         """``pod_readers`` are served from the one pod watch of the process."""
         self._api = api
@@ -58,6 +60,7 @@ class FleetSide:
             policy_name=policy_name,
             exposition=exposition,
             recorder=recorder,
+            prometheus=prometheus,
         )
         service = self.live.service
         self._chooser = DeciderChooser(service.decider)

@@ -24,6 +24,7 @@ from metrics.servers.preset import Scope, promql_duration
 from metrics.units import ShareUnit, to_ratio
 
 GPU_UTIL: Final = "DCGM_FI_DEV_GPU_UTIL"
+SM_ACTIVE: Final = "DCGM_FI_PROF_SM_ACTIVE"
 GR_ENGINE_ACTIVE: Final = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
 DEFAULT_WINDOW_SECONDS: Final = 120.0
 """dcgm-exporter collects every 30 s by default: two minutes hold at least two of its own samples."""
@@ -77,6 +78,18 @@ def queries(window_seconds: float = DEFAULT_WINDOW_SECONDS, matchers: str = "") 
         "whole": _query(scope.select(GPU_UTIL, 'GPU_I_ID=""'), window_seconds),
         "mig": _query(scope.select(GR_ENGINE_ACTIVE, 'GPU_I_ID!=""'), window_seconds),
     }
+
+
+def sm_activity_query(window_seconds: float = DEFAULT_WINDOW_SECONDS, matchers: str = "") -> str:
+    """Mean share of time in which the SMs had work, by pod: for a pod that never lacks work, its speed."""
+    return _query(Scope(matchers=matchers).select(SM_ACTIVE), window_seconds)
+
+
+def sm_activity(answer: Vector | NoData) -> Mapping[PodKey, float]:
+    """Read the answer to ``sm_activity_query``, 0 to 1 by pod; values that are no ratio are left out."""
+    samples = () if isinstance(answer, NoData) else answer.samples
+    found = {_pod(sample.labels): to_ratio(sample.value, "ratio") for sample in samples}
+    return {pod: value for pod, value in found.items() if not isinstance(value, NoData)}
 
 
 def _query(selector: str, window_seconds: float) -> str:

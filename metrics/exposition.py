@@ -78,6 +78,7 @@ class PriceMetrics:
         self.age_seconds = _gauge(registry, names.PRICE_TABLES_AGE_SECONDS)
         self.solve_duration_seconds = _histogram(registry, names.PRICE_TABLES_SOLVE_DURATION_SECONDS)
         self.solves = _counter(registry, names.PRICE_TABLES_SOLVES_TOTAL)
+        self.interference_slowdown_ratio = _gauge(registry, names.INTERFERENCE_SLOWDOWN_RATIO)
 
 
 class WatchMetrics:

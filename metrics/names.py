@@ -135,6 +135,13 @@ PRICE_TABLES_SOLVES_TOTAL: Final = Metric(
     _each(SOLVE_STATUSES),
 )
 
+INTERFERENCE_SLOWDOWN_RATIO: Final = Metric(
+    "slicewise_interference_slowdown_ratio",
+    "gauge",
+    "Share of its speed that a pod of the class was measured to lose to one neighbour, by what they share.",
+    ("shared", "class", "neighbour"),
+)
+
 # --- watches ------------------------------------------------------------------------------------------------
 WATCH_RESTARTS_TOTAL: Final = Metric(
     "slicewise_watch_restarts_total",

@@ -24,6 +24,8 @@ from scheduler.extender.server import CannotListen, ExtenderServer, Tls, listen,
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from metrics.prometheus import Prometheus
+
 log = logging.getLogger("slicewise-scheduler")
 
 # Solving prices and applying events share the interpreter with requests: hand it over ten times sooner than
@@ -56,6 +58,11 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--policy-namespace", default="slicewise-system", metavar="NAME", help="(%(default)s)")
     flags.add_argument(
         "--policy-name", default="slicewise-policy", metavar="NAME", help="its ConfigMap (%(default)s)"
+    )
+    flags.add_argument(
+        "--prometheus-url",
+        metavar="URL",
+        help="learn from it how much pods slow their neighbours down (default: the policy's numbers stand)",
     )
     flags.add_argument("--bind", action="store_true", help="offer /scheduler/bind (a bindVerb is configured)")
     flags.add_argument("--tls-cert-file", metavar="FILE", help="serve HTTPS with this certificate")
@@ -156,8 +163,14 @@ def _live(flags: argparse.Namespace, tls: Tls | None, listener: socket.socket) -
     from scheduler.planner.gates import GateWatch
     from scheduler.planner.nominate import Nominator
 
+    prometheus = _prometheus(flags.prometheus_url)
     api = Api.connect(flags.kubeconfig, flags.context)
-    live = Live(api, policy_namespace=flags.policy_namespace, policy_name=flags.policy_name)
+    live = Live(
+        api,
+        policy_namespace=flags.policy_namespace,
+        policy_name=flags.policy_name,
+        prometheus=prometheus,
+    )
     planner = live.service.exposition.planner
     gates = GateWatch(
         nominator=Nominator(api, concurrency=2),
@@ -174,7 +187,21 @@ def _live(flags: argparse.Namespace, tls: Tls | None, listener: socket.socket) -
     finally:
         gates.stop()
         live.stop()
+        if prometheus is not None:
+            prometheus.close()
         api.close()
+
+
+def _prometheus(url: str | None) -> Prometheus | None:
+    if url is None:
+        return None
+    # Imported here: it brings 19 MiB that a scheduler without it need not have.
+    from metrics.prometheus import Prometheus
+
+    try:
+        return Prometheus(url)
+    except ValueError as error:
+        raise BadFlag(f"--prometheus-url: {error}") from error
 
 
 def _server(app: ASGIApp, flags: argparse.Namespace, tls: Tls | None) -> ExtenderServer:

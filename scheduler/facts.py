@@ -134,13 +134,10 @@ class Facts:
         """UIDs of all pods that are kept or counted."""
         return {*self.pods, *self.hosts.pods()}
 
-    def interference_of_claim(self, key: ClaimKey) -> str | None:
-        """The class that the claim's pod states (one of them, where pods share the claim)."""
-        for uid in sorted(consumer_uids(self.claims[key])):
-            pod = self.pods.get(uid)
-            if pod is not None:
-                return pod.shape.interference
-        return None
+    def pod_of_claim(self, key: ClaimKey) -> PodFact | None:
+        """The pod that the claim is for (one of them, where pods share it)."""
+        known = (self.pods.get(uid) for uid in sorted(consumer_uids(self.claims[key])))
+        return next((pod for pod in known if pod is not None), None)
 
     def node_of_pod(self, uid: str) -> str | None:
         """Where the pod stands, or None."""

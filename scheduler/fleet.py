@@ -105,6 +105,10 @@ class Fleet:
                 write_host(columns, index, self.facts.host_left(self.facts.nodes[name], without=uid))
         return rows, columns
 
+    def layout(self, node: str) -> Layout | None:
+        """What the node offers, with its ids, or None."""
+        return self._layouts.get(node)
+
     def inventory(self, node: str) -> NodeInventory | None:
         """What the node offers, or None."""
         layout = self._layouts.get(node)

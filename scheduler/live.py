@@ -21,6 +21,7 @@ from scheduler.extender.preempting import Preemptor
 from scheduler.extender.server import settle_memory
 from scheduler.feed import Feed
 from scheduler.fleet import Fleet
+from scheduler.interference_loop import Source
 from scheduler.residents import Residents
 from scheduler.service import COMPONENT, Service, Sources, carbon_provider
 
@@ -38,8 +39,11 @@ class Live:
         policy_name: str,
         exposition: Exposition | None = None,
         recorder: EventRecorder | None = None,
+        prometheus: Source | None = None,
     ) -> None:
-        """``exposition`` and ``recorder``: those of the process this is a part of; its own otherwise."""
+        """``exposition`` and ``recorder``: those of the process this is a part of; its own otherwise.
+        ``prometheus``: see ``Service``.
+        """
         self._started_at = time.time()
         self._carbon: Carbon | None = None
         self._stopping = threading.Event()
@@ -64,7 +68,9 @@ class Live:
             carbon={},
         )
         provider = carbon_provider(self._policy.current, "the default policy", self._started_at)
-        self.service = Service(fleet, sources, provider=provider, exposition=exposition)
+        self.service = Service(
+            fleet, sources, provider=provider, exposition=exposition, prometheus=prometheus
+        )
         self.service.preemptor = Preemptor(
             self.service.decider, self.residents.census, self.residents.budgets, self.policy
         )

@@ -35,10 +35,12 @@ class Occupied:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What one claim or pod holds on a node: units by GPU, and counts under the device plugin;
-    ``interference``: the class that the pod states.
+    """What one claim or pod holds on a node: units by GPU, and counts under the device plugin. ``pod``: UID
+    of the pod (one of them, where pods share a claim), None where no pod is known; ``interference``: the
+    class that it states.
     """
 
+    pod: str | None
     interference: str | None
     masks: tuple[int, ...]
     static: tuple[tuple[str, int], ...] = ()
@@ -66,7 +68,9 @@ def occupied(
             for gpu, mask in enumerate(taken):
                 masks[gpu] |= mask
             if holdings is not None:
-                holdings.append(Holding(facts.interference_of_claim(key), tuple(taken)))
+                owner = facts.pod_of_claim(key)
+                stated = None if owner is None else owner.shape.interference
+                holdings.append(Holding(None if owner is None else owner.uid, stated, tuple(taken)))
         room = Room(tuple(masks))
         certain = room
         for tenant in facts.tenants(node, without):
@@ -92,6 +96,7 @@ def _take(
         counts = ((profile, count - before.get(profile, 0)) for profile, count in after.static)
         holdings.append(
             Holding(
+                tenant.uid,
                 tenant.demand.interference,
                 tuple(new & ~old for new, old in zip(after.masks, room.masks, strict=True)),
                 tuple((profile, count) for profile, count in counts if count),

@@ -22,12 +22,14 @@ from metrics.carbon.board import CarbonBoard
 from metrics.carbon.build import CarbonMisconfigured, build
 from metrics.carbon.intensity import CarbonProvider, Intensity
 from metrics.exposition import Exposition
+from metrics.interference import NOTHING_LEARNED, Estimate, Pair
 from metrics.samples import NoData
 from scheduler.conditions import read_conditions
 from scheduler.decider import Decider
 from scheduler.extender.app import create_app
 from scheduler.extender.verbs import Binder, Preemptor
 from scheduler.fleet import Fleet
+from scheduler.interference_loop import InterferenceLoop, Source
 from scheduler.node_classes import classifier_of
 from scheduler.packing.prices import PriceTables
 from scheduler.price_loop import PriceLoop, Round
@@ -63,7 +65,11 @@ class Service:
         provider: CarbonProvider | None,
         exposition: Exposition | None = None,
         price_period_seconds: float = 5.0,
+        prometheus: Source | None = None,
     ) -> None:
+        """``prometheus``: where slowdowns between neighbours are learned from; None leaves the declared
+        ones.
+        """
         self.fleet = fleet
         self.exposition = exposition or Exposition(COMPONENT, _version())
         self._sources = sources
@@ -75,7 +81,14 @@ class Service:
             finished=self._finished,
             period_seconds=price_period_seconds,
         )
-        self.decider = Decider(fleet, sources.policy, self.prices.current, self.carbon, time.time)
+        self._learning = (
+            InterferenceLoop(fleet, sources.policy, prometheus, clock=time.time, published=self._slowed)
+            if prometheus is not None
+            else None
+        )
+        self.decider = Decider(
+            fleet, sources.policy, self.prices.current, self.carbon, time.time, self._slowdowns
+        )
         self.preemptor: Preemptor | None = None
         self._expose()
 
@@ -113,9 +126,13 @@ class Service:
         self.prepare()
         self.board.start()
         self.prices.start()
+        if self._learning is not None:
+            self._learning.start()
 
     def stop(self) -> None:
         """Stop the threads."""
+        if self._learning is not None:
+            self._learning.stop()
         self.prices.stop()
         self.board.stop()
 
@@ -128,6 +145,16 @@ class Service:
     def carbon(self) -> Mapping[str, Intensity]:
         fixed = self._sources.carbon
         return {**fixed, **self.board.current()} if fixed else self.board.current()
+
+    def _slowdowns(self) -> Mapping[Pair, float]:
+        return NOTHING_LEARNED if self._learning is None else self._learning.learned()
+
+    def _slowed(self, estimates: Mapping[Pair, Estimate]) -> None:
+        gauge = self.exposition.prices.interference_slowdown_ratio
+        gauge.clear()
+        for pair, estimate in estimates.items():
+            gauge.labels(*pair).set(estimate.slowdown)
+        self.decider.refresh()
 
     def _published(self, tables: PriceTables) -> None:
         self.decider.refresh()

@@ -20,7 +20,6 @@ from ortools.linear_solver import pywraplp
 from scheduler.packing.plan_columns import Cut
 from scheduler.packing.plan_problem import NO_QUOTA, PlanProblem
 
-_LATEST_CUTS = 24
 _SLACK = 1e-6
 
 
@@ -29,7 +28,7 @@ class PlanBounds:
 
     def __init__(self, problem: PlanProblem, cuts: Sequence[Cut], weights: tuple[float, ...]) -> None:
         self._problem, self._weights = problem, weights
-        self._cuts = cuts[:2] + cuts[-_LATEST_CUTS:] if len(cuts) > _LATEST_CUTS + 2 else cuts
+        self._cuts = cuts
         levels = problem.levels
         totals = [0] * levels
         for entry in problem.wanted:
@@ -100,8 +99,10 @@ class _Model:
                 sum(float(cut.prices[shape]) * count for shape, count in members) * part
                 for members, part in zip(takes, self.parts, strict=True)
             )
-            solver.Add(self.price - worth >= -cut.money - _SLACK)
-            solver.Add(worth <= cut.room + _SLACK)
+            if math.isfinite(cut.money):
+                solver.Add(self.price - worth >= -cut.money - _SLACK)
+            if math.isfinite(cut.room):
+                solver.Add(worth <= cut.room + _SLACK)
         quotas = [entry.quota for entry in problem.wanted] + [gang.quota for gang in problem.gangs]
         for quota, cap in enumerate(problem.quotas):
             members = [

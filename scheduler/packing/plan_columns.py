@@ -33,6 +33,7 @@ from scheduler.packing.plan_replay import Replay
 Floats = npt.NDArray[np.float64]
 _EPSILON = 1e-7
 MOST_NEW = 400
+_FIRST_STEP = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """price ≥ π·d − ``money`` and π·d ≤ ``room`` for the pods d placed by shape."""
+    """price ≥ π·d − ``money`` and π·d ≤ ``room`` for the pods d placed by shape (infinite: says nothing)."""
 
     prices: Floats
     money: float
@@ -160,12 +161,14 @@ def generate(
     weights: tuple[float, ...],
     starts: Iterable[Used],
     *,
+    guess: Floats,
     clock: Callable[[], float],
     until: float,
     gap: float,
 ) -> Generated:
     """Generate columns until the LP is within ``gap`` (absolute, money per hour) of its bound, nothing new
-    comes up, or the clock reads ``until``. At least one round is made.
+    comes up, or the clock reads ``until``. At least one round is made. ``guess``: pod prices by shape to begin
+    with, such as what one more pod costs after the greedy plan.
     """
     problem = pool.replay.problem
     for use in starts:
@@ -174,28 +177,50 @@ def generate(
     master = PlanMaster(pool, weights)
     counts = np.array([node.count for node in problem.nodes], dtype=np.float64)
     cuts: list[Cut] = []
-    best_bound, centre, rounds, objective = np.inf, None, 0, -np.inf
+    best_bound, centre, rounds, step = np.inf, guess, 0, 0.0
+    lp_prices, rooms, objective = master.solve()
     while True:
+        # In-out separation: between the best prices known and the LP's own, which jump about at first.
         rounds += 1
-        lp_prices, rooms, objective = master.solve()
-        added = 0
-        # In-out: prices between the best known and the LP's own are steadier; the LP's own if those give nothing.
-        tries = [lp_prices] if centre is None else [0.5 * (centre + lp_prices), lp_prices]
-        for prices in tries:
-            earned = relaxation.earn(prices)
-            money = float(counts @ earned.most)
-            room = float(counts @ relaxation.earn(prices, money=False).most)
-            cuts.append(Cut(prices, money, room))
-            bound = _pods_bound(problem, weights, prices) + money
-            if bound < best_bound:
-                best_bound, centre = bound, prices
-            added = _add_best(pool, relaxation, earned, lp_prices, rooms)
-            if added or clock() >= until:
-                break
-        if not added or best_bound - objective <= gap or clock() >= until:
+        prices = centre + step * (lp_prices - centre)
+        earned = relaxation.earn(prices)
+        money = float(counts @ earned.most)
+        cuts.append(Cut(prices, money, np.inf))
+        bound = _pods_bound(problem, weights, prices) + money
+        better = bound < best_bound - 1e-9 * max(1.0, abs(bound))
+        if better:
+            best_bound, centre = bound, prices
+        added = _add_best(pool, relaxation, earned, lp_prices, rooms)
+        if added:
+            lp_prices, rooms, objective = master.solve()
+        if best_bound - objective <= gap or clock() >= until or (step >= 1.0 and not added):
             break
-    _, _, objective = master.solve()
-    return Generated(tuple(cuts), objective, best_bound, rounds, tuple(v.solution_value() for v in master.vars))
+        step = _FIRST_STEP if added and better else min(1.0, max(_FIRST_STEP, 1.7 * step))
+    lp_prices, _, objective = master.solve()
+    for prices in _room_prices(problem, weights, (centre, lp_prices)):
+        room = float(counts @ relaxation.earn(prices, money=False).most)
+        cuts.append(Cut(prices, np.inf, room))
+    values = tuple(var.solution_value() for var in master.vars)
+    return Generated(tuple(cuts), objective, best_bound, rounds, values)
+
+
+def _room_prices(
+    problem: PlanProblem, weights: tuple[float, ...], found: Iterable[Floats]
+) -> list[Floats]:
+    """Pod prices to bound numbers with: what a shape costs for want of room, its mere price taken off."""
+    least = np.full(problem.shapes, np.inf)
+    for node in problem.nodes:
+        own = np.array([np.inf if price is None else price for price in node.other])
+        least = np.minimum(least, own)
+    least = np.where(np.isfinite(least), np.maximum(least, 0.0), 0.0)
+    sizes = np.array(problem.gpus, dtype=np.float64)
+    made = []
+    for prices in found:
+        made.append(np.maximum(0.0, prices))
+        made.append(np.maximum(0.0, prices - 2.0 * least - 0.01 * weights[0]))
+        made.append(np.where(prices > 0.25 * weights[0], prices, 0.0))
+    made.append(sizes * weights[0])
+    return made
 
 
 def _pods_bound(problem: PlanProblem, weights: tuple[float, ...], prices: Floats) -> float:

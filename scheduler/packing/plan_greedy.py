@@ -68,6 +68,14 @@ class GreedyPacker:
 
     def place(self, shape: int) -> bool:
         """Put one pod where it is cheapest; False where it fits nowhere."""
+        best, _ = self.cheapest(shape)
+        if best < 0:
+            return False
+        self._put(best, shape)
+        return True
+
+    def cheapest(self, shape: int) -> tuple[int, float]:
+        """The cell where one more pod is cheapest (-1: none), and its price there."""
         offers = self._offers[shape]
         while len(offers.prices) < len(self._cells):
             offers.prices.append(_NEVER)
@@ -82,10 +90,7 @@ class GreedyPacker:
                 offers.versions[index] = versions[index]
             if prices[index] < lowest - 1e-9:
                 best, lowest = index, prices[index]
-        if best < 0:
-            return False
-        self._put(best, shape)
-        return True
+        return best, lowest
 
     def place_gang(self, members: Iterable[tuple[int, int]]) -> bool:
         """Place all or nothing, the largest pods first."""
@@ -128,13 +133,18 @@ class GreedyPacker:
             self._versions[index] += 1
 
 
-def greedy(replay: Replay) -> Placing:
-    """Plan by price alone."""
-    return extend(replay, None)
+def greedy(replay: Replay) -> tuple[Placing, list[float]]:
+    """Plan by price alone; also what one more pod of each shape would cost then (infinite: no room)."""
+    packer, placing = _extended(replay, None)
+    return placing, [packer.cheapest(shape)[1] for shape in range(replay.problem.shapes)]
 
 
-def extend(replay: Replay, start: Placing | None) -> Placing:
+def extend(replay: Replay, start: Placing) -> Placing:
     """Place what ``start`` leaves waiting, by price; nothing that is placed moves."""
+    return _extended(replay, start)[1]
+
+
+def _extended(replay: Replay, start: Placing | None) -> tuple[GreedyPacker, Placing]:
     problem = replay.problem
     packer = GreedyPacker(replay, start.used if start is not None else ())
     singles = list(start.singles) if start is not None else [0] * len(problem.wanted)
@@ -147,7 +157,7 @@ def extend(replay: Replay, start: Placing | None) -> Placing:
     for level in reversed(range(problem.levels)):
         _gangs(packer, problem, level, gangs)
         _singles(packer, problem, level, singles)
-    return Placing(packer.used(), tuple(singles), tuple(gangs))
+    return packer, Placing(packer.used(), tuple(singles), tuple(gangs))
 
 
 def gang_gpus(problem: PlanProblem, members: Iterable[tuple[int, int]]) -> float:

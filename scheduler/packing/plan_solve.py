@@ -18,12 +18,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from scheduler.packing.plan_bound import PlanBounds
 from scheduler.packing.plan_columns import ColumnPool, Generated, generate
 from scheduler.packing.plan_greedy import extend, greedy
 from scheduler.packing.plan_master import choose
 from scheduler.packing.plan_problem import Placing, PlanAnswer, PlanProblem, Used, better
 from scheduler.packing.plan_replay import Replay
+
+Floats = npt.NDArray[np.float64]
 
 LEVEL_RATIO = 64.0
 _GOOD_ENOUGH = 0.002
@@ -49,7 +54,7 @@ def solve_plan(
     shares = shares or Shares()
     started = clock()
     replay = Replay(problem)
-    first = greedy(replay)
+    first, next_prices = greedy(replay)
     weights = level_weights(problem, first)
     worth = _objective(problem, first, weights)
     if not (problem.wanted or problem.gangs) or not problem.nodes:
@@ -59,6 +64,7 @@ def solve_plan(
         pool,
         weights,
         first.used,
+        guess=_guess(problem, weights, next_prices),
         clock=clock,
         until=started + shares.columns * deadline_seconds,
         gap=_GOOD_ENOUGH * max(1.0, abs(first.price)),
@@ -96,6 +102,19 @@ def solve_plan(
         rounds=made.rounds,
         columns=len(pool.columns),
         status=status,
+    )
+
+
+def _guess(problem: PlanProblem, weights: tuple[float, ...], next_prices: list[float]) -> Floats:
+    """Pod prices to begin with: what one more costs; where none fits, what the least of them counts."""
+    least = [math.inf] * problem.shapes
+    for entry in problem.wanted:
+        least[entry.shape] = min(least[entry.shape], weights[entry.level])
+    for gang in problem.gangs:
+        for shape, _ in gang.members:
+            least[shape] = min(least[shape], weights[gang.level])
+    return np.array(
+        [min(price, most, weights[-1]) for price, most in zip(next_prices, least, strict=True)], dtype=np.float64
     )
 
 

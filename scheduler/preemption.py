@@ -74,11 +74,13 @@ def choose(
     *,
     linked: bool,
     may_deviate: bool = True,
+    others: tuple[Lower, ...] = (),
 ) -> Victims | Keep | Drop:
     """Choose victims on one node.
 
     ``wanted`` and ``free``: CPU, memory and slots of the pod and left on the node; ``lower``: pods of lower
-    priority there that ask for GPUs, by UID; ``proposed``: kube-scheduler's victims.
+    priority there that ask for GPUs, by UID; ``proposed``: kube-scheduler's victims; ``others``: those of
+    them without GPUs, who leave only if their CPU or memory is needed.
     """
     proposal = frozenset(proposed)
     if holding.settle(holding.room(), demand, linked=linked) is not None:
@@ -101,13 +103,15 @@ def choose(
             break
         # What the proposal frees besides GPUs it may free for a reason.
         joined = uids | (proposal & lower.keys())
-        if found is None and _covers(free, [lower[uid] for uid in joined], wanted):
+        if found is None and _covers(free, [*(lower[uid] for uid in joined), *others], wanted):
             found = joined
     if found is None:
         return Keep() if helps else Drop()
     if helps and proposal <= lower.keys() and loss(proposal) <= loss(found):
         return Keep()
     victims = [lower[uid] for uid in found]
+    if not _covers(free, victims, wanted):
+        victims += others
     victims.sort(key=lambda one: (-one.priority, one.started_seconds, one.uid))
     return Victims(tuple(one.uid for one in victims), _violations(victims, allowed))
 

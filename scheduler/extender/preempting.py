@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from cluster.disruption import Budgets
 from cluster.policy import ClusterPolicy
@@ -16,6 +16,8 @@ from scheduler.repack.read import SceneReader
 from scheduler.repack.resources import NOTHING, pod_resources
 from scheduler.repack.rules import seconds_of
 from scheduler.scoring.nvlink import link_need
+
+_LOWEST_PRIORITY = -(2**31)
 
 
 class Preemptor:
@@ -46,22 +48,32 @@ class Preemptor:
             if holding is None:
                 answer[node] = victims
                 continue
+            asked = [victim.uid for victim in victims.pods or ()]
             chosen = choose(
                 holding,
                 demand,
                 wanted,
                 free.get(node, NOTHING),
                 lower.get(node, {}),
-                [victim.uid for victim in victims.pods or ()],
+                asked,
                 allowed,
                 linked=linked,
                 may_deviate=may_deviate,
+                others=self._others(asked),
             )
             if isinstance(chosen, Keep):
                 answer[node] = victims
             elif not isinstance(chosen, Drop):
                 answer[node] = MetaVictims([MetaVictim(uid) for uid in chosen.uids], chosen.violations)
         return answer
+
+    def _others(self, uids: Iterable[str]) -> tuple[Lower, ...]:
+        taken = ((uid, self._census.plain(uid)) for uid in uids)
+        return tuple(
+            Lower(uid, _LOWEST_PRIORITY, (), 0.0, resources, 0.0)
+            for uid, resources in taken
+            if resources is not None
+        )
 
     def _lower(self, priority: int, nodes: set[str]) -> dict[str, dict[str, Lower]]:
         found: dict[str, dict[str, Lower]] = {}

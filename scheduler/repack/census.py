@@ -106,6 +106,12 @@ class Census:
         with self._lock:
             return self._residents.get(uid)
 
+    def plain(self, uid: str) -> Resources | None:
+        """What a pod without GPUs takes; None for GPU pods and those not known."""
+        with self._lock:
+            taken = self._taken.get(uid)
+            return None if taken is None or uid in self._residents else taken[1]
+
     def of_owner(self, owner_uid: str) -> list[Resident]:
         """The living GPU pods of one controller."""
         with self._lock:

@@ -34,6 +34,7 @@ class Town:
         self.fleet = Fleet()
         self.census = Census()
         self.budgets = Budgets()
+        self.pods: list[Pod] = []
         for kind in ("gpu", "mig"):
             typed = f"device.attributes['gpu.nvidia.com'].type == '{kind}'"
             expression = f"device.driver == 'gpu.nvidia.com' && {typed}"
@@ -74,6 +75,7 @@ class Town:
 
     def put_pod(self, pod: Pod) -> None:
         """One pod for everybody."""
+        self.pods.append(pod)
         self.fleet.apply_pod(pod)
         self.census.put_pod(pod)
 

@@ -29,6 +29,7 @@ class Explanation:
     alternatives: tuple[Bill, ...]
     feasible_nodes: int
     refused: tuple[tuple[str, int], ...]
+    absent: tuple[tuple[str, str], ...] = ()
 
 
 def explanation(
@@ -51,6 +52,7 @@ def explanation(
         alternatives=tuple(others[: NEXT_BEST if chosen else NEXT_BEST + 1]),
         feasible_nodes=len(feasible),
         refused=tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        absent=tuple(sorted({item for bill in bills for item in bill.absent.items()})),
     )
 
 
@@ -77,6 +79,7 @@ def as_table(shown: Explanation) -> str:
     lines.append("")
     lines.append(f"{shown.feasible_nodes} nodes can take it.")
     lines += [f"{count} cannot: {reason}" for reason, count in shown.refused]
+    lines += [f"Left out everywhere: {term} ({reason})" for term, reason in shown.absent]
     return "\n".join(lines)
 
 
@@ -94,4 +97,5 @@ def as_json(shown: Explanation) -> dict[str, object]:
         "alternatives": [bill(one) for one in shown.alternatives],
         "feasibleNodes": shown.feasible_nodes,
         "refused": [{"reason": reason, "nodes": count} for reason, count in shown.refused],
+        "absent": dict(shown.absent),
     }

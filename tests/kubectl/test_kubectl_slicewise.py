@@ -85,6 +85,7 @@ def test_explain_prints_every_term_in_money_per_hour(snapshot, capsys):
     for word in ("CARBON", "FRAGMENTATION", "LOCALITY", "MONEY", "NVLINK", "TOTAL", "clean", "dirty"):
         assert word in text
     assert "1 cannot:" in text
+    assert "Left out everywhere: interference (the policy declares no slowdown" in text
 
 
 @pytest.mark.parametrize(

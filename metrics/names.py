@@ -47,6 +47,9 @@ EXTENDER_DECISIONS: Final = (
     "error",
 )
 PLANNER_OUTCOMES: Final = ("written", "honoured", "elsewhere", "refused", "expired", "error")
+REPACK_MOVES: Final = ("evicted", "gone", "refused", "error", "settled", "elsewhere", "unsettled")
+REPACK_RELIEFS: Final = ("helped", "elsewhere", "gone", "timed_out")
+RECUT_OUTCOMES: Final = ("started", "succeeded", "failed", "rolled_back", "stuck", "given_up")
 SOLVE_STATUSES: Final = ("optimal", "feasible", "time_limit", "failed")
 POLICIES: Final = ("cluster", "autoscaling")
 QUERY_RESULTS: Final = ("data", "empty", "timeout", "outage", "refused", "malformed")
@@ -208,6 +211,53 @@ PLANNER_PLAN_DURATION_SECONDS: Final = Metric(
 )
 PLANNER_WAITING_PODS: Final = Metric(
     "slicewise_planner_waiting_pods", "gauge", "GPU pods that wait for a node and have no nomination."
+)
+
+# --- repack -------------------------------------------------------------------------------------------------
+REPACK_MOVES_TOTAL: Final = Metric(
+    "slicewise_repack_moves_total",
+    "counter",
+    "Moves by outcome: evicted, gone before, refused by a disruption budget, error; then the successor settled "
+    "where planned, elsewhere, or has no node in time.",
+    ("outcome",),
+    _each(REPACK_MOVES),
+)
+REPACK_RELIEFS_TOTAL: Final = Metric(
+    "slicewise_repack_reliefs_total",
+    "counter",
+    "Waiting pods that others were moved for, by outcome: helped, placed elsewhere, gone, timed out.",
+    ("outcome",),
+    _each(REPACK_RELIEFS),
+)
+REPACK_PROPOSED_MOVES: Final = Metric(
+    "slicewise_repack_proposed_moves",
+    "gauge",
+    "Moves in the newest plan, by what they are for (dry-run plans are not carried out).",
+    ("purpose",),
+    _each(("waiting", "savings")),
+)
+REPACK_UNMET_PODS: Final = Metric(
+    "slicewise_repack_unmet_pods",
+    "gauge",
+    "Waiting pods that fit nowhere and that moving others does not help, in the newest plan.",
+)
+REPACK_PLAN_DURATION_SECONDS: Final = Metric(
+    "slicewise_repack_plan_duration_seconds",
+    "histogram",
+    "Time to read the fleet and plan moves.",
+    buckets=_WORK_SECONDS,
+)
+
+# --- MIG geometry -------------------------------------------------------------------------------------------
+RECUTS_TOTAL: Final = Metric(
+    "slicewise_mig_recuts_total",
+    "counter",
+    "Nodes whose idle GPUs were re-cut, by outcome.",
+    ("outcome",),
+    _each(RECUT_OUTCOMES),
+)
+RECUT_PROPOSED_NODES: Final = Metric(
+    "slicewise_mig_recut_proposed_nodes", "gauge", "Nodes that the newest look would re-cut."
 )
 
 # --- autoscaler ---------------------------------------------------------------------------------------------

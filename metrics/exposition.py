@@ -138,6 +138,19 @@ class PlannerMetrics:
         self.waiting_pods = _gauge(registry, names.PLANNER_WAITING_PODS)
 
 
+class RepackMetrics:
+    """Moves of running pods, and nodes that were re-cut."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.moves = _counter(registry, names.REPACK_MOVES_TOTAL)
+        self.reliefs = _counter(registry, names.REPACK_RELIEFS_TOTAL)
+        self.proposed_moves = _gauge(registry, names.REPACK_PROPOSED_MOVES)
+        self.unmet_pods = _gauge(registry, names.REPACK_UNMET_PODS)
+        self.plan_duration_seconds = _histogram(registry, names.REPACK_PLAN_DURATION_SECONDS)
+        self.recuts = _counter(registry, names.RECUTS_TOTAL)
+        self.recut_proposed_nodes = _gauge(registry, names.RECUT_PROPOSED_NODES)
+
+
 class AutoscalerMetrics:
     """Decisions a workload: ``adopt`` it when its policy appears, ``forget`` it when the policy goes."""
 
@@ -231,6 +244,10 @@ class Exposition:
     @property
     def planner(self) -> PlannerMetrics:
         return self._group(PlannerMetrics)
+
+    @property
+    def repack(self) -> RepackMetrics:
+        return self._group(RepackMetrics)
 
     @property
     def autoscaler(self) -> AutoscalerMetrics:

@@ -22,6 +22,16 @@ NOT_PLACEABLE = "NotPlaceable"  # no node has room of the wanted shape
 DEMAND_NOT_UNDERSTOOD = "DemandNotUnderstood"  # the pod's GPU demand is left to the scheduler alone
 GATE_RELEASED = "GateReleased"  # the scheduling gate was removed without a plan, after its timeout
 
+# --- moving running pods, on the pod moved and on the pod it was moved for
+REPACKED = "Repacked"  # the pod was evicted so that another fits or money is saved; its successor has a place
+ROOM_MADE = "RoomMade"  # pods were moved away so that this one fits
+REPACK_FAILED = "RepackFailed"  # an eviction was refused, or a successor has no node
+
+# --- MIG geometry, on the Node
+RECUT = "MigRecut"  # an idle node gets another MIG configuration
+RECUT_DONE = "MigRecutDone"  # it has it, and takes pods again
+RECUT_FAILED = "MigRecutFailed"  # the MIG manager failed or did not answer; the old configuration is restored
+
 # --- node side, on the Node
 GPU_UNHEALTHY = "GpuUnhealthy"  # a GPU left the published devices
 GPU_RECOVERED = "GpuRecovered"  # a GPU is published again

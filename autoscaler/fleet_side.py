@@ -15,6 +15,7 @@ from fastapi import APIRouter
 
 from autoscaler.fleetpage.page import fleet_routes
 from autoscaler.fleetpage.reader import FleetReader
+from autoscaler.repack_side import RepackSide
 from cluster import event_reasons
 from cluster.api_errors import ApiRefused
 from cluster.client import Api
@@ -80,6 +81,14 @@ class FleetSide:
         for kind in ("nodes", "resourceslices"):
             self.live.feed.listen(kind, NewHardware(self._planner.room_changed))
         exposition.planner.waiting_pods.set_function(lambda: float(self._planner.waiting()))
+        self._repack = RepackSide(
+            api,
+            self.live,
+            exposition=exposition,
+            recorder=recorder,
+            is_leader=is_leader,
+            dry_run=dry_run,
+        )
         self._reader = FleetReader(service.fleet, policy, service.carbon, time.monotonic)
 
     @property
@@ -88,16 +97,20 @@ class FleetSide:
         return dict(self.live.service.ready())
 
     def routes(self) -> APIRouter:
-        """The fleet page."""
-        return fleet_routes(self._reader, self._bills)
+        """The fleet page, and the repacker's newest plan."""
+        routes = fleet_routes(self._reader, self._bills)
+        routes.include_router(self._repack.routes())
+        return routes
 
     def start(self) -> None:
-        """Start watches, pricing and the planner."""
+        """Start watches, pricing, the planner and the repacker."""
         self.live.start()
         self._planner.start()
+        self._repack.start()
 
     def stop(self) -> None:
-        """Stop them, the planner first."""
+        """Stop them, those that write first."""
+        self._repack.stop()
         self._planner.stop()
         self.live.stop()
 

@@ -217,8 +217,8 @@ PLANNER_WAITING_PODS: Final = Metric(
 REPACK_MOVES_TOTAL: Final = Metric(
     "slicewise_repack_moves_total",
     "counter",
-    "Moves by outcome: evicted, gone before, refused by a disruption budget, error; then the successor settled "
-    "where planned, elsewhere, or has no node in time.",
+    "Moves by outcome: evicted, gone before, refused by a disruption budget, error; then the successor "
+    "settled where planned, elsewhere, or has no node in time.",
     ("outcome",),
     _each(REPACK_MOVES),
 )

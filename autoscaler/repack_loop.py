@@ -66,11 +66,15 @@ class RepackLoop:
         policy: Callable[[], ClusterPolicy],
         active: Callable[[], bool],
         observer: RepackObserver,
+        read_only: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``clock``: Unix seconds, the one that the decider's reservations run on."""
+        """``read_only``: never more than a dry run. ``clock``: Unix seconds, the one that the decider's
+        reservations run on.
+        """
         self._decider, self._census, self._reader = decider, census, reader
         self._hands, self._policy, self._active, self._observer = hands, policy, active, observer
+        self._read_only = read_only
         self._clock = clock
         self._pace = Pace()
         self._underway = Underway()
@@ -113,7 +117,7 @@ class RepackLoop:
         self._looked_at, self._leftover = self._clock(), False
         policy = self._policy()
         started = time.monotonic()
-        dry_run = policy.repack.mode != "on"
+        dry_run = self._read_only or policy.repack.mode != "on"
         made = self._plan(policy)
         self.latest = made
         self._observer.planned(made, time.monotonic() - started, dry_run=dry_run)

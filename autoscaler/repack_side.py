@@ -48,8 +48,9 @@ class RepackSide:
             reader=reader,
             hands=Hands(api),
             policy=live.policy,
-            active=lambda: is_leader() and not dry_run and residents.ready and service.prices.priced(),
+            active=lambda: is_leader() and residents.ready and service.prices.priced(),
             observer=_Observer(exposition, recorder),
+            read_only=dry_run,
         )
 
     def routes(self) -> APIRouter:

@@ -32,8 +32,8 @@ from scheduler.packing.plan_replay import Replay
 
 Floats = npt.NDArray[np.float64]
 _EPSILON = 1e-7
-MOST_NEW = 400
-_FIRST_STEP = 0.3
+MOST_NEW = 80
+_FIRST_STEP = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ Master LP (GLOP), x = how many nodes of a class take a filling, z = single pods 
          Σ_f x_c,f ≤ count_c                for every node class c
          Σ GPUs·z + Σ GPUs·y ≤ quota
 
-Each round prices new fillings by ``plan_relaxation`` under π, replays them by first-fit and adds them at their
-true price. The same relaxation gives, for any π, two inequalities that every plan of every column obeys, with
-d_s the pods of shape s placed:
+Each round prices new fillings by ``plan_relaxation`` under π, replays them by first-fit and adds them at
+their true price. The same relaxation gives, for any π, two inequalities that every plan of every column
+obeys, with d_s the pods of shape s placed:
 
     price of the plan ≥ Σ π_s·d_s − Σ_c count_c·R_c(π)        Σ π_s·d_s ≤ Σ_c count_c·C_c(π)
 
-(R with money, C without). They are kept as cuts for ``plan_bound``. Dantzig & Wolfe 1960; Gilmore & Gomory 1961;
-the bound is Lagrange's, see Lübbecke & Desrosiers 2005. Pure: time is passed in.
+(R with money, C without). They are kept as cuts for ``plan_bound``. Dantzig & Wolfe 1960; Gilmore & Gomory
+1961; the bound is Lagrange's, see Lübbecke & Desrosiers 2005. Pure: time is passed in.
 """
 
 from __future__ import annotations
@@ -167,8 +167,8 @@ def generate(
     gap: float,
 ) -> Generated:
     """Generate columns until the LP is within ``gap`` (absolute, money per hour) of its bound, nothing new
-    comes up, or the clock reads ``until``. At least one round is made. ``guess``: pod prices by shape to begin
-    with, such as what one more pod costs after the greedy plan.
+    comes up, or the clock reads ``until``. At least one round is made. ``guess``: pod prices by shape to
+    begin with, such as what one more pod costs after the greedy plan.
     """
     problem = pool.replay.problem
     for use in starts:
@@ -204,9 +204,7 @@ def generate(
     return Generated(tuple(cuts), objective, best_bound, rounds, values)
 
 
-def _room_prices(
-    problem: PlanProblem, weights: tuple[float, ...], found: Iterable[Floats]
-) -> list[Floats]:
+def _room_prices(problem: PlanProblem, weights: tuple[float, ...], found: Iterable[Floats]) -> list[Floats]:
     """Pod prices to bound numbers with: what a shape costs for want of room, its mere price taken off."""
     least = np.full(problem.shapes, np.inf)
     for node in problem.nodes:
@@ -234,9 +232,7 @@ def _pods_bound(problem: PlanProblem, weights: tuple[float, ...], prices: Floats
     return total
 
 
-def _add_best(
-    pool: ColumnPool, relaxation: Relaxation, earned: Earned, prices: Floats, rooms: Floats
-) -> int:
+def _add_best(pool: ColumnPool, relaxation: Relaxation, earned: Earned, prices: Floats, rooms: Floats) -> int:
     """Replay the fillings of the classes that promise most; answers how many improve the LP."""
     promise = earned.most - np.maximum(rooms, 0.0)
     order = np.argsort(-promise, kind="stable")

@@ -1,4 +1,5 @@
-"""The nodes of a plan laid out for ``plan_relaxation``: every GPU a lane, equal lanes of equal nodes one cell.
+"""The nodes of a plan laid out for ``plan_relaxation``: every GPU a lane, equal lanes of equal nodes one
+cell.
 
 Node classes that price all shapes alike form a *group*. A cell is (group, published order, value table): one
 dynamic program over masks. Entirely free GPUs are counted by pool instead. Built once a plan. Pure.
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scheduler.packing.plan_problem import WHOLE, Need, PlanProblem
+from scheduler.packing.plan_problem import WHOLE, Need, NodeKind, PlanProblem
 from scheduler.packing.plan_replay import Replay
 
 Floats = npt.NDArray[np.float64]
@@ -125,7 +126,7 @@ def lanes_of(replay: Replay) -> Lanes:
     )
 
 
-def _kind(problem: PlanProblem, node: int):  # type: ignore[no-untyped-def]
+def _kind(problem: PlanProblem, node: int) -> NodeKind:
     return problem.kinds[problem.nodes[node].kind]
 
 
@@ -163,8 +164,12 @@ def _shares(need: Need, sizes: list[int], units: int, cut: Floats, whole: Floats
 
 def _tables(
     replay: Replay, group: Ints
-) -> tuple[list[CutTable], list[list[tuple[int, int, int, int]]], dict[tuple[int, int], list[tuple[int, int]]]]:
-    """Cells and partly used GPUs by grid size; also, by (node, pool), the cells that a free GPU may open as."""
+) -> tuple[
+    list[CutTable], list[list[tuple[int, int, int, int]]], dict[tuple[int, int], list[tuple[int, int]]]
+]:
+    """Cells and partly used GPUs by grid size; also, by (node, pool), the cells that a free GPU may open
+    as.
+    """
     problem = replay.problem
     order_units = [
         max((start + size for _, start, size in order.placements), default=0) for order in problem.orders
@@ -234,7 +239,12 @@ class _Pools:
 
 
 def _pools(problem: PlanProblem, opens: dict[tuple[int, int], list[tuple[int, int]]]) -> _Pools:
-    nodes, frees, tables, used_up, split, own_opens = [], [], [], [], [], []
+    nodes: list[int] = []
+    frees: list[int] = []
+    tables: list[tuple[float, ...]] = []
+    used_up: list[float] = []
+    split: list[bool] = []
+    own_opens: list[list[tuple[int, int]]] = []
     of_node: list[list[int]] = [[] for _ in problem.nodes]
     for index, node in enumerate(problem.nodes):
         kind = problem.kinds[node.kind]

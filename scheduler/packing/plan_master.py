@@ -3,8 +3,8 @@
     max  Σ rank·placed − price     rank: lexicographic by level, one pod above all prices together
 
 in whole numbers (prices in parts of 10,000), one worker and a fixed seed, so that the same problem gives the
-same plan unless the time ran out; deterministic time bounds the search beside the wall clock. It starts from a
-known plan and answers None unless it found one at least as good. Pure.
+same plan unless the time ran out; deterministic time bounds the search beside the wall clock. It starts from
+a known plan and answers None unless it found one at least as good. Pure.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ takes beyond what runs there. The price of a filling is
     worth(state) = Σ GPUs worth[mask] + Σ pools free[number of entirely free GPUs]
 
 ``worth`` holds the product's tables (dual × V − gradient × hourly price × F, see ``scheduler.scoring``): the
-fragmentation term depends on the state alone, so along any sequence it telescopes and a filling has one price.
-``other`` is the sum of the remaining terms for one pod on a node of that class as it stands now (carbon and
-links are not re-priced inside a filling).
+fragmentation term depends on the state alone, so along any sequence it telescopes and a filling has one
+price. ``other`` is the sum of the remaining terms for one pod on a node of that class as it stands now
+(carbon and links are not re-priced inside a filling).
 
 Priorities are *levels*, 0 the lowest; a plan places as many pods as it can, the highest level first, then
 costs least. A gang is placed whole or not at all. A quota caps the GPU equivalents of everything under it;
@@ -74,8 +74,8 @@ class Gpu:
 @dataclass(frozen=True, slots=True)
 class Need:
     """What one pod of a shape takes on nodes of one kind: ``steps`` (profile or WHOLE, count) in the order of
-    its requests, ``scalars`` (index, amount), ``gpus`` the positions it accepts (bits), ``linked``: whole GPUs
-    must be joined by NVLink.
+    its requests, ``scalars`` (index, amount), ``gpus`` the positions it accepts (bits), ``linked``: whole
+    GPUs must be joined by NVLink.
     """
 
     steps: tuple[tuple[int, int], ...] = ()
@@ -87,8 +87,8 @@ class Need:
 @dataclass(frozen=True, slots=True)
 class NodeKind:
     """Hardware of a node. ``pools``: worth of F free GPUs, one table a pool; ``best_links``: several whole
-    GPUs are given as the best-linked free set, not the first ones; ``needs`` by shape, None where it can never
-    run.
+    GPUs are given as the best-linked free set, not the first ones; ``needs`` by shape, None where it can
+    never run.
     """
 
     gpus: tuple[Gpu, ...]
@@ -159,7 +159,7 @@ class PlanProblem:
     @property
     def levels(self) -> int:
         """How many priority levels there are."""
-        return 1 + max((entry.level for entry in (*self.wanted, *self.gangs)), default=0)
+        return 1 + max([e.level for e in self.wanted] + [g.level for g in self.gangs], default=0)
 
     def demand(self) -> list[int]:
         """Pods asked for by shape, gangs included."""

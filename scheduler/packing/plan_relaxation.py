@@ -1,16 +1,16 @@
 """How much a node could earn at most under given pod prices, and the filling that would earn it.
 
 The pricing problem of column generation, relaxed so that it can be solved exactly for all node classes at
-once (numpy): pods may choose the GPU freely, but on a GPU each MIG instance takes the placement that first-fit
-takes there (``plan_replay``), and whole GPUs are counted, not named. Three layers:
+once (numpy): pods may choose the GPU freely, but on a GPU each MIG instance takes the placement that
+first-fit takes there (``plan_replay``), and whole GPUs are counted, not named. Three layers:
 
     H(mask)   best of one partly used GPU: max(worth[mask], max_p price_p + H(mask | taken_p(mask)))
-    T(F)      best of F entirely free GPUs of one pool: leave them free, open one for MIG, or give k away whole
-    knapsack  the same by each scalar (CPU, memory, pods), fractional; the smaller of both bounds holds
+    T(F)      best of F entirely free GPUs of one pool: leave them free, open one for MIG, or give k away
+    whole knapsack  the same by each scalar (CPU, memory, pods), fractional; the smaller of both bounds holds
 
 Everything a real node can do is allowed here, so the value is an upper bound for every filling; the filling
-read off the tables is replayed by first-fit and priced as it really turns out. With ``money`` False all worths
-and other prices are nil: then it bounds how many pods fit at all. Pure.
+read off the tables is replayed by first-fit and priced as it really turns out. With ``money`` False all
+worths and other prices are nil: then it bounds how many pods fit at all. Pure.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class Relaxation:
         gpu_choice, best = [], []
         for table in lanes.tables:
             worth = table.worth if money else np.zeros_like(table.worth)
-            found, choice = _cut_gpus(table.taken, table.order, worth[table.value], cut[table.group], table.levels)
+            found, choice = _cut_gpus(
+                table.taken, table.order, worth[table.value], cut[table.group], table.levels
+            )
             gpu_choice.append(choice)
             best.append(found)
             part = table.partial
@@ -77,9 +79,7 @@ class Relaxation:
         most += self._counted(value)
         most = np.minimum(most, self._scalars(value, money))
         most = np.maximum(most, 0.0)
-        return Earned(
-            most, profile_shape, gpu_choice, first_choice, open_choice, whole_shape, pool_choice
-        )
+        return Earned(most, profile_shape, gpu_choice, first_choice, open_choice, whole_shape, pool_choice)
 
     def filling(self, earned: Earned, node: int) -> Counter[int]:
         """The multiset of shapes behind ``earned.most`` of one class, as far as whole pods of it exist."""
@@ -179,7 +179,9 @@ class Relaxation:
         return best[every, lanes.pool_free] - free_worth[every, lanes.pool_free], choice
 
     def _counted(self, value: Floats) -> Floats:
-        """Fixed MIG instances and shared replicas: shapes that take scalars alone, the best of each scalar."""
+        """Fixed MIG instances and shared replicas: shapes that take scalars alone, the best of each
+        scalar.
+        """
         lanes = self.lanes
         total = np.zeros(len(self._problem.nodes))
         for shape, index, amounts in lanes.counted_by:
@@ -224,7 +226,9 @@ def _best_parts(value: Floats, share: Floats) -> tuple[Floats, Ints]:
 def _cut_gpus(
     taken: Ints, order: Ints, worth: Floats, cut: Floats, levels: tuple[Ints, ...]
 ) -> tuple[Floats, npt.NDArray[np.int8]]:
-    """H by cell and mask, fullest masks first, and which profile comes next (-1: none). ``worth``: by cell."""
+    """H by cell and mask, fullest masks first, and which profile comes next (-1: none). ``worth``: by
+    cell.
+    """
     best = worth.copy()
     choice = np.full(best.shape, -1, dtype=np.int8)
     rows = np.arange(len(order))[:, None]

@@ -1,10 +1,10 @@
 """What one more pod does to a node: the devices that first-fit will really give, and the money.
 
-The walk is that of ``scheduler.prediction`` for one node: requests in order; a whole GPU is the first entirely
-free one (or, where the device plugin looks for links, the best-linked free set); a MIG instance takes, on the
-first GPU with room, the first free placement in published order. No backtracking: a pod that only a search
-could place counts as not fitting, and is left to the scheduler. Results are kept by state, since states come
-again and again. Pure.
+The walk is that of ``scheduler.prediction`` for one node: requests in order; a whole GPU is the first
+entirely free one (or, where the device plugin looks for links, the best-linked free set); a MIG instance
+takes, on the first GPU with room, the first free placement in published order. No backtracking: a pod that
+only a search could place counts as not fitting, and is left to the scheduler. Results are kept by state,
+since states come again and again. Pure.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Replay:
         key = (kind, shape, masks)
         if key not in self._placed:
             need = self.problem.kinds[kind].needs[shape]
-            self._placed[key] = None if need is None else self._walk(self.problem.kinds[kind], kind, need, masks)
+            self._placed[key] = (
+                None if need is None else self._walk(self.problem.kinds[kind], kind, need, masks)
+            )
         return self._placed[key]
 
     def worth(self, kind: int, masks: Masks) -> float:

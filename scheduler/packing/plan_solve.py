@@ -114,7 +114,8 @@ def _guess(problem: PlanProblem, weights: tuple[float, ...], next_prices: list[f
         for shape, _ in gang.members:
             least[shape] = min(least[shape], weights[gang.level])
     return np.array(
-        [min(price, most, weights[-1]) for price, most in zip(next_prices, least, strict=True)], dtype=np.float64
+        [min(price, most, weights[-1]) for price, most in zip(next_prices, least, strict=True)],
+        dtype=np.float64,
     )
 
 
@@ -124,7 +125,9 @@ def level_weights(problem: PlanProblem, first: Placing) -> tuple[float, ...]:
     for node in problem.nodes:
         hardware = problem.kinds[node.kind]
         swing = sum(max(table) - min(table) for table in hardware.pools)
-        swing += sum(max(problem.values[g.value].worth) - min(problem.values[g.value].worth) for g in hardware.gpus)
+        swing += sum(
+            max(problem.values[g.value].worth) - min(problem.values[g.value].worth) for g in hardware.gpus
+        )
         prices = [price for price in node.other if price is not None]
         dearest = max(dearest, swing + max(prices, default=0.0))
     return tuple(2.0 * dearest * LEVEL_RATIO**level for level in range(problem.levels))
@@ -213,6 +216,17 @@ def _answer(
 ) -> PlanAnswer:
     placed = best.placed(problem)
     return PlanAnswer(
-        best, worth, worth, placed, placed, best.price, best.price, worth, first.price,
-        first.placed(problem), 0 if made is None else made.rounds, 0, status,
+        best,
+        worth,
+        worth,
+        placed,
+        placed,
+        best.price,
+        best.price,
+        worth,
+        first.price,
+        first.placed(problem),
+        0 if made is None else made.rounds,
+        0,
+        status,
     )

@@ -1,10 +1,10 @@
 """The waiting pods and the fleet as a ``PlanProblem``, and a plan's fillings back as node names.
 
 Reads the decider's fleet under its lock (some milliseconds at 1,000 nodes, tens at 5,000) and merges: pods of
-equal demand, constraints, CPU and memory into shapes; rows of equal hardware, state, room and prices into node
-classes. The first pod on a node costs in the plan exactly what the decider says; further ones follow the
-fragmentation tables, the other terms as they stand. CPU and memory are rounded down to what all waiting pods
-together could use, so that ample nodes stay equal.
+equal demand, constraints, CPU and memory into shapes; rows of equal hardware, state, room and prices into
+node classes. The first pod on a node costs in the plan exactly what the decider says; further ones follow the
+fragmentation tables (as if CPU and memory were in plenty), the other terms as they stand. CPU and memory are
+rounded down to what a node's fill of waiting pods could use, so that ample nodes stay equal.
 """
 
 from __future__ import annotations
@@ -41,33 +41,20 @@ from scheduler.scoring.fragmentation import node_value
 from scheduler.scoring.nvlink import link_need
 
 AMPLE_PODS = 64
-"""More pods than one node can take in a plan; what is free beyond their needs does not matter."""
+"""More pods than one node takes in a plan; what is free beyond their needs does not matter."""
 
 Floats = NDArray[np.float64]
-Amounts = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One waiting pod as the plan sees it; ``amounts``: CPU (thousandths) and memory (MiB). ``gang``: index of
-    its gang, -1 for none.
-    """
+    """One waiting pod as the plan sees it; ``gang``: index of its gang, -1 for none."""
 
     uid: str
     demand: Demand
     constraints: Constraints
-    amounts: Amounts
     priority: int
     gang: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class FreeRoom:
-    """What nodes have free besides GPUs: CPU (thousandths), memory (MiB), pods; by node name. Nodes it does
-    not name count as ample.
-    """
-
-    nodes: Mapping[str, tuple[int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +71,7 @@ class Snapshot:
     def nodes_of(self, placing: Placing) -> list[tuple[str, str]]:
         """(pod UID, node name) of everything placed, node by node in the order of the fillings."""
         waiting: dict[int, list[str]] = defaultdict(list)
-        entries = sorted(
-            range(len(placing.singles)), key=lambda index: -self.problem.wanted[index].level
-        )
+        entries = sorted(range(len(placing.singles)), key=lambda index: -self.problem.wanted[index].level)
         for index, chosen in enumerate(placing.gangs):
             if chosen:
                 for shape, uids in self.members[index].items():
@@ -112,7 +97,6 @@ def snapshot(
     asked: Sequence[Asked],
     gangs: int,
     admitted: Callable[[Constraints], NDArray[np.bool_]],
-    free: FreeRoom,
 ) -> Snapshot:
     """Read the fleet for these pods, in queue order. ``admitted``: bool[rows] by constraints."""
     fleet = decider.fleet
@@ -127,12 +111,12 @@ def snapshot(
         )
         columns = columns.take(rows)
         other = np.full((len(rows), len(shapes)), np.inf)
-        for index, (demand, constraints, _) in enumerate(shapes):
+        for index, (demand, constraints) in enumerate(shapes):
             mask = admitted(constraints)[rows]
             prices = _other(demand, world, columns)
             other[:, index] = np.where(mask, prices, np.inf)
-        profiles = _profile_names(world, fleet.profiles.values, shapes)
-        scalars = _scalars(columns, shapes, [names[row] for row in rows.tolist()], free)
+        profiles = _profile_names(shapes)
+        scalars = _scalars(columns, shapes)
         kinds, kind_of = _kinds(world, columns, shapes, profiles)
         values, orders = _values(world, columns), _orders(world, profiles)
     usable = np.isfinite(other).any(axis=1)
@@ -167,7 +151,7 @@ def snapshot(
         orders=orders,
         kinds=tuple(kinds),
         nodes=nodes,
-        gpus=tuple(_gpus(world, demand) for demand, _, _ in shapes),
+        gpus=tuple(_gpus(world, demand) for demand, _ in shapes),
         wanted=wanted,
         gangs=gang_list,
     )
@@ -179,21 +163,24 @@ def snapshot(
     )
 
 
-_Shape = tuple[Demand, Constraints, Amounts]
+_Shape = tuple[Demand, Constraints]
 
 
 def _shapes(asked: Sequence[Asked]) -> tuple[list[_Shape], list[int]]:
     known: dict[_Shape, int] = {}
     found = []
     for pod in asked:
-        found.append(known.setdefault((pod.demand, pod.constraints, pod.amounts), len(known)))
+        found.append(known.setdefault((pod.demand, pod.constraints), len(known)))
     return list(known), found
 
 
 def _wanted(
     asked: Sequence[Asked], gangs: int, shape_of: Sequence[int], levels: Mapping[int, int]
 ) -> tuple[
-    tuple[Wanted, ...], tuple[tuple[str, ...], ...], tuple[Gang, ...], tuple[Mapping[int, tuple[str, ...]], ...]
+    tuple[Wanted, ...],
+    tuple[tuple[str, ...], ...],
+    tuple[Gang, ...],
+    tuple[Mapping[int, tuple[str, ...]], ...],
 ]:
     entries: dict[tuple[int, int], list[str]] = {}
     members: list[dict[int, list[str]]] = [{} for _ in range(gangs)]
@@ -247,7 +234,10 @@ def _values(world: World, columns: Columns) -> tuple[GpuValue, ...]:
     for index, model in enumerate(world.hardware.models):
         start = int(world.values.offset[index])
         own = slice(start, start + (1 << model.units))
-        worth = dual * world.values.value[own] - gradient * world.hour_by_model[index] * world.values.gradient[own]
+        worth = (
+            dual * world.values.value[own]
+            - gradient * world.hour_by_model[index] * world.values.gradient[own]
+        )
         found.append(GpuValue(model.units, tuple(worth.tolist())))
     return tuple(found)
 
@@ -255,15 +245,13 @@ def _values(world: World, columns: Columns) -> tuple[GpuValue, ...]:
 def _orders(world: World, profiles: Sequence[str]) -> tuple[Order, ...]:
     index = {name: position for position, name in enumerate(profiles)}
     return tuple(
-        Order(
-            tuple((index[p.profile], p.start, p.size) for p in order if p.profile in index)
-        )
+        Order(tuple((index[p.profile], p.start, p.size) for p in order if p.profile in index))
         for _, order in world.hardware.orders.values
     )
 
 
-def _profile_names(world: World, fixed: Sequence[str], shapes: Sequence[_Shape]) -> list[str]:
-    names = {r.profile for demand, _, _ in shapes for r in demand.requests if r.profile is not None}
+def _profile_names(shapes: Sequence[_Shape]) -> list[str]:
+    names = {r.profile for demand, _ in shapes for r in demand.requests if r.profile is not None}
     return sorted(names)
 
 
@@ -288,17 +276,14 @@ def _gpus(world: World, demand: Demand) -> float:
     return total
 
 
-def _scalars(
-    columns: Columns, shapes: Sequence[_Shape], names: Sequence[str], free: FreeRoom
-) -> NDArray[np.int64]:
-    """Free scalars by row: fixed MIG instances by profile, shared replicas, CPU, memory, pods."""
+def _scalars(columns: Columns, shapes: Sequence[_Shape]) -> NDArray[np.int64]:
+    """Free scalars by row: fixed MIG instances by profile, shared replicas, milli-CPU, MiB."""
     static = (columns.static_total - columns.static_used).clip(min=0).astype(np.int64)
     shared = (columns.shared_total - columns.shared_used).clip(min=0).astype(np.int64)
-    most_cpu = AMPLE_PODS * max((cpu for _, _, (cpu, _) in shapes), default=0)
-    most_memory = AMPLE_PODS * max((memory for _, _, (_, memory) in shapes), default=0)
-    ample = (most_cpu, most_memory, AMPLE_PODS)
-    rest = np.array([free.nodes.get(name, ample) for name in names], dtype=np.int64).reshape(len(names), 3)
-    return np.concatenate([static, shared[:, None], np.clip(rest, 0, np.array(ample))], axis=1)
+    cpu = AMPLE_PODS * max((demand.cpu_milli for demand, _ in shapes), default=0)
+    memory = AMPLE_PODS * max((demand.memory_mib for demand, _ in shapes), default=0)
+    host = np.stack([columns.cpu_free.clip(0, cpu), columns.memory_free.clip(0, memory)], axis=1)
+    return np.concatenate([static, shared[:, None], host.astype(np.int64)], axis=1)
 
 
 def _kinds(
@@ -359,10 +344,8 @@ def _kind(
     )
 
 
-def _need(
-    world: World, columns: Columns, row: int, shape: _Shape, profiles: Sequence[str]
-) -> Need | None:
-    demand, _, (cpu, memory) = shape
+def _need(world: World, columns: Columns, row: int, shape: _Shape, profiles: Sequence[str]) -> Need | None:
+    demand, _ = shape
     steps: list[tuple[int, int]] = []
     scalars: dict[int, int] = defaultdict(int)
     width = columns.static_total.shape[1]
@@ -389,7 +372,7 @@ def _need(
             for position in range(int(columns.gpu_count[row]))
             if models[int(columns.model_id[row, position])].name in demand.models
         )
-    for index, amount in ((width + 1, cpu), (width + 2, memory), (width + 3, 1)):
+    for index, amount in ((width + 1, demand.cpu_milli), (width + 2, demand.memory_mib)):
         if amount:
             scalars[index] += amount
     return Need(

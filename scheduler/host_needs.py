@@ -114,6 +114,10 @@ class HostLedger:
         """Milli-CPU and MiB taken on the node."""
         return self._taken.get(node, (0, 0))
 
+    def by_node(self) -> Mapping[str, Need]:
+        """The same for all nodes on which something is taken."""
+        return self._taken
+
     def pods(self) -> Mapping[str, tuple[str, int, int]]:
         """Node, milli-CPU and MiB by pod UID."""
         return self._pods

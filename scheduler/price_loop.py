@@ -15,13 +15,16 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from scheduler.packing.forecast import Forecast
+from scheduler.packing.host_tables import HostTables
 from scheduler.packing.mix import mix_of, smooth
 from scheduler.packing.prices import FleetSummary, PriceTables, solve_prices, unsolved
+from scheduler.packing.supply import HostPool
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,9 @@ Status = Literal["never", "optimal", "time_limit", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What prices follow from: the free capacity, the requests counted by class, and what the policy says."""
+    """What prices follow from: the free capacity, the requests counted by class, those foreseen, and what the
+    policy says. ``without_gpu``: milli-CPU and MiB of pods without a GPU on GPU nodes.
+    """
 
     summary: FleetSummary
     observed: Mapping[str, float]
@@ -40,6 +45,8 @@ class Conditions:
     half_life_seconds: float
     gpu_hour: float
     gpu_hour_by_model: Mapping[str, float]
+    forecast: Mapping[str, Forecast] = field(default_factory=dict)
+    without_gpu: tuple[float, float] = (0.0, 0.0)
 
     def price_of(self, model: str) -> float:
         """Money per hour of one whole GPU of the model."""
@@ -150,14 +157,21 @@ class PriceLoop:
             elapsed_seconds=now - self._smoothed_at,
         )
         self._smoothed_at = now
-        mix = mix_of(self._smoothed, conditions.prior, conditions.summary.models.values())
+        mix = mix_of(
+            self._smoothed,
+            conditions.prior,
+            conditions.summary.models.values(),
+            forecast=conditions.forecast,
+            without_gpu=conditions.without_gpu,
+        )
         # Shares to three digits: a mix that only creeps towards its limit need not be solved again.
         total = sum(mix.counts.values()) or 1.0
         shares = tuple(sorted((name, round(count / total, 3)) for name, count in mix.counts.items()))
         summary = conditions.summary
         rates = tuple(conditions.price_of(name) for name in sorted(summary.models))
-        states = (summary.gpu_states, summary.free_nodes, summary.whole_nodes, summary.static_instances)
-        seen = (shares, rates, tuple(sorted(summary.models)), *(tuple(sorted(s.items())) for s in states))
+        spread = tuple(sorted((name, round(sd / total, 3)) for name, sd in mix.spread.items()))
+        seen = (shares, spread, rates, tuple(sorted(summary.models)), *_states(summary))
+        seen += tuple((pool.cpu_milli, pool.memory_mib, *_states(pool)) for pool in summary.hosts)
         if seen == self._last_input:
             return False
         found = solve_prices(summary, mix, conditions.price_of, self._tables, self._time_limit)
@@ -174,6 +188,11 @@ class PriceLoop:
             self._wake.wait(self._period)
 
 
+def _states(found: FleetSummary | HostPool) -> tuple[object, ...]:
+    states = (found.gpu_states, found.free_nodes, found.whole_nodes, found.static_instances)
+    return tuple(tuple(sorted(state.items())) for state in states)
+
+
 def difference(old: PriceTables, new: PriceTables) -> float:
     """The largest change of any value, as a share of the largest value; infinite when other models are
     priced.
@@ -182,6 +201,8 @@ def difference(old: PriceTables, new: PriceTables) -> float:
     re-price them all the time for changes that no rank shows.
     """
     largest, change = 0.0, 0.0
+    if not np.array_equal(old.gradient_cpu, new.gradient_cpu):
+        return math.inf
     for name in ("gpu_value", "node_value", "whole_value", "gradient"):
         before, after = getattr(old, name), getattr(new, name)
         if before.keys() != after.keys():
@@ -192,7 +213,24 @@ def difference(old: PriceTables, new: PriceTables) -> float:
             if name != "node_value":
                 largest = max(largest, float(values.max(initial=0.0)))
             change = max(change, float(np.abs(values - before[model]).max(initial=0.0)))
+    change = max(change, _host_change(old.hosts, new.hosts))
     prices = old.class_price
     if prices.keys() != new.class_price.keys():
         return math.inf
     return change / largest if largest > 0.0 else (math.inf if change else 0.0)
+
+
+def _host_change(old: HostTables | None, new: HostTables | None) -> float:
+    if old is None or new is None:
+        return 0.0 if old is new else math.inf
+    if not np.array_equal(old.price, new.price):
+        return math.inf
+    change = 0.0
+    for before, after in ((old.gpu, new.gpu), (old.node, new.node), (old.whole, new.whole)):
+        for model, values in after.items():
+            if model not in before or values.shape != before[model].shape:
+                return math.inf
+            change = max(change, float(np.abs(values - before[model]).max(initial=0.0)))
+    if old.static.keys() != new.static.keys():
+        return math.inf
+    return change

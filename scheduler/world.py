@@ -53,14 +53,14 @@ class WorldKeeper:
         learned = self._learned()
         if old is None or policy is not old.policy:
             fleet.classify(classifier_of(policy))
-        hardware = (len(fleet.hardware.models), len(fleet.hardware.topologies), fleet.columns.gpus)
+        hardware = (len(fleet.hardware.models), fleet.columns.gpus, len(fleet.profiles))
         if (
             old is not None
             and policy is old.policy
             and tables is old.tables
             and grams == old.grams_per_kwh
             and kinds == self._kinds
-            and hardware[::2] == self._hardware[::2]
+            and hardware == self._hardware
             and learned is self._slowdowns[0]
             and len(fleet.companies.classes) == self._slowdowns[1]
         ):
@@ -76,7 +76,7 @@ class WorldKeeper:
         self._world = World(
             policy=policy,
             tables=tables,
-            values=state_values(tables, fleet.hardware.models, fleet.columns.gpus),
+            values=state_values(tables, fleet.hardware.models, fleet.columns.gpus, fleet.profiles.values),
             grams_per_kwh=grams,
             intensity_gap=self._gap(policy, grams, kinds),
             hour_by_model=hour_by_model(policy, fleet.hardware),

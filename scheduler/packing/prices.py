@@ -7,13 +7,20 @@ duals give each class a net price; the tables are the knapsack values of every s
                               W(1)
     node_value[model][F]      W, the same for F entirely free GPUs of one node
     whole_value[model][F]     W where the GPUs cannot be cut (MIG mode off): whole-GPU pods only
-    gradient[model][mask]     FGD's F in GPU equivalents (``gradient``)
+    gradient[model][mask]     FGD's F in GPU equivalents (``gradient``), by threshold of free CPU
     class_price[name]         best net price of a class over the models that can serve it
+    hosts                     the same where CPU or memory is short (``host_tables``), None where no class
+                              of the mix says what it needs of its node
+    shared                    the same for GPUs in shared mode (``shared_fleet``), None where there are none
 
 A placement costs V(before) − V(after). A request of class d is worth v_dm = gpu_hour(m) × GPU equivalents on
 model m, so capacity on a dear model is dear to destroy. With several saturations the prices are averaged
 before the tables are solved: each table is the knapsack under one set of prices, therefore monotone (less
 free space is never worth more) and W superadditive.
+
+The LP spreads pods over nodes perfectly and arrivals cannot, so with hosts only part of the CPU and memory is
+taken to be usable (``USABLE``), and the prices are means over these scenarios too. A forecast's uncertainty
+goes with the saturation (``mix``).
 
 Degenerate duals: whole numbers of identical states and requests put many LP vertices on one point, where any
 dual is optimal and the solver's choice may jump from one solve to the next. Two things hold them still: each
@@ -26,23 +33,30 @@ tables unless the limit was hit (``converged`` says so).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from types import MappingProxyType
 
 import numpy as np
 
+from dra.catalog import GpuModel
 from dra.mig import geometry
 from scheduler.packing.columns import MIN_NODE_GPUS, Floats, ModelClasses, model_classes
-from scheduler.packing.gradient import fragmentation
-from scheduler.packing.master import Group, Master, knapsacks
-from scheduler.packing.mix import DemandClass, DemandMix, uniform
-from scheduler.packing.supply import FleetSummary
+from scheduler.packing.gradient import fragmentation, thresholds_of
+from scheduler.packing.host_tables import HostTables, host_levels, host_tables
+from scheduler.packing.master import NO_HOST, Group, Hosts, Master, knapsacks
+from scheduler.packing.mix import DemandClass, DemandMix, Expected, quantiles, uniform
+from scheduler.packing.supply import FleetSummary, HostPool
 
 __all__ = ["FleetSummary", "PriceTables", "solve_prices", "unsolved"]
 
+USABLE = (0.8, 0.6)
+"""Parts of the nodes' CPU and memory taken to be usable; as in ``share_prices``, where they were measured."""
+
 _PERTURBATION = 1e-4
 _COLUMNS_KEPT = 24  # per group, to start the next solve from
+_OTHERS_FIRST = 2.0  # pods without a GPU pay for CPU this many times what any pod with one could
 
 NamedFilling = tuple[tuple[str, int], ...]
 GroupKey = tuple[str, str, int, str]
@@ -51,7 +65,8 @@ GroupKey = tuple[str, str, int, str]
 @dataclass(frozen=True, slots=True)
 class PriceTables:
     """One published set of tables; arrays are read-only. ``objective`` ≤ ``bound`` (money/h) of the last
-    LP solved.
+    LP solved. ``gradient_steps``: by model [thresholds + 1, masks], row k where the free CPU reaches k of
+    ``gradient_cpu`` (milli-CPU, ascending); ``gradient`` is the last row, CPU in plenty.
     """
 
     version: int = 0
@@ -66,6 +81,9 @@ class PriceTables:
     rounds: int = 0
     converged: bool = True
     columns: Mapping[GroupKey, tuple[NamedFilling, ...]] = field(default_factory=dict, repr=False)
+    hosts: HostTables | None = None
+    gradient_cpu: Floats = field(default_factory=lambda: np.zeros(0))
+    gradient_steps: Mapping[str, Floats] = field(default_factory=dict)
 
 
 def unsolved() -> PriceTables:
@@ -86,53 +104,66 @@ def solve_prices(
     mix without a class that any model can serve is replaced by the uniform one.
     """
     models = dict(sorted(fleet_summary.models.items()))
-    classes, counts = _servable(mix, fleet_summary)
+    expected = _servable(mix, fleet_summary)
+    classes = [item.cls for item in expected]
     offers = {name: model_classes(model, geometry(model), classes) for name, model in models.items()}
     values = {name: _values(offer, len(classes), gpu_hour(name)) for name, offer in offers.items()}
-    groups = _groups(fleet_summary)
+    need = np.array([[cls.cpu_milli, cls.memory_mib] for cls in classes], dtype=np.float64).reshape(-1, 2)
+    dearest = max((gpu_hour(name) for name in models), default=0.0)
+    levels = host_levels(values, need, dearest) if need.any() and values else np.zeros((1, 2))
+    with_hosts = bool(fleet_summary.hosts) and len(levels) > 1
+    groups = _all_groups(fleet_summary) if with_hosts else _groups(fleet_summary, models)
     widest = max((group.state for group in groups if group.kind in ("node", "whole")), default=0)
     max_gpus = max(MIN_NODE_GPUS, widest)
 
-    master = Master(groups, offers, values)
-    _seed(master, classes, previous)
+    hosts = _hosts(fleet_summary, need, mix, levels) if with_hosts else None
+    master = Master(groups, offers, values, hosts)
+    _seed(master, [cls.name for cls in classes], previous)
     multipliers, demands, converged = [], [], True
-    for demand in _demands(classes, counts, mix, fleet_summary, offers):
-        converged &= master.solve(demand, max_gpus, time_limit_seconds)
-        multipliers.append(master.multipliers)
-        demands.append(demand)
+    for usable in USABLE if with_hosts else (1.0,):
+        for demand, scale in _demands(expected, mix, fleet_summary, offers):
+            converged &= master.solve(demand, max_gpus, time_limit_seconds, usable=usable, others=scale)
+            multipliers.append(master.multipliers)
+            demands.append(demand)
     mean = np.mean(multipliers, axis=0) if multipliers else np.zeros(len(classes))
 
-    prices = {name: np.maximum(0.0, value - mean) for name, value in values.items()}
-    tables = knapsacks(offers, prices, max_gpus)
-    popularity = np.array(counts, dtype=np.float64)
-    names = [cls.name for cls in classes]
-    best = {
-        name: max((float(prices[m][i]) for m, offer in offers.items() if i in offer.share), default=0.0)
-        for i, name in enumerate(names)
+    net = {name: np.maximum(0.0, value - mean) for name, value in values.items()}
+    tables = knapsacks(offers, {name: price[None] for name, price in net.items()}, max_gpus)
+    popularity = np.array([item.count for item in expected], dtype=np.float64)
+    thresholds = thresholds_of(need[:, 0], popularity) if with_hosts else np.zeros(0)
+    gradients = {
+        name: fragmentation(offer, popularity, need[:, 0], thresholds) for name, offer in offers.items()
     }
     return PriceTables(
         version=previous.version + 1 if previous is not None else 1,
-        gpu_value=_published({name: _gpu_value(t.gpu.values, t.node.values) for name, t in tables.items()}),
-        node_value=_published({name: t.node.values for name, t in tables.items()}),
-        class_price=MappingProxyType(best),
-        gradient=_published({name: fragmentation(offer, popularity) for name, offer in offers.items()}),
-        whole_value=_published({name: t.whole.values for name, t in tables.items()}),
-        demand=MappingProxyType(dict(zip(names, demands[-1].tolist(), strict=True)) if demands else {}),
+        gpu_value=_published({n: _gpu_value(t.gpu.values[0], t.node.values[0]) for n, t in tables.items()}),
+        node_value=_published({name: t.node.values[0] for name, t in tables.items()}),
+        class_price=MappingProxyType(_class_prices(classes, offers, net)),
+        gradient=_published({name: found[-1] for name, found in gradients.items()}),
+        whole_value=_published({name: t.whole.values[0] for name, t in tables.items()}),
+        demand=MappingProxyType(
+            dict(zip((cls.name for cls in classes), demands[-1].tolist(), strict=True)) if demands else {}
+        ),
         objective=master.objective,
         bound=master.upper_bound,
         rounds=master.rounds,
         converged=converged,
-        columns=_named(master, names),
+        columns=_named(master, [cls.name for cls in classes]),
+        hosts=host_tables(offers, net, need, levels, _profiles(fleet_summary), max_gpus)
+        if with_hosts
+        else None,
+        gradient_cpu=thresholds,
+        gradient_steps=_published(gradients),
     )
 
 
-def _servable(mix: DemandMix, summary: FleetSummary) -> tuple[list[DemandClass], list[float]]:
+def _servable(mix: DemandMix, summary: FleetSummary) -> tuple[Expected, ...]:
     """The classes with a count, keeping those some model offers; the uniform mix when there is none."""
     for candidate in (mix, uniform(summary.models.values())):
-        found = [(cls, count) for cls, count in candidate.classes() if _offered(cls, summary)]
+        found = tuple(item for item in candidate.expected() if _offered(item.cls, summary))
         if found:
-            return [cls for cls, _ in found], [count for _, count in found]
-    return [], []
+            return found
+    return ()
 
 
 def _offered(cls: DemandClass, summary: FleetSummary) -> bool:
@@ -146,48 +177,91 @@ def _values(offer: ModelClasses, classes: int, gpu_hour: float) -> Floats:
     return np.array([gpu_hour * offer.share.get(index, 0.0) for index in range(classes)], dtype=np.float64)
 
 
-def _groups(summary: FleetSummary) -> list[Group]:
+def _class_prices(
+    classes: Sequence[DemandClass], offers: Mapping[str, ModelClasses], net: Mapping[str, Floats]
+) -> dict[str, float]:
+    """The best net price of each class, whatever it needs of its node, over the models that serve it."""
+    found: dict[str, float] = {}
+    for index, cls in enumerate(classes):
+        prices = [float(net[name][index]) for name, offer in offers.items() if index in offer.share]
+        found[cls.base] = max(found.get(cls.base, 0.0), *prices, 0.0)
+    return found
+
+
+def _hosts(summary: FleetSummary, need: Floats, mix: DemandMix, levels: Floats) -> Hosts:
+    free = [(pool.cpu_milli, pool.memory_mib) for pool in summary.hosts]
+    value = _OTHERS_FIRST * 2.0 * float(levels[:, 0].max())
+    return Hosts(np.array(free, dtype=np.float64).reshape(-1, 2), need, mix.without_gpu, value)
+
+
+def _all_groups(summary: FleetSummary) -> list[Group]:
+    return [
+        group
+        for index, pool in enumerate(summary.hosts)
+        for group in _groups(
+            pool, summary.models, index if pool.cpu_milli + pool.memory_mib < inf else NO_HOST
+        )
+    ]
+
+
+def _groups(
+    states: FleetSummary | HostPool, models: Mapping[str, GpuModel], host: int = NO_HOST
+) -> list[Group]:
     groups = []
-    for (name, mask), count in sorted(summary.gpu_states.items()):
-        full = (1 << summary.models[name].units) - 1
+    for (name, mask), count in sorted(states.gpu_states.items()):
+        full = (1 << models[name].units) - 1
         if count > 0 and 0 < (mask & full) < full:
-            groups.append(Group("gpu", name, mask & full, "", count))
-    for (name, free), count in sorted(summary.free_nodes.items()):
+            groups.append(Group("gpu", name, mask & full, "", count, host))
+    for (name, free), count in sorted(states.free_nodes.items()):
         if count > 0 and free > 0:
-            groups.append(Group("node", name, free, "", count))
-    for (name, free), count in sorted(summary.whole_nodes.items()):
+            groups.append(Group("node", name, free, "", count, host))
+    for (name, free), count in sorted(states.whole_nodes.items()):
         if count > 0 and free > 0:
-            groups.append(Group("whole", name, free, "", count))
-    for (name, profile), count in sorted(summary.static_instances.items()):
+            groups.append(Group("whole", name, free, "", count, host))
+    for (name, profile), count in sorted(states.static_instances.items()):
         if count > 0:
-            groups.append(Group("static", name, 0, profile, count))
+            groups.append(Group("static", name, 0, profile, count, host))
     return groups
 
 
+def _profiles(summary: FleetSummary) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for model, profile in sorted(summary.static_instances):
+        found.setdefault(model, []).append(profile)
+    return found
+
+
 def _demands(
-    classes: list[DemandClass],
-    counts: list[float],
+    expected: Sequence[Expected],
     mix: DemandMix,
     summary: FleetSummary,
     offers: Mapping[str, ModelClasses],
-) -> list[Floats]:
-    """The right-hand sides to solve for: the counts as they are, or scaled to each multiple of the free
-    capacity.
+) -> list[tuple[Floats, float]]:
+    """The right-hand sides to solve for, each with what its counts were multiplied by: the counts as they
+    are, or scaled to each multiple of the free capacity.
     """
-    if not classes:
+    if not expected:
         return []
     size = []
-    for index in range(len(classes)):
+    for index in range(len(expected)):
         shares = [offer.share[index] for offer in offers.values() if index in offer.share]
         size.append(sum(shares) / len(shares))
-    nudge = 1.0 + _PERTURBATION * np.arange(1, len(classes) + 1) / (len(classes) + 1)
-    base = np.array(counts, dtype=np.float64) * nudge
+    nudge = 1.0 + _PERTURBATION * np.arange(1, len(expected) + 1) / (len(expected) + 1)
+    mean = np.array([item.count for item in expected], dtype=np.float64)
+    spread = np.array([item.spread for item in expected], dtype=np.float64)
     if mix.saturations is None:
-        return [base]
-    wanted, free = float(base @ np.array(size)), summary.free_gpus()
-    # A full cluster still needs tables for the states it will be in once something ends: then price one free
-    # GPU's worth.
-    return [base * (saturation * max(free, 1.0) / wanted) for saturation in sorted(mix.saturations)]
+        return [(mean * nudge, 1.0)]
+    free, sizes = summary.free_gpus(), np.array(size)
+    found = []
+    levels = sorted(mix.saturations)
+    for saturation, deviations in zip(levels, quantiles(len(levels)), strict=True):
+        # Something of each class stays: a price of nothing would say nothing.
+        base = np.maximum(mean + deviations * spread, 0.05 * mean) * nudge
+        # A full cluster still needs tables for the states it will be in once something ends: then price one
+        # free GPU's worth.
+        scale = saturation * max(free, 1.0) / float(base @ sizes)
+        found.append((base * scale, scale))
+    return found
 
 
 def _gpu_value(values: Floats, node: Floats) -> Floats:
@@ -199,10 +273,10 @@ def _gpu_value(values: Floats, node: Floats) -> Floats:
     return table
 
 
-def _seed(master: Master, classes: list[DemandClass], previous: PriceTables | None) -> None:
+def _seed(master: Master, names: list[str], previous: PriceTables | None) -> None:
     if previous is None:
         return
-    index = {cls.name: position for position, cls in enumerate(classes)}
+    index = {name: position for position, name in enumerate(names)}
     for position, group in enumerate(master.groups):
         for filling in previous.columns.get(group.key, ()):
             if all(name in index for name, _ in filling):

@@ -11,28 +11,50 @@ Four kinds of rows:
   plugin);
 - ``static_instances[(model, profile)]``: free instances of a fixed MIG layout, which serve that one profile.
 
+The same rows once more by host pool (``hosts``): nodes that are about equally short of CPU and memory, with
+what they have free of both. Without pools the LP sees GPUs only. Nodes with more CPU and memory than their
+free GPUs could ever use need no pool of their own: ``plenty`` is that of all of them.
+
 Entries of ``gpu_states`` that are entirely free or entirely full are ignored: the first are counted by node,
-the second hold nothing. Shared replicas are no row: a time-sliced GPU serves only shared pods, so they
-compete with no other class.
+the second hold nothing. Shared replicas are no row here: a time-sliced GPU serves only shared pods, so they
+compete with no other class (``shared_fleet`` prices them).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from dra.catalog import GpuModel
 
 
 @dataclass(frozen=True, slots=True)
+class HostPool:
+    """The states of nodes alike in CPU and memory, and the sums of what these have free of both (infinite:
+    plenty).
+    """
+
+    gpu_states: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    free_nodes: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    whole_nodes: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    static_instances: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    cpu_milli: float = inf
+    memory_mib: float = inf
+
+
+@dataclass(frozen=True, slots=True)
 class FleetSummary:
-    """Free capacity by state; ``models`` describes every model named in the other fields."""
+    """Free capacity by state; ``models`` describes every model named in the other fields. ``hosts``: the
+    same capacity by host pool, empty where CPU and memory are not looked at.
+    """
 
     models: Mapping[str, GpuModel]
     gpu_states: Mapping[tuple[str, int], int] = field(default_factory=dict)
     free_nodes: Mapping[tuple[str, int], int] = field(default_factory=dict)
     whole_nodes: Mapping[tuple[str, int], int] = field(default_factory=dict)
     static_instances: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    hosts: tuple[HostPool, ...] = ()
 
     def free_gpus(self) -> float:
         """Free capacity in GPU equivalents (units / units of the model)."""

@@ -4,10 +4,11 @@
     F(before))
 
 V is the value, in money per hour, that the packing LP's duals give to a node's free space
-(``scheduler.packing``): W(number of entirely free GPUs) plus V(mask) of each partly used GPU. F is
-Fragmentation Gradient Descent's fragment measure in GPUs (Weng et al., ATC'23), the tie-breaker where duals
-are flat. A fixed MIG instance serves one profile only, so it costs that class's own net price. A shared
-replica competes with nothing else and costs nothing here.
+(``scheduler.packing``): W(number of entirely free GPUs) plus V(mask) of each partly used GPU plus the net
+prices of free fixed instances, or less where the node is short of the CPU or memory to use them
+(``packing.host_tables``). F is Fragmentation Gradient Descent's fragment measure in GPUs (Weng et al.,
+ATC'23), by free CPU, the tie-breaker where duals are flat. A shared replica competes with nothing else for
+GPUs and costs nothing here.
 
 Without tables (the first LP is not solved yet, or a model is new) the term is absent for all rows: a node
 must not look cheap for being unknown.
@@ -15,11 +16,20 @@ must not look cheap for being unknown.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from metrics.samples import NoData
 from scheduler.columns import Columns, Masks
+from scheduler.host_needs import UNLIMITED
 from scheduler.scoring.context import Floats, Price, TermContext, World
+from scheduler.scoring.tables import HostValues, StateValues
+
+Rows = NDArray[Any]
 
 
 def price(context: TermContext) -> Price:
@@ -27,17 +37,17 @@ def price(context: TermContext) -> Price:
     world = context.world
     if not world.tables.gpu_value:
         return NoData("the packing prices have not been solved yet", "empty")
-    prices = world.policy.prices
-    columns = context.columns
-    lost = node_value(world, columns, context.before) - node_value(world, columns, context.after)
-    for profile, instances in context.static_instances.items():
-        lost += instances * _class_price(context, profile)
-    values = world.values
+    prices, columns, values = world.policy.prices, context.columns, world.values
     index = values.offset[columns.model_id]
     keep = values.keep[columns.model_id]
-    growth = (
-        values.gradient[index + (context.after & keep)] - values.gradient[index + (context.before & keep)]
-    )
+    before, after = index + (context.before & keep), index + (context.after & keep)
+    if values.hosts is None:
+        lost = node_value(world, columns, context.before) - node_value(world, columns, context.after)
+        for profile, instances in context.static_instances.items():
+            lost += instances * _class_price(context, profile)
+        growth = values.gradient[after] - values.gradient[before]
+    else:
+        lost, growth = _with_hosts(context, values.hosts, before, after)
     hours = world.hour_by_model[columns.model_id]
     result: Floats = prices.fragmentation_dual * lost + prices.fragmentation_gradient * (growth * hours).sum(
         axis=1
@@ -45,24 +55,97 @@ def price(context: TermContext) -> Price:
     return result
 
 
+def _with_hosts(context: TermContext, hosts: HostValues, before: Rows, after: Rows) -> tuple[Floats, Floats]:
+    """V lost on each row and F gained on each GPU, the pod's CPU and memory counted."""
+    columns, values, demand = context.columns, context.world.values, context.demand
+    free = (
+        (columns.static_total - columns.static_used).astype(np.float64)
+        if columns.static_total.any()
+        else None
+    )
+    left = free
+    if free is not None and context.static_instances:
+        left = free.copy()
+        for profile, instances in context.static_instances.items():
+            left[:, context.world.profiles.id(profile)] -= instances
+    cpu, memory = columns.cpu_free.astype(np.int64), columns.memory_free.astype(np.int64)
+    cpu_left = np.where(cpu == UNLIMITED, UNLIMITED, np.maximum(0, cpu - demand.cpu_milli))
+    memory_left = np.where(memory == UNLIMITED, UNLIMITED, np.maximum(0, memory - demand.memory_mib))
+    lost = _host_value(columns, values, hosts, context.before, before, Room(cpu, memory, free))
+    lost -= _host_value(columns, values, hosts, context.after, after, Room(cpu_left, memory_left, left))
+    states = len(values.gradient)
+    steps = values.gradient_steps
+    reached = np.searchsorted(values.gradient_cpu, cpu, side="right")[:, None] * states
+    reached_left = np.searchsorted(values.gradient_cpu, cpu_left, side="right")[:, None] * states
+    return lost, steps[reached_left + after] - steps[reached + before]
+
+
+def _static_free(columns: Columns) -> Floats | None:
+    if not columns.static_total.any():
+        return None
+    free: Floats = (columns.static_total - columns.static_used).astype(np.float64)
+    return free
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What rows have free beside GPUs: milli-CPU, MiB, fixed instances [rows, profiles] (None: no row has
+    any).
+    """
+
+    cpu: NDArray[np.int64]
+    memory: NDArray[np.int64]
+    static: Floats | None
+
+
+def _host_value(
+    columns: Columns, values: StateValues, hosts: HostValues, masks: Masks, index: Rows, room: Room
+) -> Floats:
+    """V of each row's free space with ``masks`` occupied (``index``: into the states) and ``room`` left."""
+    total: Floats = values.value[index].sum(axis=1)
+    need: Floats = hosts.need[index].sum(axis=1)
+    parts = list(_free_parts(columns, masks))
+    for model, count, cut in parts:
+        total += np.where(cut, values.free_value[model, count], values.whole_value[model, count])
+        need += np.where(cut[:, None], hosts.free_need[model, count], hosts.whole_need[model, count])
+    if room.static is not None:
+        total += (room.static * hosts.static_value[columns.row_model, :, 0]).sum(axis=1)
+        need += (room.static[:, :, None] * hosts.static_need[columns.row_model]).sum(axis=1)
+    tight = np.flatnonzero((room.cpu < need[:, 0]) | (room.memory < need[:, 1]))
+    if not tight.size:
+        return total
+    levels: Floats = hosts.value[index[tight]].sum(axis=1)
+    levels += room.cpu[tight, None] * hosts.price[:, 0] + room.memory[tight, None] * hosts.price[:, 1]
+    for model, count, cut in parts:
+        model, count = (np.broadcast_to(part, cut.shape)[tight] for part in (model, count))
+        levels += np.where(cut[tight, None], hosts.free_value[model, count], hosts.whole_value[model, count])
+    if room.static is not None:
+        static = room.static[tight, :, None] * hosts.static_value[columns.row_model[tight]]
+        levels += static.sum(axis=1)
+    total[tight] = levels.min(axis=1)
+    return total
+
+
+def _free_parts(columns: Columns, masks: Masks) -> Iterator[tuple[Rows, Rows, NDArray[np.bool_]]]:
+    """(model, number of entirely free GPUs, whether they can be cut) of each row, to be added up."""
+    free = masks == 0
+    if not columns.mixed.any():
+        yield columns.row_model, free.sum(axis=1), columns.order_id[:, 0] > 0
+        return
+    for model_id in np.unique(columns.model_id[columns.model_id >= 0]).tolist():
+        own = free & (columns.model_id == model_id)
+        for cut in (True, False):
+            number = (own & ((columns.order_id > 0) == cut)).sum(axis=1)
+            yield np.full(len(free), model_id), number, np.full(len(free), cut)
+
+
 def node_value(world: World, columns: Columns, masks: Masks) -> Floats:
-    """V of each row's free space with ``masks`` occupied, money per hour."""
+    """V of each row's free GPUs with ``masks`` occupied, CPU and memory in plenty; money per hour."""
     values = world.values
     index = values.offset[columns.model_id] + (masks & values.keep[columns.model_id])
     total: Floats = values.value[index].sum(axis=1)
-    free = masks == 0
-    if not columns.mixed.any():
-        # One model a node: all its free GPUs are looked up at once.
-        cut = columns.order_id[:, 0] > 0
-        count = free.sum(axis=1)
-        model = columns.row_model
+    for model, count, cut in _free_parts(columns, masks):
         total += np.where(cut, values.free_value[model, count], values.whole_value[model, count])
-        return total
-    cuttable = columns.order_id > 0
-    for model_id in np.unique(columns.model_id[columns.model_id >= 0]).tolist():
-        own = free & (columns.model_id == model_id)
-        total += values.free_value[model_id, (own & cuttable).sum(axis=1)]
-        total += values.whole_value[model_id, (own & ~cuttable).sum(axis=1)]
     return total
 
 

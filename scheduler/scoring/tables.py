@@ -1,24 +1,43 @@
 """The price tables laid flat over all models, so that one gather values every GPU of every node.
 
-    V(node) = W(F) + Σ over partly used GPUs of V(mask),   F = entirely free GPUs
+    V(node) = W(F) + Σ over partly used GPUs of V(mask) + fixed instances,   F = entirely free GPUs
 
 ``value`` and ``gradient`` hold V and FGD's F by (model, mask), ``free_value`` W by (model, F) where GPUs
 can be cut, ``whole_value`` where they cannot. An entry of V at mask 0 is 0, because free GPUs are counted
-by W. Pure.
+by W. ``hosts`` holds the same for nodes short of CPU or memory (``packing.host_tables``). Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dra.catalog import GpuModel
+from scheduler.packing.host_tables import HostTables
 from scheduler.packing.prices import PriceTables
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class HostValues:
+    """``price`` [levels, 2]; by state, by (model, free GPUs) that can be cut and that cannot, and by (model,
+    profile): the values at every level [..., levels] and the CPU and memory that the best fillings at level 0
+    take [..., 2].
+    """
+
+    price: Floats
+    value: Floats
+    free_value: Floats
+    whole_value: Floats
+    static_value: Floats
+    need: Floats
+    free_need: Floats
+    whole_need: Floats
+    static_need: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +45,8 @@ class StateValues:
     """int64[models + 1] ``offset``, uint16[models + 1] ``keep`` (mask bits that count); float64[states]
     ``value``, ``gradient``; float64[models + 1, most free + 1] ``free_value``, ``whole_value``. The last
     model entry answers for "no GPU" with 0. ``known``: bool[models + 1], whether the tables have the model.
+    ``gradient_steps``: float64[(thresholds + 1) · states], F by free CPU: the k-th run of states holds where
+    it reaches k of ``gradient_cpu``.
     """
 
     offset: NDArray[np.int64]
@@ -35,14 +56,20 @@ class StateValues:
     free_value: Floats
     whole_value: Floats
     known: NDArray[np.bool_]
+    gradient_steps: Floats
+    gradient_cpu: Floats
+    hosts: HostValues | None
 
 
-def state_values(tables: PriceTables, models: Sequence[GpuModel], most_free: int) -> StateValues:
+def state_values(
+    tables: PriceTables, models: Sequence[GpuModel], most_free: int, profiles: Sequence[str] = ()
+) -> StateValues:
     """Lay the tables out for ``models`` in id order; ``most_free`` is the largest number of free GPUs to
-    look up.
+    look up, ``profiles`` those of fixed instances in id order.
     """
-    offsets, keeps, values, gradients, known = [], [], [], [], []
+    offsets, keeps, values, gradients, steps, known = [], [], [], [], [], []
     free_rows, whole_rows = [], []
+    runs = len(tables.gradient_cpu) + 1
     position = 0
     for model in models:
         states = 1 << model.units
@@ -56,6 +83,8 @@ def state_values(tables: PriceTables, models: Sequence[GpuModel], most_free: int
         values.append(flat)
         gradient = tables.gradient.get(model.name)
         gradients.append(gradient if gradient is not None and len(gradient) == states else np.zeros(states))
+        step = tables.gradient_steps.get(model.name)
+        steps.append(step if step is not None and step.shape == (runs, states) else np.zeros((runs, states)))
         free = tables.node_value.get(model.name)
         free_rows.append(_stretched(free, most_free))
         whole = tables.whole_value.get(model.name)
@@ -69,6 +98,57 @@ def state_values(tables: PriceTables, models: Sequence[GpuModel], most_free: int
         free_value=np.array([*free_rows, nothing]),
         whole_value=np.array([*whole_rows, nothing]),
         known=np.array([*known, True], dtype=np.bool_),
+        gradient_steps=np.concatenate([*steps, np.zeros((runs, 1))], axis=1).ravel(),
+        gradient_cpu=tables.gradient_cpu,
+        hosts=_host_values(tables.hosts, models, most_free, profiles) if tables.hosts is not None else None,
+    )
+
+
+def _host_values(
+    tables: HostTables, models: Sequence[GpuModel], most_free: int, profiles: Sequence[str]
+) -> HostValues:
+    levels = len(tables.price)
+    states = [1 << model.units for model in models]
+
+    def by_state(found: Mapping[str, NDArray[np.floating]], width: int) -> Floats:
+        parts = [
+            found[model.name].copy()
+            if model.name in found and len(found[model.name]) == count
+            else np.zeros((count, width))
+            for model, count in zip(models, states, strict=True)
+        ]
+        for part in parts:
+            part[0] = 0.0
+        return np.concatenate([*parts, np.zeros((1, width))])
+
+    def by_free(found: Mapping[str, NDArray[np.floating]], width: int) -> Floats:
+        rows = np.zeros((len(models) + 1, most_free + 1, width))
+        for index, model in enumerate(models):
+            if model.name in found:
+                table = found[model.name]
+                for column in range(width):
+                    rows[index, :, column] = _stretched(table[:, column].astype(np.float64), most_free)
+        return rows
+
+    def by_profile(found: Mapping[str, Mapping[str, NDArray[np.floating]]], width: int) -> Floats:
+        rows = np.zeros((len(models) + 1, max(1, len(profiles)), width))
+        for index, model in enumerate(models):
+            for column, profile in enumerate(profiles):
+                worth = found.get(model.name, {}).get(profile)
+                if worth is not None:
+                    rows[index, column] = worth
+        return rows
+
+    return HostValues(
+        price=tables.price,
+        value=by_state(tables.gpu, levels),
+        free_value=by_free(tables.node, levels),
+        whole_value=by_free(tables.whole, levels),
+        static_value=by_profile(tables.static, levels),
+        need=by_state(tables.gpu_need, 2),
+        free_need=by_free(tables.node_need, 2),
+        whole_need=by_free(tables.whole_need, 2),
+        static_need=by_profile(tables.static_need, 2),
     )
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dra.catalog import models
 from dra.mig import geometry
-from scheduler.packing.columns import gpu_table, model_classes, node_table
+from scheduler.packing.columns import gpu_tables, model_classes, node_tables
 from scheduler.packing.gradient import fragmentation
 from scheduler.packing.mix import DemandClass
 
@@ -24,6 +24,24 @@ def offer_of(name, *, extra=()):
     model = models()[name]
     profiles = [DemandClass("mig", profile=profile.name) for profile in model.profiles]
     return model_classes(model, geometry(model), [*profiles, *extra])
+
+
+class One:
+    """One row of batched tables, with the filling of any of its states."""
+
+    def __init__(self, tables):
+        self.tables, self.values = tables, tables.values[0]
+
+    def filling(self, state):
+        return self.tables.filling(state)
+
+
+def gpu_table(offer, price):
+    return One(gpu_tables(offer, price[None]))
+
+
+def node_table(offer, price, gpu, most):
+    return One(node_tables(offer, price[None], gpu and gpu.tables, most))
 
 
 def best_by_search(offer, price, mask):
@@ -132,11 +150,11 @@ def test_gradient_counts_free_units_outside_every_free_window():
     classes = [DemandClass("mig", profile="3g.40gb"), DemandClass("whole", gpus=1)]
     model = models()["A100-80GB"]
     offer = model_classes(model, geometry(model), classes)
-    only_3g = fragmentation(offer, np.array([1.0, 0.0]))
+    only_3g = fragmentation(offer, np.array([1.0, 0.0]))[-1]
     assert only_3g[0] == 0.0
     assert only_3g[0b0000_0001] == 3 / 8  # the low window is gone, its three free units with it
     assert only_3g[0b0001_0001] == 6 / 8  # both windows are gone
-    both = fragmentation(offer, np.array([1.0, 1.0]))
+    both = fragmentation(offer, np.array([1.0, 1.0]))[-1]
     assert both[0] == 0.0
     assert both[0b0000_0001] == pytest.approx((3 + 7) / 16)
     assert both[0xFF] == 0.0
@@ -145,6 +163,6 @@ def test_gradient_counts_free_units_outside_every_free_window():
 @pytest.mark.parametrize("name", MODELS)
 def test_gradient_is_a_share_of_the_free_units(name):
     offer = offer_of(name, extra=[DemandClass("whole", gpus=1)])
-    table = fragmentation(offer, np.ones(len(offer.share)))
+    table = fragmentation(offer, np.ones(len(offer.share)))[-1]
     free = np.array([offer.model.units - m.bit_count() for m in range(offer.geometry.n_states)])
     assert ((table >= 0.0) & (table <= free / offer.model.units + 1e-12)).all()

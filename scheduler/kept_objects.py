@@ -16,6 +16,9 @@ from scheduler.host_needs import UNLIMITED, cpu_milli, memory_mib
 from scheduler.pod_shape import PodShape
 
 WEIGHTS_KEY = "slicewise.io/weights"
+ROOM_ON_ANNOTATION = "slicewise.io/room-on"
+"""On a waiting pod: the node where the repacker is making room for it. Counts as a nomination that
+kube-scheduler, which drops its own with every failed attempt, cannot take away."""
 FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
 
 
@@ -36,7 +39,9 @@ class NodeFact:
 
 @dataclass(frozen=True, slots=True)
 class PodFact:
-    """A living pod that asks for devices. ``since`` orders pods that first-fit has to be replayed for."""
+    """A living pod that asks for devices. ``since`` orders pods that first-fit has to be replayed for;
+    ``leaving``: it is being deleted and holds its devices until it is gone.
+    """
 
     uid: str
     namespace: str
@@ -48,6 +53,7 @@ class PodFact:
     resolved: Resolved | None
     claims: tuple[ClaimKey, ...]
     extended_claim: ClaimKey | None
+    leaving: bool = False
 
     @property
     def demand(self) -> Demand | None:

@@ -30,6 +30,7 @@ from scheduler.demand import (
 from scheduler.host_needs import UNLIMITED, HostLedger, Need, host_need
 from scheduler.kept_objects import (
     FINISHED_PHASES,
+    ROOM_ON_ANNOTATION,
     NodeFact,
     PodFact,
     Reservation,
@@ -147,6 +148,14 @@ class Facts:
         reservation = self.reservations.get(uid)
         return None if reservation is None else reservation.node
 
+    def leaving(self, node: str) -> frozenset[str]:
+        """Pods bound to the node that are being deleted."""
+        return frozenset(
+            uid
+            for uid in self._pods_by_node.get(node, ())
+            if (pod := self.pods.get(uid)) is not None and pod.leaving and pod.node == node
+        )
+
     def nodes_of_pod(self, uid: str) -> set[str]:
         """Every node whose occupancy mentions the pod: where it stands and where its claims are held."""
         place = self.node_of_pod(uid)
@@ -222,6 +231,7 @@ class Facts:
             pod.metadata.generation,
             pod.spec.node_name,
             pod.status.nominated_node_name,
+            pod.metadata.deletion_timestamp,
             pod.status.resource_claim_statuses,
             pod.status.extended_resource_claim_status,
         )
@@ -241,7 +251,7 @@ class Facts:
             namespace=namespace,
             name=pod.metadata.name,
             node=pod.spec.node_name,
-            nominated=pod.status.nominated_node_name,
+            nominated=pod.status.nominated_node_name or pod.metadata.annotations.get(ROOM_ON_ANNOTATION, ""),
             since=pod.metadata.creation_timestamp or "",
             shape=shape,
             resolved=self._resolve(shape),
@@ -249,6 +259,7 @@ class Facts:
             extended_claim=(namespace, extended.resource_claim_name)
             if extended is not None and extended.resource_claim_name
             else None,
+            leaving=pod.metadata.deletion_timestamp is not None,
         )
         old = self.pods.get(uid)
         touched = counted

@@ -73,18 +73,47 @@ def occupied(
                 holdings.append(Holding(None if owner is None else owner.uid, stated, tuple(taken)))
         room = Room(tuple(masks))
         certain = room
+        unmet: list[Tenant] = []
         for tenant in facts.tenants(node, without):
-            room = _take(inventory, site, room, tenant, holdings)
-        return Occupied(certain, room)
+            before, room = room, _take(inventory, site, room, tenant, holdings)
+            if room is before:
+                unmet.append(tenant)
+        return Occupied(certain, _fenced(inventory, site, facts, room, unmet))
     tenants = facts.tenants(node, without)
     for tenant in tenants:
         if tenant.bound:
             room = _take(inventory, site, room, tenant, holdings)
-    certain = room
+    certain, unmet = room, []
     for tenant in tenants:
         if not tenant.bound:
-            room = _take(inventory, site, room, tenant, holdings)
-    return Occupied(certain, room)
+            before, room = room, _take(inventory, site, room, tenant, holdings)
+            if room is before:
+                unmet.append(tenant)
+    return Occupied(certain, _fenced(inventory, site, facts, room, unmet))
+
+
+def _fenced(inventory: NodeInventory, site: Site, facts: Facts, room: Room, unmet: list[Tenant]) -> Room:
+    """The expected room; all of the node where somebody waits there for pods that are leaving.
+
+    A nominated pod that fits only once they are gone has nothing to hold yet, and whoever came meanwhile
+    would be given the very units it waits for by first-fit. So the node is priced full until they are gone.
+    """
+    leaving = facts.leaving(inventory.node) if unmet else None
+    if not leaving:
+        return room
+    masks = [0] * len(inventory.gpus)
+    if inventory.driver is not None and inventory.pool is not None:
+        for key in facts.claims_in_pool(inventory.driver, inventory.pool):
+            if not any(facts.only_for(key, uid) for uid in leaving):
+                for gpu, mask in enumerate(claim_masks(facts.claims[key], inventory)):
+                    masks[gpu] |= mask
+    staying = Room(tuple(masks))
+    for tenant in facts.tenants(inventory.node):
+        if tenant.bound and tenant.uid not in leaving:
+            staying = with_tenant(inventory, site, staying, tenant)
+    if all(with_tenant(inventory, site, staying, tenant) is staying for tenant in unmet):
+        return room
+    return Room(site.fulls, tuple(sorted(site.static_total.items())), site.shared_total)
 
 
 def _take(

@@ -31,8 +31,11 @@ from scheduler.planner.follow import Fate
 from scheduler.planner.loop import PlannerLoop
 from scheduler.planner.nominate import Nominator, Outcome
 from scheduler.planner.plan import Plan
+from scheduler.planner.pod_groups import PodGroups
 from scheduler.planner.queue import WaitingPod
 from scheduler.planner.room import FreedClaims, NewHardware
+from scheduler.planner.solver_client import SolverProcess
+from scheduler.planner.solving import Solving
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,8 @@ class FleetSide:
         service = self.live.service
         self._chooser = DeciderChooser(service.decider)
         policy = self.live.policy
+        self._solver = SolverProcess()
+        self._groups = PodGroups(api, lambda: self._planner.room_changed())
         self._planner = PlannerLoop(
             asks_for_gpus=self._chooser.asks_for_gpus,
             chooser=self._chooser,
@@ -73,7 +78,11 @@ class FleetSide:
             policy=lambda: policy().planner,
             active=lambda: is_leader() and not dry_run and service.prices.priced(),
             observer=_Observer(exposition, recorder),
+            solving=Solving(self._solver, self._chooser),
+            group_size=self._groups.size,
+            still_holds=self._chooser.still_holds,
         )
+        self._chooser.nodes_changed = self._planner.nodes_changed
         self.live.feed.listen("nodes", self._chooser)
         for reader in (*pod_readers, self._planner):
             self.live.feed.listen("pods", reader)
@@ -105,6 +114,8 @@ class FleetSide:
     def start(self) -> None:
         """Start watches, pricing, the planner and the repacker."""
         self.live.start()
+        self._groups.start()
+        self._solver.start()
         self._planner.start()
         self._repack.start()
 
@@ -112,6 +123,7 @@ class FleetSide:
         """Stop them, those that write first."""
         self._repack.stop()
         self._planner.stop()
+        self._groups.stop()
         self.live.stop()
 
     def _bills(self, namespace: str, name: str) -> list[Bill]:

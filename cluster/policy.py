@@ -207,6 +207,18 @@ class Extender(PolicyModel):
     )
 
 
+class PlanSolver(PolicyModel):
+    """When waiting pods are planned together by CP-SAT instead of one by one by price."""
+
+    enabled: Flag = Field(default=True, description="whether a solver process plans bursts and gangs")
+    min_pods: AtLeastOne = Field(
+        default=8, description="how many pods must wait at once; a gang is solved for at any number"
+    )
+    deadline_seconds: Annotated[float, Field(strict=True, gt=0, le=60, allow_inf_nan=False)] = Field(
+        default=2.0, description="seconds after which the plan by price is used instead"
+    )
+
+
 class Planner(PolicyModel):
     """The road of nominated nodes."""
 
@@ -218,6 +230,7 @@ class Planner(PolicyModel):
     max_patch_concurrency: Annotated[int, Field(strict=True, ge=1, le=256)] = Field(
         default=8, description="status patches in flight at once"
     )
+    solver: PlanSolver = PlanSolver()
 
 
 class ClusterPolicy(PolicyModel):

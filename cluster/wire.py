@@ -189,6 +189,7 @@ class PodSpec(_Wire, frozen=True):
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     affinity: dict[str, Any] | None = None
+    scheduling_group: dict[str, str] | None = None
     overhead: Quantities = {}
     resources: ContainerResources | None = None
     topology_spread: tuple[dict[str, Any], ...] = msgspec.field(default=(), name="topologySpreadConstraints")

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from cluster.wire import Node, Pod
 from scheduler.decider import Decider
 from scheduler.planner.admission import Constraints, admits, constraints_of
+from scheduler.planner.batch import Batch
 from scheduler.planner.plan import Chosen, Nowhere
+from scheduler.planner.problem import Asked, Snapshot, snapshot
+from scheduler.planner.queue import WaitingPod
 
 MOST_MASKS = 64
 
@@ -26,8 +29,16 @@ MOST_MASKS = 64
 class DeciderChooser:
     """Answers the planner from a Decider; a reflector handler for nodes."""
 
-    def __init__(self, decider: Decider, clock: Callable[[], float] = time.time) -> None:
-        """``clock``: the one the decider's reservations run on (Unix seconds)."""
+    def __init__(
+        self,
+        decider: Decider,
+        clock: Callable[[], float] = time.time,
+        nodes_changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``clock``: the one the decider's reservations run on (Unix seconds). ``nodes_changed``: called when
+        a node went away or other pods may use it than before.
+        """
+        self.nodes_changed = nodes_changed
         self._decider = decider
         self._clock = clock
         self._lock = threading.Lock()
@@ -53,11 +64,68 @@ class DeciderChooser:
                 if old is not None and old.spec == item.spec and old.metadata.labels == item.metadata.labels:
                     return
             self._version += 1
+        if old is not None:
+            self.nodes_changed()
 
     def asks_for_gpus(self, pod: Pod) -> bool:
         """Whether the planner should look after the pod at all."""
         demand = self._decider.demand(pod)
         return demand is not None and demand.understood and not constraints_of(pod).depends_on_pods
+
+    def hold(self, pod: Pod, node: str, hold_seconds: float) -> Chosen | Nowhere:
+        """See ``plan.Chooser``."""
+        fleet = self._decider.fleet
+        with fleet.lock:
+            demand = self._decider.demand(pod)
+            row = fleet.rows.get(node)
+            if demand is None or row is None:
+                return Nowhere(f"node {node} is gone")
+            now = self._clock()
+            fleet.release(pod.metadata.uid)
+            price = float(self._decider.prices(demand)[row])
+            if not np.isfinite(price) or not self._mask(constraints_of(pod))[row]:
+                return Nowhere(f"node {node} has no room for {demand} any more")
+            fleet.reserve(pod.metadata.uid, row, demand, now + hold_seconds)
+            return Chosen(node, price)
+
+    def release(self, uid: str) -> None:
+        """See ``plan.Chooser``."""
+        self._decider.fleet.release(uid)
+
+    def still_holds(self, pod: Pod, node: str, look_at_room: bool) -> bool:
+        """Whether a nomination still makes sense: the node is there and admits the pod and, if that is to be
+        looked at, has room for it.
+        """
+        fleet = self._decider.fleet
+        with fleet.lock:
+            row = fleet.rows.get(node)
+            if row is None or not self._mask(constraints_of(pod))[row]:
+                return False
+            demand = self._decider.demand(pod)
+            if demand is None or not look_at_room:
+                return True
+            price = self._decider.price_without(pod.metadata.uid, demand, node)
+            return price is None or bool(np.isfinite(price))
+
+    def snapshot(self, batch: Batch) -> Snapshot:
+        """The batch and the fleet as a plan's problem; what the pods held so far is given back first."""
+        asked: list[Asked] = []
+        fleet = self._decider.fleet
+        with fleet.lock:
+            fleet.expire(self._clock())
+            for pod in batch.pods:
+                fleet.release(pod.uid)
+            for pod in batch.singles:
+                self._ask(asked, pod, -1, pod.priority)
+            for index, gang in enumerate(batch.gangs):
+                for pod in gang.pods:
+                    self._ask(asked, pod, index, gang.priority)
+            return snapshot(self._decider, asked, len(batch.gangs), self._mask)
+
+    def _ask(self, asked: list[Asked], pod: WaitingPod, gang: int, priority: int) -> None:
+        demand = self._decider.demand(pod.pod)
+        if demand is not None and demand.understood:
+            asked.append(Asked(pod.uid, demand, constraints_of(pod.pod), priority, gang))
 
     def choose(self, pod: Pod, hold_seconds: float) -> Chosen | Nowhere:
         """See ``plan.Chooser``."""

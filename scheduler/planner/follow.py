@@ -1,4 +1,5 @@
-"""What became of each nomination: honoured, placed elsewhere, refused, or expired with its pod.
+"""What became of each nomination: honoured, placed elsewhere, refused, withdrawn by us, or expired with its
+pod.
 
 Pure bookkeeping over what the watch shows; feeds ``slicewise_planner_nominations_total``.
 """
@@ -9,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cluster.wire import Pod
+from scheduler.planner.queue import WaitingPod
 
-Fate = Literal["honoured", "elsewhere", "refused", "expired"]
+Fate = Literal["honoured", "elsewhere", "refused", "expired", "withdrawn"]
 
 
 @dataclass(slots=True)
@@ -18,15 +20,23 @@ class Follow:
     """The nominations under way, by pod UID."""
 
     _nodes: dict[str, str] = field(default_factory=dict)
+    _written: dict[str, tuple[WaitingPod, float]] = field(default_factory=dict)
     _shown: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self._nodes)
 
-    def nominated(self, uid: str, node: str) -> None:
-        """A nomination was written."""
-        self._nodes[uid] = node
-        self._shown.discard(uid)
+    def nominated(self, waiting: WaitingPod, node: str, now: float) -> None:
+        """A nomination is being written."""
+        self._nodes[waiting.uid] = node
+        self._written[waiting.uid] = (waiting, now)
+        self._shown.discard(waiting.uid)
+
+    def followed(self) -> list[tuple[WaitingPod, str, float]]:
+        """Nominations that the watch has shown and nothing has come of yet: pod, node, since when."""
+        return [
+            (self._written[uid][0], self._nodes[uid], self._written[uid][1]) for uid in sorted(self._shown)
+        ]
 
     def observe(self, pod: Pod) -> Fate | None:
         """The pod as the watch shows it; answers the fate when it is known by this."""
@@ -63,4 +73,5 @@ class Follow:
 
     def _drop(self, uid: str) -> None:
         del self._nodes[uid]
+        del self._written[uid]
         self._shown.discard(uid)

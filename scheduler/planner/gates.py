@@ -2,7 +2,8 @@
 
 Runs in every slicewise-scheduler replica, beside the planner's own check, so that gated pods go the webhook
 road even when no controller is alive. Removing a gate twice is harmless (the patch names the gate, not its
-position).
+position). Pods of a gang that nothing but its gates keeps whole are left alone: taking the gates away one by
+one could bind half of it, so such a gang waits for a planner, all of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from cluster.wire import Pod
+from scheduler.planner.gangs import is_kept_whole
 from scheduler.planner.nominate import Nominator, Outcome
 from scheduler.planner.queue import PlanQueue, WaitingPod, is_gated
 
@@ -70,7 +72,11 @@ class GateWatch:
     def release_overdue(self) -> list[WaitingPod]:
         """Ungate what is overdue; answers the pods whose gate is gone."""
         with self._lock:
-            overdue = self._queue.overdue_gates(self._clock(), self._timeout_seconds() + GRACE_SECONDS)
+            overdue = [
+                pod
+                for pod in self._queue.overdue_gates(self._clock(), self._timeout_seconds() + GRACE_SECONDS)
+                if not is_kept_whole(pod.pod)
+            ]
         if not overdue:
             return []
         outcomes = self._nominator.ungate(overdue)

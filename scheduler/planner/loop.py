@@ -3,7 +3,10 @@
 It gathers arrivals for a short window (``planner.batchMilliseconds``), plans what is due, writes the
 nominations and goes back to sleep until a pod arrives, capacity is freed or a pause ends. It works only
 while ``active()`` says so (one leader writes). If the plan cannot be made or written, the pods go the
-webhook road: nothing here can hold one.
+webhook road: nothing here can hold one. Gangs are the exception that makes them gangs: see ``gangs``.
+
+A few pods are planned by price, at once. Larger batches and gangs go to the solver process (``solving``), the
+room of the plan by price held meanwhile; a small batch that comes in between is planned by price beside it.
 """
 
 from __future__ import annotations
@@ -16,10 +19,13 @@ from typing import Protocol
 
 from cluster.policy import Planner as PlannerPolicy
 from cluster.wire import Pod
+from scheduler.planner.batch import Batch, collect
 from scheduler.planner.follow import Fate, Follow
+from scheduler.planner.gangs import GangBook, is_kept_whole
 from scheduler.planner.nominate import Nominator, Outcome
-from scheduler.planner.plan import Chooser, Plan, plan
-from scheduler.planner.queue import UNGATED_GRACE_SECONDS, PlanQueue, WaitingPod
+from scheduler.planner.plan import Chooser, Plan, Unplaced, plan_batch
+from scheduler.planner.queue import UNGATED_GRACE_SECONDS, PlanQueue, WaitingPod, as_waiting
+from scheduler.planner.solving import Solving
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +33,10 @@ IDLE_SECONDS = 1.0
 # A nomination that the watch has not shown by then was lost; its room must not stay held.
 HOLD_SECONDS = 10.0
 LARGEST_BATCH = 500
+# A planner that ended half-way through a release left pods nominated behind their gate.
+STUCK_SECONDS = 3.0
+# From then on a nomination that nobody acted on is looked at: does its node still have the room?
+STALE_SECONDS = 10.0
 
 
 class PlannerObserver(Protocol):
@@ -60,8 +70,15 @@ class PlannerLoop:
         scheduler_names: frozenset[str] = frozenset({"default-scheduler"}),
         ungated_grace_seconds: float = UNGATED_GRACE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        solving: Solving | None = None,
+        group_size: Callable[[str, str], int | None] = lambda namespace, name: None,
+        still_holds: Callable[[Pod, str, bool], bool] = lambda pod, node, look_at_room: True,
     ) -> None:
+        """``solving`` None: everything is planned by price. ``group_size``: see ``gangs.GangBook``.
+        ``still_holds(pod, node, look_at_room)``: whether a nomination still makes sense.
+        """
         self._queue = PlanQueue(asks_for_gpus, scheduler_names, ungated_grace_seconds)
+        self._book = GangBook(asks_for_gpus, group_size)
         self._follow = Follow()
         self._chooser = chooser
         self._nominator = nominator
@@ -69,6 +86,8 @@ class PlannerLoop:
         self._active = active
         self._observer = observer
         self._clock = clock
+        self._solving = solving
+        self._still_holds = still_holds
         self._wake = threading.Condition()
         self._stopping = False
         self._arrived = False
@@ -76,6 +95,8 @@ class PlannerLoop:
 
     def start(self) -> None:
         """Start the thread."""
+        if self._solving is not None:
+            self._solving.start(self._answered)
         self._thread.start()
 
     def stop(self) -> None:
@@ -85,6 +106,8 @@ class PlannerLoop:
             self._wake.notify_all()
         if self._thread.is_alive():
             self._thread.join()
+        if self._solving is not None:
+            self._solving.stop()
         self._nominator.close()
 
     def waiting(self) -> int:
@@ -95,9 +118,11 @@ class PlannerLoop:
     def replaced(self, items: Sequence[Pod]) -> None:
         """A fresh list of pods (reflector handler)."""
         with self._wake:
+            now = self._clock()
             fates = [fate for item in items if (fate := self._follow.observe(item)) is not None]
             fates += ["expired"] * self._follow.keep({item.metadata.uid for item in items})
-            self._queue.replace_all(list(items), self._clock())
+            self._queue.replace_all(list(items), now)
+            self._book.replace_all(items, now)
             self._arrived = True
             self._wake.notify_all()
         for fate in fates:
@@ -109,12 +134,14 @@ class PlannerLoop:
             if kind == "DELETED":
                 fate = self._follow.gone(item.metadata.uid)
                 self._queue.forget(item.metadata.uid)
+                self._book.forget(item.metadata.uid, succeeded=item.status.phase == "Succeeded")
                 arrived = bool(item.spec.node_name)
                 if arrived:
                     self._queue.capacity_freed()
             else:
                 fate = self._follow.observe(item)
                 arrived = self._queue.observe(item, self._clock())
+                self._book.observe(item, self._clock())
             if arrived:
                 self._arrived = True
                 self._wake.notify_all()
@@ -129,29 +156,43 @@ class PlannerLoop:
                 self._arrived = True
                 self._wake.notify_all()
 
+    def nodes_changed(self) -> None:
+        """A node went away or no longer takes pods: nominations for it are looked at in the next round."""
+        with self._wake:
+            if len(self._follow):
+                self._arrived = True
+                self._wake.notify_all()
+
     def round(self) -> Plan | None:
         """Plan and nominate what is due now; None when nothing was. Called by the thread, and by tests."""
         policy = self._policy()
         if not (policy.enabled and self._active()):
+            if self._solving is not None:
+                self._solving.give_up(self._chooser)
             return None
         started = self._clock()
+        self._mend(started)
+        made = self._plan(policy, started)
         with self._wake:
-            due = self._queue.due(started, LARGEST_BATCH)
-            for pod in due:
-                self._queue.tried(pod.uid, started)
-            overdue = self._queue.overdue_gates(started, policy.gate_timeout_seconds)
-        if not due and not overdue:
+            overdue = [
+                pod
+                for pod in self._queue.overdue_gates(started, policy.gate_timeout_seconds)
+                if not is_kept_whole(pod.pod)
+            ]
+        if made is None and not overdue:
             return None
-        made = plan(due, self._chooser, HOLD_SECONDS)
+        made = made or Plan((), ())
         with self._wake:
             # Before they are written: the watch may show the binding before the patch has answered.
             for nomination in made.nominations:
-                self._follow.nominated(nomination.waiting.uid, nomination.node)
+                self._follow.nominated(nomination.waiting, nomination.node, started)
         outcomes = self._nominator.carry_out(made.nominations)
         with self._wake:
             for nomination, outcome in zip(made.nominations, outcomes, strict=True):
                 if outcome is not Outcome.DONE:
                     self._follow.gone(nomination.waiting.uid)
+                if outcome is Outcome.WITHDRAWN:
+                    self._chooser.release(nomination.waiting.uid)
         planned = {nomination.waiting.uid for nomination in made.nominations}
         late = [pod for pod in overdue if pod.uid not in planned]
         if late:
@@ -159,6 +200,63 @@ class PlannerLoop:
             self._observer.gates_timed_out(late)
         self._observer.planned(made, outcomes, self._clock() - started)
         return made
+
+    def _plan(self, policy: PlannerPolicy, now: float) -> Plan | None:
+        """The plan to carry out now: the solver's answer if one came, else one by price; None when there is
+        nothing to do or the solver is at it.
+        """
+        solving = self._solving
+        if solving is not None and (found := solving.result(now)) is not None:
+            with self._wake:
+                here = self._queue.waiting()
+            return solving.settle(found, here, self._chooser, HOLD_SECONDS)
+        with self._wake:
+            busy = solving.busy() if solving is not None else frozenset()
+            batch = collect(self._queue, self._book, now, LARGEST_BATCH, busy)
+            large = bool(batch.gangs) or len(batch.singles) >= policy.solver.min_pods
+            if large and busy:
+                # Two large plans at once would count on the same room; small ones are no reason to wait.
+                batch = Batch(incomplete=batch.incomplete)
+            for pod in (*batch.pods, *(pod for pod, _ in batch.incomplete)):
+                self._queue.tried(pod.uid, now)
+        if batch.pods and large and solving is not None and policy.solver.enabled:
+            seconds = policy.solver.deadline_seconds
+            if solving.begin(batch, self._chooser, seconds, now, HOLD_SECONDS):
+                return None
+        told = tuple(Unplaced(pod, reason) for pod, reason in batch.incomplete)
+        if not batch.pods:
+            return Plan((), told) if told else None
+        made = plan_batch(batch, self._chooser, HOLD_SECONDS)
+        return Plan(made.nominations, (*made.unplaced, *told))
+
+    def _mend(self, now: float) -> None:
+        """Finish or take back what was left half-way, and nominations that no longer make sense."""
+        with self._wake:
+            finish, withdraw = self._book.stuck(now, STUCK_SECONDS)
+            followed = self._follow.followed()
+        stale = [
+            waiting
+            for waiting, node, since in followed
+            if not self._still_holds(waiting.pod, node, now - since >= STALE_SECONDS)
+        ]
+        if finish:
+            self._nominator.ungate([as_waiting(pod, now) for pod in finish])
+        back = [*(as_waiting(pod, now) for pod in withdraw), *stale]
+        if back:
+            log.info("planner: %d nominations are taken back", len(back))
+            self._nominator.withdraw(back)
+            with self._wake:
+                for waiting in stale:
+                    self._follow.gone(waiting.uid)
+            for waiting in back:
+                self._chooser.release(waiting.uid)
+            for _ in stale:
+                self._observer.settled("withdrawn")
+
+    def _answered(self) -> None:
+        with self._wake:
+            self._arrived = True
+            self._wake.notify_all()
 
     def _run(self) -> None:
         while True:

@@ -38,6 +38,20 @@ class WaitingPod:
     pod: Pod
 
 
+def as_waiting(pod: Pod, now: float) -> WaitingPod:
+    """A pod as the queue keeps it."""
+    return WaitingPod(
+        uid=pod.metadata.uid,
+        namespace=pod.metadata.namespace,
+        name=pod.metadata.name,
+        priority=pod.spec.priority or 0,
+        created=pod.metadata.creation_timestamp or "",
+        gated=is_gated(pod),
+        since_seconds=now,
+        pod=pod,
+    )
+
+
 def waits(pod: Pod) -> bool:
     """Say whether the pod is unbound, alive, not nominated and held by no foreign gate."""
     if pod.spec.node_name or pod.metadata.deletion_timestamp or pod.status.phase in FINISHED:
@@ -85,16 +99,7 @@ class PlanQueue:
         known = self._pods.get(uid)
         if known is None and not self.asks_for_gpus(pod):
             return False
-        self._pods[uid] = WaitingPod(
-            uid=uid,
-            namespace=pod.metadata.namespace,
-            name=pod.metadata.name,
-            priority=pod.spec.priority or 0,
-            created=pod.metadata.creation_timestamp or "",
-            gated=is_gated(pod),
-            since_seconds=known.since_seconds if known else now,
-            pod=pod,
-        )
+        self._pods[uid] = as_waiting(pod, known.since_seconds if known else now)
         return known is None
 
     def forget(self, uid: str) -> None:
@@ -121,6 +126,14 @@ class PlanQueue:
         ready = [pod for pod in self._pods.values() if self._due_at(pod) <= now]
         ready.sort(key=lambda pod: (-pod.priority, pod.created, pod.uid))
         return ready[:limit]
+
+    def waiting(self) -> dict[str, WaitingPod]:
+        """Every waiting pod by UID, due or not."""
+        return dict(self._pods)
+
+    def find(self, uid: str) -> WaitingPod | None:
+        """The waiting pod, or None."""
+        return self._pods.get(uid)
 
     def next_due(self) -> float | None:
         """When the earliest waiting pod is due (monotonic seconds), or None when nobody waits."""

@@ -1,4 +1,5 @@
-"""``simulate packing``: replay a pod list on a node list under several policies, beside the bound.
+"""``simulate packing``: replay a pod list on a node list under several policies, beside the bound; or, with
+``--from-cluster``, the pods of a real cluster (``simulator.cluster_command``).
 
 ``add_parser`` adds the command to an argparse sub-command set, ``run`` carries it out: the report goes to
 stdout, progress to stderr. Lists are CSV in the columns of the openb trace, gzipped or not.
@@ -10,14 +11,17 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from simulator import cluster_command, cluster_replay
 from simulator.openb import TraceRefused, read_nodes, read_pods
 from simulator.packing_study import FIRST_SEED, study
 from simulator.registry import POLICIES
 from simulator.report import as_json, as_rows
 
+DEFAULT_POLICIES = ("slicewise", "fgd")
 _BAR = 30
 
 
@@ -27,16 +31,32 @@ def add_parser(subparsers: Any) -> None:
         "packing",
         help="GPUs left unallocated by placement policies on a pod list, beside the bound",
         description="Let the pods of a list arrive one by one under each policy, as in the FGD paper (openb "
-        "protocol), and print the GPUs left unallocated when as many have been asked for as there are.",
+        "protocol), and print the GPUs left unallocated when as many were asked for as there are. With "
+        "--from-cluster: let the GPU pods of your own cluster arrive again on its empty nodes, and print "
+        "what Slicewise would have done beside what the cluster has.",
     )
-    parser.add_argument("--nodes", type=Path, required=True, metavar="CSV", help="node list (.csv, .csv.gz)")
-    parser.add_argument("--pods", type=Path, required=True, metavar="CSV", help="pod list (.csv, .csv.gz)")
+    parser.add_argument("--nodes", type=Path, metavar="CSV", help="node list (.csv, .csv.gz)")
+    parser.add_argument("--pods", type=Path, metavar="CSV", help="pod list (.csv, .csv.gz)")
+    parser.add_argument(
+        "--from-cluster", action="store_true", help="the cluster of the kubeconfig, not lists"
+    )
+    parser.add_argument(
+        "--snapshot",
+        "--from-snapshot",
+        metavar="FILE",
+        help="a file of kubectl slicewise snapshot, not lists",
+    )
+    parser.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig to use with --from-cluster")
+    parser.add_argument("--context", help="context of the kubeconfig")
+    parser.add_argument(
+        "--policy-namespace", default="slicewise-system", help="namespace of ConfigMap slicewise-policy"
+    )
     parser.add_argument(
         "--policy",
         type=_policies,
-        default=("slicewise", "fgd"),
         metavar="NAME,…",
-        help=f"policies to compare, of: {', '.join(POLICIES)} (default: slicewise,fgd)",
+        help=f"policies to compare, of: {', '.join(POLICIES)} (default: {','.join(DEFAULT_POLICIES)}); of a "
+        f"cluster: {', '.join(cluster_replay.POLICIES)} (default: all)",
     )
     parser.add_argument(
         "--seeds", type=_positive, default=3, metavar="N", help="seeds, from 42 on (default: 3)"
@@ -53,7 +73,15 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry the command out. 0 done, 1 a list was refused (told on stderr)."""
+    """Carry the command out. 0 done, 1 a list or the cluster was refused, 2 wrong usage (told on stderr)."""
+    of_cluster = bool(options.from_cluster or options.snapshot)
+    mistake = _mistake(options, of_cluster)
+    if mistake:
+        print(f"simulate packing: {mistake}", file=sys.stderr)
+        return 2
+    if of_cluster:
+        return cluster_command.run(options, _arrivals)
+    options.policy = options.policy or DEFAULT_POLICIES
     try:
         nodes, trace = read_nodes(options.nodes), read_pods(options.pods)
         if not any(node.gpus for node in nodes):
@@ -80,6 +108,41 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _mistake(options: argparse.Namespace, of_cluster: bool) -> str:
+    """What is wrong with the flags together, or an empty text."""
+    if options.from_cluster and options.snapshot:
+        return "--from-cluster and --snapshot: got both, expected one of them"
+    lists = options.nodes is not None, options.pods is not None
+    if of_cluster and any(lists):
+        return "--nodes and --pods: got a list beside a cluster, expected one or the other"
+    if not of_cluster and not all(lists):
+        return (
+            "--nodes and --pods: got "
+            + ("one of them" if any(lists) else "neither")
+            + ", expected both, or --from-cluster, or --snapshot FILE"
+        )
+    known = cluster_replay.POLICIES if of_cluster else tuple(POLICIES)
+    unknown = [name for name in options.policy or () if name not in known]
+    if unknown:
+        return f"--policy: got {', '.join(unknown)}, expected any of {', '.join(known)}"
+    return ""
+
+
+def _arrivals(total: int) -> Callable[[str], None]:
+    """A bar of arrivals; redrawn a hundred times at most."""
+    bar, every = Progress(total, sys.stderr), max(1, total // 100)
+    seen = 0
+
+    def step(policy: str) -> None:
+        nonlocal seen
+        seen += 1
+        bar.step(policy, None, shown=seen % every == 0)
+        if seen == total:
+            bar.end()
+
+    return step
+
+
 class Progress:
     """A bar of finished runs on a terminal, nothing elsewhere."""
 
@@ -87,13 +150,14 @@ class Progress:
         self._total, self._stream, self._finished = total, stream, 0
         self._shown = stream.isatty()
 
-    def step(self, policy: str, seed: int) -> None:
+    def step(self, policy: str, seed: int | None, shown: bool = True) -> None:
         self._finished += 1
-        if self._shown:
+        if self._shown and shown:
             filled = _BAR * self._finished // self._total
+            told = "" if seed is None else f" seed {seed}"
             bar = "█" * filled + "·" * (_BAR - filled)
             print(
-                f"\r{bar} {self._finished}/{self._total} {policy} seed {seed}\033[K",
+                f"\r{bar} {self._finished}/{self._total} {policy}{told}\033[K",
                 end="",
                 file=self._stream,
                 flush=True,
@@ -117,10 +181,11 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def _policies(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in POLICIES]
+    known = dict.fromkeys((*POLICIES, *cluster_replay.POLICIES))
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise argparse.ArgumentTypeError(
-            f"got {', '.join(unknown) or 'no name'}, expected any of {', '.join(POLICIES)}"
+            f"got {', '.join(unknown) or 'no name'}, expected any of {', '.join(known)}"
         )
     return names
 

@@ -1,4 +1,4 @@
-"""The repacker's hands: ask the Eviction API, look at a pod's volumes, write a nomination.
+"""The repacker's hands: ask the Eviction API, look at a pod's volumes, write nominations and notes.
 
 Evictions go through policy/v1 (``pods/eviction``), so PodDisruptionBudgets have the last word: 429 is a
 refusal to come back to later, not an error. Every request carries the pod's UID, so a namesake made meanwhile
@@ -15,6 +15,7 @@ import msgspec
 from cluster.api_errors import ApiRefused, ApiUnreachable
 from cluster.client import MERGE_PATCH, Api
 from dra.resource_api import ObjectMeta
+from scheduler.kept_objects import ROOM_ON_ANNOTATION
 
 
 class Verdict(StrEnum):
@@ -84,6 +85,17 @@ class Hands:
         except ApiUnreachable as away:
             return Answer(Verdict.ERROR, str(away))
         return Answer(Verdict.EVICTED)
+
+    def room_on(self, namespace: str, name: str, uid: str, node: str | None) -> str:
+        """Note on a waiting pod where room is being made for it (None: nowhere any more); answers why not, or
+        an empty text.
+        """
+        body = {"metadata": {"uid": uid, "annotations": {ROOM_ON_ANNOTATION: node}}}
+        try:
+            self._api.patch(f"/api/v1/namespaces/{namespace}/pods/{name}", body, MERGE_PATCH)
+        except (ApiRefused, ApiUnreachable) as problem:
+            return str(problem)
+        return ""
 
     def nominate(self, namespace: str, name: str, uid: str, node: str) -> str:
         """Nominate a waiting pod; answers why not, or an empty text."""

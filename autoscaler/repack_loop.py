@@ -5,9 +5,10 @@ nothing); on. One plan is carried out at a time; the next look comes when all of
 rests on moves that have not happened. What to move is decided in ``scheduler.repack`` (pure); an error here
 ends one look, never the process.
 
-Order of one relief: the waiting pod is nominated (kube-scheduler and every extender then count its room as
-taken), the places of the successors are reserved, the Eviction API is asked about all pods of the wave with
-a dry run, and only when none is refused are they evicted.
+Order of one relief: the waiting pod is nominated and told where room is made (kube-scheduler drops a
+nomination with every failed attempt; the note stays, and every extender prices that node full for others
+meanwhile), the places of the successors are reserved, the Eviction API is asked about all pods of the wave
+with a dry run, and only when none is refused are they evicted.
 """
 
 from __future__ import annotations
@@ -122,8 +123,15 @@ class RepackLoop:
         self.latest = made
         self._observer.planned(made, time.monotonic() - started, dry_run=dry_run)
         if not dry_run:
+            self._forget_notes()
             self._carry_out(made, policy)
         return made
+
+    def _forget_notes(self) -> None:
+        """Take away notes that a leader before us left on pods that still wait."""
+        for pod in self._census.residents():
+            if pod.room_on and not pod.node and not pod.terminating:
+                self._hands.room_on(pod.namespace, pod.name, pod.uid, None)
 
     def follow(self) -> None:
         """One step of what is under way."""
@@ -134,6 +142,9 @@ class RepackLoop:
         for move, outcome in step.moves:
             self._observer.settled(move, outcome)
         for relief, result in step.reliefs:
+            if result == "timed_out":
+                waiter = relief.waiter
+                self._hands.room_on(waiter.namespace, waiter.name, waiter.uid, None)
             self._observer.relieved(relief, result)
 
     # --- planning -----------------------------------------------------------------------------------------
@@ -148,6 +159,7 @@ class RepackLoop:
             evictions=self._pace.left(now, policy.repack.max_evictions_per_hour),
             concurrent=policy.repack.max_concurrent,
             horizon_hours=policy.repack.horizon_hours,
+            preempt=policy.repack.preempt_claims,
         )
         made = RepackPlan()
         for _ in range(MOST_TIED_LOOKS):
@@ -161,7 +173,7 @@ class RepackLoop:
 
     def _why_tied(self, move: Move) -> str | None:
         pod = self._census.get(move.pod.uid)
-        if pod is None or pod.wish == ALLOW:
+        if pod is None or pod.wish == ALLOW or not move.target:
             return None
         try:
             return self._hands.tied(pod.namespace, pod.name)
@@ -199,11 +211,13 @@ class RepackLoop:
         chain = relief is not None and len(moves) < len(relief.moves)
         if relief is not None and not chain:
             waiter = relief.waiter
-            problem = self._hands.nominate(waiter.namespace, waiter.name, waiter.uid, relief.node)
+            told = (waiter.namespace, waiter.name, waiter.uid, relief.node)
+            problem = self._hands.room_on(*told) or self._hands.nominate(*told)
             if problem:
                 log.info("repack: %s is not there to be helped any more: %s", waiter.full_name, problem)
+                self._hands.room_on(*told[:3], None)
                 return False
-        step = Step(holds=[(stand_in(move), move, move.target) for move in moves])
+        step = Step(holds=[(stand_in(move), move, move.target) for move in moves if move.target])
         if relief is not None and not chain:
             step.holds.append((relief.waiter.uid, relief.waiter, relief.node))
         self._hold(step)
@@ -215,6 +229,9 @@ class RepackLoop:
                 self._hold(Step(releases=[stand_in(move)]))
         if relief is not None and sent:
             self._underway.helping(relief, self._clock())
+        elif relief is not None and not chain:
+            self._hold(Step(releases=[relief.waiter.uid]))
+            self._hands.room_on(relief.waiter.namespace, relief.waiter.name, relief.waiter.uid, None)
         return sent > 0
 
     def _still_there(self, move: Move) -> bool:
@@ -222,6 +239,8 @@ class RepackLoop:
         pod = self._census.get(move.pod.uid)
         if pod is None or pod.terminating or pod.node != move.source:
             return False
+        if not move.target:
+            return True
         holding = self._reader.holding(move.target)
         free = self._census.free().get(move.target)
         return (

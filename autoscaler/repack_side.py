@@ -85,16 +85,16 @@ class _Observer:
         self._metrics.proposed_moves.labels("waiting").set(sum(len(one.moves) for one in made.reliefs))
         self._metrics.proposed_moves.labels("savings").set(len(made.savings))
         self._metrics.unmet_pods.set(len(made.unmet))
-        said = tuple(f"{move.pod.full_name} from {move.source} to {move.target}" for move in made.moves)
+        said = tuple(f"{move.pod.full_name} {move.source} {move.target}" for move in made.moves)
         if said != self._said:
             self._said = said
             for move in made.moves:
                 log.info(
-                    "repack%s: %s from %s to %s: %s (cost %.2f)",
+                    "repack%s: %s from %s to %s: it %s (cost %.2f)",
                     " (dry run)" if dry_run else "",
                     move.pod.full_name,
                     move.source,
-                    move.target,
+                    move.target or "no place",
                     move.why,
                     move.cost,
                 )
@@ -103,10 +103,12 @@ class _Observer:
         self._metrics.moves.labels(verdict).inc()
         pod = _reference(move.pod)
         if verdict == "evicted":
-            note = f"evicted: it {move.why}; room for its successor is held on {move.target}"
+            held = f"; room for its successor is held on {move.target}" if move.target else ""
+            note = f"evicted: it {move.why}{held}"
             self._tell(pod, event_reasons.REPACKED, note, event_reasons.NORMAL)
             if move.waiter is not None:
-                note = f"{move.pod.full_name} is moved from {move.source} to {move.target} to make room"
+                where = f"moved from {move.source} to {move.target}" if move.target else "preempted"
+                note = f"{move.pod.full_name} is {where} to make room"
                 self._tell(_reference(move.waiter), event_reasons.ROOM_MADE, note, event_reasons.NORMAL)
         elif verdict != "gone":
             note = f"eviction refused, left alone for now: {reason}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cluster.wire import Node, Pod
 from dra.resource_api import OwnerReference
-from scheduler.kept_objects import FINISHED_PHASES, pod_uid
+from scheduler.kept_objects import FINISHED_PHASES, ROOM_ON_ANNOTATION, pod_uid
 from scheduler.planner.admission import Constraints, constraints_of
 from scheduler.pod_shape import pod_shape
 from scheduler.repack.resources import NOTHING, Resources, node_resources, pod_resources
@@ -25,8 +25,8 @@ MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 @dataclass(frozen=True, slots=True)
 class Resident:
     """A living GPU pod. ``owner``: its controller, None for a bare pod. ``started`` and ``created`` are
-    RFC 3339; ``wish`` is the annotation ``slicewise.io/repack``. ``gated``: something still keeps it from
-    the scheduler.
+    RFC 3339; ``wish`` is the annotation ``slicewise.io/repack``, ``room_on`` the node where room is being
+    made for it. ``gated``: something still keeps it from the scheduler.
     """
 
     uid: str
@@ -39,6 +39,7 @@ class Resident:
     owner: OwnerReference | None
     mirror: bool
     wish: str
+    room_on: str
     labels: Mapping[str, str]
     created: str
     started: str
@@ -68,6 +69,7 @@ def resident(pod: Pod) -> Resident:
         owner=next((owner for owner in meta.owner_references if owner.controller), None),
         mirror=MIRROR_ANNOTATION in meta.annotations,
         wish=meta.annotations.get(REPACK_ANNOTATION, ""),
+        room_on=meta.annotations.get(ROOM_ON_ANNOTATION, ""),
         labels=meta.labels,
         created=meta.creation_timestamp or "",
         started=pod.status.start_time or "",

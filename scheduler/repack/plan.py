@@ -29,6 +29,7 @@ from itertools import islice, permutations
 import numpy as np
 
 from scheduler.first_fit import Room
+from scheduler.repack.claim_preemption import preempt
 from scheduler.repack.overlay import Overlay
 from scheduler.repack.scene import Limits, Move, Mover, Relief, RepackPlan, Scene, Unmet, Waiter
 from scheduler.repack.victims import victim_sets
@@ -79,6 +80,8 @@ def plan(scene: Scene, limits: Limits) -> RepackPlan:
             overlay.take(room[0], room[1], waiter.resources)
             continue
         found = search.relieve(overlay, waiter)
+        if isinstance(found, Unmet) and limits.preempt and waiter.preempts:
+            found = preempt(overlay, waiter, limits) or found
         if isinstance(found, Unmet):
             unmet.append(found)
         else:

@@ -24,7 +24,7 @@ from scheduler.planner.admission import Constraints, admits
 from scheduler.prediction import site_of
 from scheduler.repack.census import Census, Resident
 from scheduler.repack.holding import Holding, holding
-from scheduler.repack.rules import seconds_of, why_not
+from scheduler.repack.rules import is_protected, seconds_of, why_not
 from scheduler.repack.scene import Mover, Scene, Waiter
 from scheduler.scoring.nvlink import link_need
 
@@ -154,6 +154,7 @@ class SceneReader:
             owner=pod.owner.uid if pod.owner is not None else pod.uid,
             budgets=self._budgets.of(pod.namespace, pod.labels),
             why_not=why,
+            protected=is_protected(pod),
             linked=link_need(demand, policy) == "required",
         )
 
@@ -171,6 +172,7 @@ class SceneReader:
             constraints=pod.constraints,
             value_per_hour=self._worth(demand, policy),
             created=pod.created,
+            preempts=pod.preempts,
             linked=link_need(demand, policy) == "required",
         )
 
@@ -253,7 +255,7 @@ class _Admitted:
 
 
 def _waits(pod: Resident) -> bool:
-    return not (pod.node or pod.terminating or pod.gated or pod.nominated)
+    return not (pod.node or pod.terminating or pod.gated or pod.nominated or pod.room_on)
 
 
 def _cold_start_seconds(policy: ClusterPolicy) -> float:

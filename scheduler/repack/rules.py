@@ -56,6 +56,17 @@ def why_not(pod: Resident, now: float, min_age_seconds: float) -> str | None:
     return None
 
 
+def is_protected(pod: Resident) -> bool:
+    """Whether the pod may not even be preempted: the system's and the nodes' own."""
+    return (
+        not pod.node
+        or pod.terminating
+        or pod.mirror
+        or pod.namespace in SYSTEM_NAMESPACES
+        or pod.priority >= SYSTEM_PRIORITY
+    )
+
+
 def seconds_of(time: str) -> float:
     """RFC 3339 as Unix seconds; what cannot be read is long ago."""
     try:

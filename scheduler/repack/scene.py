@@ -24,7 +24,8 @@ from scheduler.repack.resources import Resources
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """A running GPU pod. ``cost``: money that moving it loses once. ``why_not``: why it may not be moved.
+    """A running GPU pod. ``cost``: money that moving it loses once. ``why_not``: why it may not be moved;
+    ``protected``: not even be preempted.
 
     ``owner``: UID of its controller; ``budgets``: the PodDisruptionBudgets over it; ``linked``: its GPUs must
     be joined by NVLink.
@@ -42,6 +43,7 @@ class Mover:
     owner: str
     budgets: tuple[BudgetKey, ...] = ()
     why_not: str | None = None
+    protected: bool = False
     linked: bool = False
 
     @property
@@ -52,7 +54,9 @@ class Mover:
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """A GPU pod that no node can take. ``value_per_hour``: what it earns once it runs."""
+    """A GPU pod that no node can take. ``value_per_hour``: what it earns once it runs; ``preempts``: whether
+    it may have pods of lower priority evicted.
+    """
 
     uid: str
     namespace: str
@@ -64,6 +68,7 @@ class Waiter:
     value_per_hour: float
     created: str = ""
     linked: bool = False
+    preempts: bool = False
 
     @property
     def full_name(self) -> str:
@@ -92,18 +97,21 @@ class Scene:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``evictions``: how many the hourly limit still allows; ``concurrent``: at once; ``horizon_hours``: in
-    which a move must pay back.
+    which a move must pay back; ``preempt``: whether pods of lower priority may be evicted without a new place
+    for a pod that asks by resource claim.
     """
 
     evictions: int
     concurrent: int
     horizon_hours: float
+    preempt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
     """Evict ``pod``; ``target`` has room for its successor now (``wave`` 0), or once the moves of the waves
-    before are done. ``waiter``: whom it makes room for, None when it pays for itself by ``gain_per_hour``.
+    before are done; an empty target is preemption, without a new place. ``waiter``: whom it makes room for,
+    None when it pays for itself by ``gain_per_hour``.
     """
 
     pod: Mover

@@ -16,7 +16,7 @@ from scheduler.repack.scene import Move, Relief, Waiter
 MoveOutcome = Literal["settled", "elsewhere", "unsettled"]
 ReliefOutcome = Literal["helped", "elsewhere", "gone", "timed_out"]
 HELD_FOR = "repack of "
-RENOMINATE_SECONDS = 5.0
+RENOMINATE_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -80,7 +80,9 @@ class Underway:
         return frozenset(self._helps)
 
     def evicted(self, move: Move, now: float, census: Census) -> None:
-        """A pod was evicted."""
+        """A pod was evicted. One that was preempted is not followed: nothing was promised."""
+        if not move.target:
+            return
         known = frozenset(pod.uid for pod in census.of_owner(move.pod.owner))
         self._journeys[move.pod.uid] = _Journey(move, now, known)
 

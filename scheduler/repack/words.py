@@ -31,7 +31,7 @@ def _move(move: Move) -> dict[str, object]:
     return {
         "pod": move.pod.full_name,
         "from": move.source,
-        "to": move.target,
+        "to": move.target or None,
         "wave": move.wave,
         "why": move.why,
         "for": None if move.waiter is None else move.waiter.full_name,

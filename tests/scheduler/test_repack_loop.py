@@ -39,6 +39,10 @@ class FakeHands:
         self.done.append(("nominate", name, node))
         return ""
 
+    def room_on(self, namespace, name, uid, node):
+        self.done.append(("room on", name, node))
+        return ""
+
     def evictions(self):
         return [name for act, name, *_ in self.done if act == "evict"]
 
@@ -148,7 +152,12 @@ def test_one_relief_from_plan_to_end():
     facts = scene.town.fleet.facts
     scene.loop.turn()
     # Asked first; the waiting pod nominated and both rooms held before anything is evicted.
-    assert scene.hands.done == [("ask", "x"), ("nominate", "big", "a"), ("evict", "x")]
+    assert scene.hands.done == [
+        ("ask", "x"),
+        ("room on", "big", "a"),
+        ("nominate", "big", "a"),
+        ("evict", "x"),
+    ]
     assert {held.node for held in facts.reservations.values()} == {"a", "b"}
     scene.successor_comes("x", "1g")
     scene.loop.turn()
@@ -226,6 +235,7 @@ def test_a_successor_that_finds_no_node_is_reported_and_its_room_given_back():
     scene.loop.turn()
     assert ("unsettled", "x") in scene.notes.told
     assert ("timed_out", "big") in scene.notes.told
+    assert scene.hands.done[-1] == ("room on", "big", None)
     assert not scene.town.fleet.facts.reservations
 
 

@@ -212,3 +212,60 @@ def test_a_pod_that_stands_dear_is_moved_when_it_pays_back():
     assert made.savings[0].gain_per_hour > 0
     assert "pays back" in made.savings[0].why
     assert plan(town.scene(), Limits(10, 4, 1e-6)).savings == ()
+
+
+def full_node(**spec) -> Town:
+    town = Town(savings=False)
+    town.dra_node("a")
+    for start in range(7):
+        town.runs(f"p{start}", "a", (0, "1g", start), **spec)
+    return town
+
+
+PREEMPTING = Limits(10, 4, 4.0, preempt=True)
+
+
+def test_claims_preempt_the_fewest_pods_of_lower_priority_in_a_row_where_allowed():
+    town = full_node()
+    town.waits("urgent", "3g", priority=10)
+    assert moves(town) == []
+    made = plan(town.scene(), PREEMPTING)
+    assert sorted(move.pod.name for move in made.moves) == ["p4", "p5", "p6"]
+    assert {move.target for move in made.moves} == {""}
+    assert "preempted" in made.moves[0].why
+
+
+def test_a_move_is_preferred_to_preemption():
+    town = full_node()
+    town.dra_node("b")
+    town.dra_node("c")
+    town.runs("b-stays", "b", (0, "3g", 0), wish="never", priority=10)
+    town.runs("small", "b", (0, "1g", 6), priority=10)
+    town.runs("c-stays", "c", (0, "3g", 4), wish="never", priority=10)
+    town.runs("c-too", "c", (0, "1g", 0), wish="never", priority=10)
+    town.waits("urgent", "3g", priority=10)
+    made = plan(town.scene(), PREEMPTING)
+    assert [(move.pod.name, move.target) for move in made.moves] == [("small", "c")]
+
+
+@pytest.mark.parametrize(
+    ("victim", "waiter"),
+    [
+        ({"priority": 10}, {}),
+        ({"namespace": "kube-system"}, {}),
+        ({}, {"preemption": "Never"}),
+    ],
+)
+def test_claims_preempt_nobody_who_is_equal_or_of_the_system_nor_when_told_never(victim, waiter):
+    town = full_node(**victim)
+    town.waits("urgent", "3g", priority=10, **waiter)
+    assert plan(town.scene(), PREEMPTING).moves == ()
+
+
+def test_budgets_hold_against_preemption_for_claims():
+    town = full_node(app="all")
+    town.budget("all", 2)
+    town.waits("urgent", "3g", priority=10)
+    assert plan(town.scene(), PREEMPTING).moves == ()
+    town.budget("all", 3)
+    assert len(plan(town.scene(), PREEMPTING).moves) == 3

@@ -1,0 +1,89 @@
+"""While pods leave a node for one that waits, the node is priced full for everybody else."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from repack_objects import Town, a_pod
+
+
+def leaving(town: Town, name: str) -> None:
+    old = next(pod for pod in reversed(town.pods) if pod.metadata.name == name)
+    meta = msgspec.structs.replace(old.metadata, deletion_timestamp="2027-01-15T08:00:00Z")
+    town.put_pod(msgspec.structs.replace(old, metadata=meta))
+
+
+def noted(town: Town, name: str, node: str) -> None:
+    old = next(pod for pod in reversed(town.pods) if pod.metadata.name == name)
+    notes = {**old.metadata.annotations, "slicewise.io/room-on": node}
+    meta = msgspec.structs.replace(old.metadata, annotations=notes)
+    town.put_pod(msgspec.structs.replace(old, metadata=meta))
+
+
+def feasible(town: Town, name: str) -> dict[str, bool]:
+    decider = town.setting.decider
+    pod = next(pod for pod in reversed(town.pods) if pod.metadata.name == name)
+    prices = decider.prices(decider.demand(pod))
+    return {node: bool(np.isfinite(prices[row])) for node, row in town.fleet.rows.items()}
+
+
+def town() -> Town:
+    made = Town()
+    made.dra_node("a")
+    made.dra_node("b")
+    made.runs("x", "a", (0, "1g", 0))
+    made.waits("big", "4g")
+    made.waits("small", "1g")
+    return made
+
+
+def test_a_node_that_pods_leave_for_a_waiting_one_takes_nobody_else():
+    made = town()
+    assert feasible(made, "small") == {"a": True, "b": True}
+    noted(made, "big", "a")
+    assert feasible(made, "small") == {"a": True, "b": True}
+    leaving(made, "x")
+    assert feasible(made, "small") == {"a": False, "b": True}
+    # Once the room is free, the waiting pod's own hold is enough.
+    made.fleet.delete_pod("uid-x")
+    made.fleet.delete_claim("default", "x-gpu")
+    assert feasible(made, "small") == {"a": True, "b": True}
+    assert feasible(made, "big") == {"a": False, "b": True}
+
+
+def test_the_waiting_pod_itself_is_not_fenced_off():
+    made = town()
+    noted(made, "big", "a")
+    leaving(made, "x")
+    pod = next(pod for pod in reversed(made.pods) if pod.metadata.name == "big")
+    made.fleet.delete_pod("uid-x")
+    made.fleet.delete_claim("default", "x-gpu")
+    scores = made.setting.decider.prioritize(pod, ["a", "b"])
+    assert scores is not None
+    assert (scores > 0).all()
+
+
+def test_pods_that_leave_for_nobody_fence_nothing():
+    made = town()
+    leaving(made, "x")
+    assert feasible(made, "small") == {"a": True, "b": True}
+
+
+def test_a_wish_that_leaving_pods_do_not_serve_fences_nothing():
+    made = town()
+    made.runs("stays", "a", (0, "1g", 1))
+    noted(made, "big", "a")
+    leaving(made, "x")
+    assert feasible(made, "small") == {"a": True, "b": True}
+
+
+def test_under_the_device_plugin_counts_are_fenced_too():
+    made = Town()
+    made.plugin_node("a", gpus=2)
+    made.plugin_node("b", gpus=2)
+    made.put_pod(a_pod("x", on="a", limits={"nvidia.com/gpu": "1"}))
+    made.put_pod(a_pod("big", limits={"nvidia.com/gpu": "2"}))
+    made.put_pod(a_pod("small", limits={"nvidia.com/gpu": "1"}))
+    noted(made, "big", "a")
+    leaving(made, "x")
+    assert feasible(made, "small") == {"a": False, "b": True}

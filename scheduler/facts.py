@@ -156,6 +156,11 @@ class Facts:
             if (pod := self.pods.get(uid)) is not None and pod.leaving and pod.node == node
         )
 
+    def outlived(self, key: ClaimKey, leaving: frozenset[str]) -> bool:
+        """Whether every pod that the claim was allocated for is leaving or gone: it is about to be freed."""
+        uids = consumer_uids(self.claims[key])
+        return bool(uids) and all(uid in leaving or uid not in self.pods for uid in uids)
+
     def nodes_of_pod(self, uid: str) -> set[str]:
         """Every node whose occupancy mentions the pod: where it stands and where its claims are held."""
         place = self.node_of_pod(uid)

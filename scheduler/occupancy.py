@@ -98,13 +98,13 @@ def _fenced(inventory: NodeInventory, site: Site, facts: Facts, room: Room, unme
     A nominated pod that fits only once they are gone has nothing to hold yet, and whoever came meanwhile
     would be given the very units it waits for by first-fit. So the node is priced full until they are gone.
     """
-    leaving = facts.leaving(inventory.node) if unmet else None
-    if not leaving:
+    if not unmet:
         return room
+    leaving = facts.leaving(inventory.node)
     masks = [0] * len(inventory.gpus)
     if inventory.driver is not None and inventory.pool is not None:
         for key in facts.claims_in_pool(inventory.driver, inventory.pool):
-            if not any(facts.only_for(key, uid) for uid in leaving):
+            if not facts.outlived(key, leaving):
                 for gpu, mask in enumerate(claim_masks(facts.claims[key], inventory)):
                     masks[gpu] |= mask
     staying = Room(tuple(masks))

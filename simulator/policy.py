@@ -7,16 +7,28 @@ something else changes (new prices), it raises ``epoch`` and all vectors are ask
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.packing.share_repack import Move
 from simulator.cluster_state import ClusterState, Rows
 from simulator.openb import PodShape
 
 Floats = NDArray[np.float64]
 Gpus = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where one arrival went: ``shape`` is an index into the shapes of the run."""
+
+    shape: int
+    row: int
+    gpus: tuple[int, ...]
 
 
 class Policy(Protocol):
@@ -35,6 +47,21 @@ class Policy(Protocol):
 
     def observe(self, state: ClusterState, shape: PodShape) -> None:
         """A pod has arrived; called before it is placed."""
+
+
+class Mover(Protocol):
+    """A policy that also moves placed pods."""
+
+    def moves(
+        self,
+        state: ClusterState,
+        shapes: Sequence[PodShape],
+        placed: Sequence[Placed],
+        wanted: int | None,
+    ) -> Sequence[Move]:
+        """Moves to carry out now, in this order, ``Move.pod`` an index into ``placed``. ``wanted``: index of
+        the shape that just arrived and fits nowhere; None before any other arrival.
+        """
 
 
 def first_best(scores: Floats, candidates: Rows) -> int:

@@ -15,6 +15,7 @@ from simulator.policies.gpupacking import GpuPacking
 from simulator.policies.pwr_fgd import PwrFgd
 from simulator.policies.random import Random
 from simulator.policies.slicewise import Slicewise
+from simulator.policies.slicewise_repack import SlicewiseRepack
 from simulator.policy import Policy
 
 Maker = Callable[[ClusterState, Trace, int], Policy]
@@ -22,6 +23,7 @@ Maker = Callable[[ClusterState, Trace, int], Policy]
 POLICIES: Mapping[str, Maker] = MappingProxyType(
     {
         "slicewise": lambda state, trace, _seed: Slicewise(state, trace.target, demand(trace)),
+        "slicewise-repack": lambda state, trace, _seed: SlicewiseRepack(state, trace.target, demand(trace)),
         "fgd": lambda state, trace, _seed: Fgd(state, trace.target),
         "bestfit": lambda _state, _trace, _seed: BestFit(),
         "dotprod": lambda _state, _trace, _seed: DotProd(),

@@ -3,8 +3,8 @@
     {"trace", "seeds", "bound": {"unallocated_percent"},
      "policies": {NAME: {"unallocated_percent": {"mean", "sd"}, "moved_percent"}}}
 
-``sd`` is the population standard deviation, as in the published figures. No policy here moves a pod, so
-``moved_percent`` is 0. Pure.
+``sd`` is the population standard deviation, as in the published figures. ``moved_percent``: moves of placed
+pods per 100 pods placed, mean over seeds. Pure.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def as_json(study: Study) -> dict[str, Any]:
         left = [_left(run) for run in runs]
         policies[name] = {
             "unallocated_percent": {"mean": round(_mean(left), 3), "sd": round(float(np.std(left)), 3)},
-            "moved_percent": 0.0,
+            "moved_percent": round(_mean([run.moved_percent for run in runs]), 3),
         }
     return {
         "trace": study.trace,
@@ -87,7 +87,7 @@ def as_rows(study: Study) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
                 f"{_mean(left[name]):.2f}",
                 f"{np.std(left[name]):.2f}",
                 "-" if closed is None else f"{closed:.0f}",
-                "0.0",
+                f"{_mean([run.moved_percent for run in runs]):.1f}",
                 f"{_mean([run.seconds for run in runs]):.1f}",
                 limit,
             )

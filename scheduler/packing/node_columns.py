@@ -47,13 +47,15 @@ class FreeNodes:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """``model``, ``widest`` (largest number of whole GPUs a pod may take), ``cpu`` by group; the GPU states
-    as parallel arrays ``group``, ``free`` (steps) and ``count``.
+    """``model``, ``widest`` (largest number of whole GPUs a pod may take), ``cpu``, ``fits`` bool[q, classes]
+    (a pod of that class fits on some node by itself) by group; the GPU states as parallel arrays ``group``,
+    ``free`` (steps) and ``count``.
     """
 
     model: Ints
     widest: Ints
     cpu: Floats
+    fits: NDArray[np.bool_]
     group: Ints
     free: Ints
     count: Floats
@@ -68,14 +70,21 @@ def group_nodes(nodes: FreeNodes, offers: ShareOffers) -> Groups:
     sizes = np.concatenate([[0], offers.sizes])
     widest = sizes[np.searchsorted(sizes, whole, side="right") - 1]
     tightness = np.searchsorted(_CPU_PER_GPU, nodes.cpu[kept] / total[kept], side="right")
-    keys = np.stack([nodes.model[kept], widest, tightness], axis=1)
+    # A pod of several GPUs needs the CPU of one node, which a group's sum would hide.
+    several = np.unique([item.cpu_milli for item in offers.classes if item.gpus > 1])
+    enough = np.where(whole > 1, np.searchsorted(several, nodes.cpu[kept], side="right"), 0)
+    keys = np.stack([nodes.model[kept], widest, tightness, enough], axis=1)
     named, group = np.unique(keys, axis=0, return_inverse=True)
     group = group.reshape(-1)
     cpu: Floats = np.bincount(group, weights=nodes.cpu[kept], minlength=len(named)).astype(np.float64)
+    most = np.zeros(len(named))
+    np.maximum.at(most, group, nodes.cpu[kept])
+    gpus = np.array([item.gpus for item in offers.classes], dtype=np.int64)
+    fits = (offers.cpu_milli <= most[:, None]) & ((gpus <= 1) | (gpus <= named[:, 1:2]))
     steps = free // offers.unit_milli
     states = np.stack([np.repeat(group, free.shape[1]), steps.ravel()], axis=1)
     states, count = np.unique(states[states[:, 1] > 0], axis=0, return_counts=True)
-    return Groups(named[:, 0], named[:, 1], cpu, states[:, 0], states[:, 1], count.astype(np.float64))
+    return Groups(named[:, 0], named[:, 1], cpu, fits, states[:, 0], states[:, 1], count.astype(np.float64))
 
 
 class NodeMaster:
@@ -161,11 +170,11 @@ class NodeMaster:
                 self._solver.Objective().SetCoefficient(served, _CPU_ONLY_VALUE)
         self._solver.Objective().SetMaximization()
         for state, (group, free) in enumerate(zip(groups.group.tolist(), groups.free.tolist(), strict=True)):
-            fitting = offers.allowed[groups.model[group]] & (offers.size_milli > 0)
+            fitting = offers.allowed[groups.model[group]] & (offers.size_milli > 0) & groups.fits[group]
             for index in np.flatnonzero(fitting).tolist():
                 item = offers.classes[index]
                 if item.gpu_milli == MILLI:
-                    if free == offers.units and item.gpus <= groups.widest[group]:
+                    if free == offers.units:
                         self._add(state, ((index, 1.0 / item.gpus),))
                 elif (number := free // -(-item.gpu_milli // offers.unit_milli)) > 0:
                     self._add(state, ((index, float(number)),))
@@ -187,12 +196,10 @@ class NodeMaster:
 
     def _generate(self, cpu_prices: Floats, rents: Floats) -> bool:
         offers, groups = self._offers, self._groups
-        shares, wholes = offers.worth(self.net_prices(), groups.model, cpu_prices)
+        shares, wholes = offers.worth(self.net_prices(), groups.model, cpu_prices, groups.fits)
         table = share_table(shares.value, offers.weights, offers.units)
         # A pod of k GPUs is 1/k of a pod on each of k GPUs, on groups whose nodes have that many free.
-        each = np.where(
-            offers.sizes <= groups.widest[:, None], wholes.value / np.maximum(offers.sizes, 1), 0.0
-        )
+        each = wholes.value / np.maximum(offers.sizes, 1)
         best = each.argmax(axis=1) if each.shape[1] else np.zeros(len(groups.model), dtype=np.int64)
         best_value = each.max(axis=1, initial=0.0)
         bound = float(self.lambdas @ self._demand)

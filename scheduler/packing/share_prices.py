@@ -35,6 +35,7 @@ closed: these six 53 %, three that pair them off 41 % and 46 %. More scenarios s
 """
 _CPU_LEVELS = 7
 _CPU_STEP = 1.7
+_CPU_STEPS = 16
 
 Floats32 = NDArray[np.float32]
 
@@ -52,13 +53,14 @@ class SharePrices:
     share: Floats32
     whole: Floats32
     levels: Floats32
+    steps: Floats
     converged: bool
     rounds: int
 
     def node_value(self, nodes: FreeNodes) -> Floats:
         """float64[n]: V of each node."""
-        parts, whole = self._parts(nodes)
-        total = parts.sum(axis=1) + self.whole[nodes.model, whole] + nodes.cpu[:, None] * self.levels
+        parts, whole, kind = self._parts(nodes)
+        total = parts.sum(axis=1) + self.whole[kind, whole] + nodes.cpu[:, None] * self.levels
         result: Floats = total.min(axis=1).astype(np.float64)
         return result
 
@@ -66,19 +68,20 @@ class SharePrices:
         """float64[n, g]: V after taking ``gpu_milli`` from each GPU in turn, ``nodes.cpu`` being what is
         left then; rubbish where the GPU has less.
         """
-        parts, whole = self._parts(nodes)
+        parts, whole, kind = self._parts(nodes)
         rest = np.maximum(nodes.gpu_free - gpu_milli, 0)
-        taken = self.share[nodes.model[:, None], rest // self.unit_milli]
+        taken = self.share[kind[:, None], rest // self.unit_milli]
         base = parts.sum(axis=1) + nodes.cpu[:, None] * self.levels
         opened = (nodes.gpu_free == MILLI)[:, :, None]
-        fewer = self.whole[nodes.model, np.maximum(whole - 1, 0)]
-        left = np.where(opened, fewer[:, None], self.whole[nodes.model, whole][:, None])
+        fewer = self.whole[kind, np.maximum(whole - 1, 0)]
+        left = np.where(opened, fewer[:, None], self.whole[kind, whole][:, None])
         result: Floats = (base[:, None] - parts + taken + left).min(axis=2).astype(np.float64)
         return result
 
-    def _parts(self, nodes: FreeNodes) -> tuple[Floats32, Ints]:
-        parts = self.share[nodes.model[:, None], nodes.gpu_free // self.unit_milli]
-        return parts, (nodes.gpu_free == MILLI).sum(axis=1)
+    def _parts(self, nodes: FreeNodes) -> tuple[Floats32, Ints, Ints]:
+        kind = nodes.model * (len(self.steps) + 1) + np.searchsorted(self.steps, nodes.cpu, side="right")
+        parts = self.share[kind[:, None], nodes.gpu_free // self.unit_milli]
+        return parts, (nodes.gpu_free == MILLI).sum(axis=1), kind
 
 
 def solve_share_prices(
@@ -109,11 +112,26 @@ def cpu_levels(classes: Sequence[ShareClass]) -> Floats:
     return np.concatenate([[0.0], min(dearest, 1.0) / 2.0 * _CPU_STEP ** -np.arange(_CPU_LEVELS)[::-1]])
 
 
+def cpu_steps(classes: Sequence[ShareClass]) -> Floats:
+    """The free CPU at which a node can run one more kind of pod, milli: of the distinct amounts asked for, at
+    most ``_CPU_STEPS``, those with the most GPUs behind them.
+    """
+    weight: dict[int, float] = {}
+    for item in classes:
+        if item.gpus:
+            weight[item.cpu_milli] = weight.get(item.cpu_milli, 0.0) + item.count * item.total_gpu_milli
+    kept = sorted(weight, key=lambda cpu: (-weight[cpu], cpu))[:_CPU_STEPS]
+    several = {item.cpu_milli for item in classes if item.gpus > 1}
+    return np.array(sorted(several.union(kept)), dtype=np.float64)
+
+
 def _tabled(offers: ShareOffers, net: Floats, most: int, converged: bool, rounds: int) -> SharePrices:
-    levels = cpu_levels(offers.classes)
-    models = len(offers.models)
-    model = np.repeat(np.arange(models), len(levels))
-    shares, wholes = offers.worth(net, model, np.tile(levels, models))
+    levels, steps = cpu_levels(offers.classes), cpu_steps(offers.classes)
+    kinds = len(offers.models) * (len(steps) + 1)
+    model = np.repeat(np.arange(len(offers.models)), (len(steps) + 1) * len(levels))
+    below = np.append(steps, np.inf)
+    fits = offers.cpu_milli < np.tile(np.repeat(below, len(levels)), len(offers.models))[:, None]
+    shares, wholes = offers.worth(net, model, np.tile(levels, kinds), fits)
     table = share_table(shares.value, offers.weights, offers.units)
     whole, _ = whole_table(wholes.value, table.values[:, -1], offers.sizes, most)
     share = table.values.copy()
@@ -121,7 +139,7 @@ def _tabled(offers: ShareOffers, net: Floats, most: int, converged: bool, rounds
 
     def laid_out(values: Floats) -> Floats32:
         return np.ascontiguousarray(
-            values.reshape(models, len(levels), -1).transpose(0, 2, 1), dtype=np.float32
+            values.reshape(kinds, len(levels), -1).transpose(0, 2, 1), dtype=np.float32
         )
 
     return SharePrices(
@@ -131,6 +149,7 @@ def _tabled(offers: ShareOffers, net: Floats, most: int, converged: bool, rounds
         share=laid_out(share),
         whole=laid_out(whole),
         levels=levels.astype(np.float32),
+        steps=steps,
         converged=converged,
         rounds=rounds,
     )

@@ -117,11 +117,14 @@ class ShareOffers:
         self._by_weight = [np.array(shared[weight]) for weight in sorted(shared)]
         self._by_size = [np.array(whole[size]) for size in sorted(whole)]
 
-    def worth(self, net: Floats, model: Ints, cpu_price: Floats) -> tuple[Best, Best]:
+    def worth(
+        self, net: Floats, model: Ints, cpu_price: Floats, fits: NDArray[np.bool_] | None = None
+    ) -> tuple[Best, Best]:
         """Per price row b (its ``model`` and ``cpu_price``): the best class of each share and of each size,
-        at its ``net`` [classes] price less its CPU.
+        at its ``net`` [classes] price less its CPU, of those that ``fits`` bool[b, classes] leaves.
         """
-        value = np.where(self.allowed[model], net - cpu_price[:, None] * self.cpu_milli, -1.0)
+        allowed = self.allowed[model] if fits is None else self.allowed[model] & fits
+        value = np.where(allowed, net - cpu_price[:, None] * self.cpu_milli, -1.0)
         return _best(value, self._by_weight), _best(value, self._by_size)
 
 

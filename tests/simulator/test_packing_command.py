@@ -75,7 +75,7 @@ def test_an_unknown_policy_is_a_usage_error_that_names_the_known_ones(lists, cap
     with pytest.raises(SystemExit) as stopped:
         _call("--nodes", nodes, "--pods", pods, "--policy", "fgd,best")
     assert stopped.value.code == 2
-    assert "got best, expected any of slicewise, fgd" in capsys.readouterr().err
+    assert "got best, expected any of slicewise, slicewise-repack, fgd" in capsys.readouterr().err
 
 
 def test_a_refused_list_is_told_in_one_line(lists, capsys):

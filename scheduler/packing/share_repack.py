@@ -1,0 +1,275 @@
+"""Which placed pods to move, and where to, so that the free space of shared GPUs is worth more.
+
+A move is judged by the same cost as a placement (``scheduler.packing.share_cost``), in milli-GPU:
+
+    gain = cost of putting the pod back where it is − cost of putting it at the new place
+
+since cost is value destroyed and both places are priced by the same duals. ``improving_moves`` takes the
+moves that gain most, each on nodes that no earlier move of the same call has touched, so that gains add up.
+``room_for`` finds the fewest moves after which a given pod fits somewhere, and of those the ones that cost
+least.
+
+Every move is made to fit at the moment it is carried out, with the pod still at its old place (reservation
+first), in the order given. Nothing is ever evicted without a new place. Which pods may be moved at all, how
+many and how often is the caller's matter. Memory is respected but not priced. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.packing.node_columns import FreeNodes
+from scheduler.packing.share_cost import DUAL, GRADIENT, placing_cost
+from scheduler.packing.share_gradient import ShareGradient
+from scheduler.packing.share_prices import SharePrices
+from scheduler.packing.shares import MILLI, Floats, Ints, ShareClass
+
+_MOST_VICTIMS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What pods of one kind need: their class, and memory."""
+
+    need: ShareClass
+    memory_mib: int = 0
+
+    @property
+    def shared(self) -> bool:
+        return self.need.gpus == 1 and self.need.gpu_milli < MILLI
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """``pod`` is the caller's number of it. GPUs are indices on the node."""
+
+    pod: int
+    from_row: int
+    from_gpus: tuple[int, ...]
+    to_row: int
+    to_gpus: tuple[int, ...]
+    gain_milli: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedPods:
+    """The pods that may be moved, as columns: the caller's number ``pod`` [p], index ``kind`` [p] into the
+    kinds, ``row`` [p], and ``gpus`` bool[p, g], the GPUs it has.
+    """
+
+    pod: Ints
+    kind: Ints
+    row: Ints
+    gpus: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """What a placement costs, as in ``placing_cost``."""
+
+    prices: SharePrices
+    gradient: ShareGradient
+    dual_weight: float = DUAL
+    gradient_weight: float = GRADIENT
+
+    def cost(self, nodes: FreeNodes, need: ShareClass) -> tuple[Floats, Ints]:
+        return placing_cost(
+            self.prices,
+            self.gradient,
+            nodes,
+            need,
+            dual_weight=self.dual_weight,
+            gradient_weight=self.gradient_weight,
+        )
+
+    def worth(self, nodes: FreeNodes) -> Floats:
+        """float64[n]: what free space is worth, in the unit of ``cost``."""
+        fragments = self.gradient.of(nodes.model, nodes.cpu, nodes.gpu_free)
+        result: Floats = self.dual_weight * self.prices.node_value(nodes) - self.gradient_weight * fragments
+        return result
+
+
+class Repacker:
+    """One search on a copy of the free state; moves found are carried out on the copy at once."""
+
+    def __init__(
+        self, pricing: Pricing, kinds: Sequence[Kind], nodes: FreeNodes, memory_mib: Ints, placed: PlacedPods
+    ) -> None:
+        self._pricing, self._kinds, self._placed = pricing, tuple(kinds), placed
+        self._model, self._cpu = nodes.model, nodes.cpu.copy()
+        self._free, self._memory = nodes.gpu_free.copy(), memory_mib.copy()
+        models = pricing.prices.models
+        self._allowed = np.array(
+            [[kind.need.allows(name) for name in models] for kind in kinds], dtype=np.bool_
+        ).reshape(len(kinds), len(models))
+        self._need_cpu: Ints = np.array([kind.need.cpu_milli for kind in kinds], dtype=np.int64)
+        self._need_memory: Ints = np.array([kind.memory_mib for kind in kinds], dtype=np.int64)
+        self._milli: Ints = np.array([kind.need.gpu_milli for kind in kinds], dtype=np.int64)
+        self._costs: dict[int, tuple[Floats, Ints]] = {}
+        self._touched = np.zeros(len(self._model), dtype=np.bool_)
+        self._given: Floats | None = None
+
+    def improving_moves(self, most: int, least_gain_milli: float) -> list[Move]:
+        """At most ``most`` moves that gain at least ``least_gain_milli`` (of ``cost``) each, best first."""
+        given, there = self._gain_of_leaving(), np.full(len(self._placed.pod), np.inf)
+        for kind in np.unique(self._placed.kind[given >= least_gain_milli]).tolist():
+            pods = np.flatnonzero(self._placed.kind == kind)
+            there[pods] = self._cost_elsewhere(kind, self._placed.row[pods])
+        gains = given - there
+        moves: list[Move] = []
+        for pod in np.argsort(-gains, kind="stable").tolist():
+            if len(moves) >= most or gains[pod] < least_gain_milli:
+                break
+            old = int(self._placed.row[pod])
+            if self._touched[old]:
+                continue
+            cost, row = self._cheapest(int(self._placed.kind[pod]), old)
+            gain = float(given[pod]) - cost
+            if row >= 0 and gain >= least_gain_milli:
+                moves.append(self._carry_out(pod, row, gain))
+        return moves
+
+    def room_for(self, kind: int, most: int) -> list[Move]:
+        """The fewest moves, at most ``most``, after which a pod of ``kind`` fits on some node, at the least
+        cost; none if there are no such or it fits already.
+        """
+        given = self._gain_of_leaving()
+        there = np.full(len(self._placed.pod), np.inf)
+        for other in np.unique(self._placed.kind).tolist():
+            pods = np.flatnonzero(self._placed.kind == other)
+            there[pods] = self._cost_elsewhere(other, self._placed.row[pods])
+        lost = there - given
+        alone = np.flatnonzero(np.isfinite(lost) & self._fits_without(kind, np.arange(len(lost))[:, None]))
+        if most >= 1 and alone.size:
+            return self._moved((int(alone[lost[alone].argmin()]),))
+        best: tuple[float, tuple[int, ...]] | None = None
+        for victims in self._sets(kind, lost, most):
+            total = float(lost[list(victims)].sum())
+            if best is None or (len(victims), total) < (len(best[1]), best[0]):
+                best = (total, victims)
+        return self._moved(best[1]) if best is not None else []
+
+    def _sets(self, kind: int, lost: Floats, most: int) -> list[tuple[int, ...]]:
+        """Sets of two and three pods of one GPU, or all of one node for a pod of several GPUs, that would
+        make room.
+        """
+        need = self._kinds[kind].need
+        movable = np.flatnonzero(np.isfinite(lost))
+        if most < 2 or not movable.size:
+            return []
+        row = self._placed.row[movable]
+        movable = movable[self._allowed[kind][self._model[row]]]
+        at: dict[tuple[int, int], list[int]] = {}
+        for pod in movable[np.argsort(lost[movable], kind="stable")].tolist():
+            where = int(self._placed.row[pod])
+            gpus = [-1] if need.gpus != 1 else np.flatnonzero(self._placed.gpus[pod]).tolist()
+            for gpu in gpus:
+                at.setdefault((where, gpu), []).append(pod)
+        drawn: list[tuple[int, ...]] = []
+        for pods in at.values():
+            for size in range(2, min(most, _MOST_VICTIMS if need.gpus == 1 else len(pods), len(pods)) + 1):
+                drawn.append(tuple(pods[:size]))
+        sizes = sorted({len(item) for item in drawn})
+        for size in sizes:
+            sets = [item for item in drawn if len(item) == size]
+            good = self._fits_without(kind, np.array(sets, dtype=np.int64))
+            if good.any():
+                return [item for item, ok in zip(sets, good.tolist(), strict=True) if ok]
+        return []
+
+    def _fits_without(self, kind: int, victims: Ints) -> NDArray[np.bool_]:
+        """bool[s]: whether ``kind`` fits on the node of the pods ``victims`` [s, v] once they have left."""
+        placed, need = self._placed, self._kinds[kind].need
+        row, kinds = placed.row[victims[:, 0]], placed.kind[victims]
+        fits: NDArray[np.bool_] = (
+            (self._cpu[row] + self._need_cpu[kinds].sum(axis=1) >= need.cpu_milli)
+            & (self._memory[row] + self._need_memory[kinds].sum(axis=1) >= self._need_memory[kind])
+            & self._allowed[kind][self._model[row]]
+        )
+        if need.gpus:
+            back = np.where(placed.gpus[victims], self._milli[kinds][:, :, None], 0).sum(axis=1)
+            fits &= (self._free[row] + back >= need.gpu_milli).sum(axis=1) >= need.gpus
+        return fits
+
+    def _moved(self, victims: tuple[int, ...]) -> list[Move]:
+        """Carry out moves of one node's pods to elsewhere; none at all if one of them finds no place left."""
+        held, moves = int(self._placed.row[victims[0]]), []
+        for pod in victims:
+            kind = int(self._placed.kind[pod])
+            cost, row = self._cheapest(kind, held)
+            if row < 0:
+                return []
+            self._touched[held] = False
+            moves.append(self._carry_out(pod, row, -cost))
+        return moves
+
+    def _gain_of_leaving(self) -> Floats:
+        if self._given is None:
+            placed = self._placed
+            row = placed.row
+            free = self._free[row] + np.where(placed.gpus, self._milli[placed.kind][:, None], 0)
+            without = FreeNodes(self._model[row], self._cpu[row] + self._need_cpu[placed.kind], free)
+            now = self._pricing.worth(FreeNodes(self._model, self._cpu, self._free))
+            self._given = self._pricing.worth(without) - now[row]
+        return self._given
+
+    def _destinations(self, kind: int) -> tuple[Floats, Ints]:
+        """Cost [n], infinite where the kind does not fit, and the GPU of a share [n]."""
+        if kind not in self._costs:
+            need = self._kinds[kind].need
+            fits = (
+                (self._cpu >= need.cpu_milli)
+                & (self._memory >= self._need_memory[kind])
+                & self._allowed[kind][self._model]
+            )
+            if need.gpus:
+                fits &= (self._free >= need.gpu_milli).sum(axis=1) >= need.gpus
+            rows = np.flatnonzero(fits)
+            cost, gpus = np.full(len(fits), np.inf), np.zeros(len(fits), dtype=np.int64)
+            if rows.size:
+                nodes = FreeNodes(self._model[rows], self._cpu[rows], self._free[rows])
+                cost[rows], gpus[rows] = self._pricing.cost(nodes, need)
+            self._costs[kind] = (cost, gpus)
+        return self._costs[kind]
+
+    def _cheapest(self, kind: int, but: int) -> tuple[float, int]:
+        cost, _ = self._destinations(kind)
+        here = cost[but]
+        cost[but] = np.inf
+        row = int(cost.argmin())
+        found = float(cost[row])
+        cost[but] = here
+        return (found, row) if np.isfinite(found) else (np.inf, -1)
+
+    def _cost_elsewhere(self, kind: int, rows: Ints) -> Floats:
+        """Cost [r] of the cheapest place but on each of ``rows``."""
+        cost, _ = self._destinations(kind)
+        first = int(cost.argmin())
+        best = float(cost[first])
+        cost[first] = np.inf
+        second = float(cost.min())
+        cost[first] = best
+        return np.where(rows == first, second, best)
+
+    def _carry_out(self, pod: int, row: int, gain: float) -> Move:
+        placed = self._placed
+        kind, old = int(placed.kind[pod]), int(placed.row[pod])
+        need = self._kinds[kind].need
+        before = tuple(np.flatnonzero(placed.gpus[pod]).tolist())
+        if self._kinds[kind].shared:
+            gpus: tuple[int, ...] = (int(self._costs[kind][1][row]),)
+        else:
+            gpus = tuple(np.flatnonzero(self._free[row] == MILLI)[: need.gpus].tolist())
+        for at, sign, taken in ((row, -1, gpus), (old, 1, before)):
+            self._cpu[at] += sign * need.cpu_milli
+            self._memory[at] += sign * int(self._need_memory[kind])
+            for gpu in taken:
+                self._free[at, gpu] += sign * need.gpu_milli
+            self._touched[at] = True
+        for cost, _ in self._costs.values():
+            cost[[row, old]] = np.inf
+        return Move(int(placed.pod[pod]), old, before, row, gpus, gain)

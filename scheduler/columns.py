@@ -16,6 +16,7 @@ and knows no Kubernetes.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -92,9 +93,12 @@ class Columns:
 
     def take(self, rows: Rows | slice) -> Columns:
         """The columns of some rows: views for a slice, copies for an index array."""
-        return Columns(*(getattr(self, field.name)[rows] for field in fields(self)))
+        if isinstance(rows, slice):
+            return Columns(*[column[rows] for column in _ALL(self)])
+        return Columns(*[column.take(rows, axis=0) for column in _ALL(self)])
 
 
+_ALL = attrgetter(*(field.name for field in fields(Columns)))
 _CONTENT = tuple(field.name for field in fields(Columns) if field.name != "changed_at")
 
 

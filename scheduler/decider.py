@@ -200,7 +200,12 @@ class Decider:
                     {name: float(values[row]) for name, values in result.terms.items()} if feasible else {}
                 )
                 reason = told[result.reasons[row]].text
-                if not feasible and not reason:
+                if not feasible and not reason and result.short[row]:
+                    reason = (
+                        f"needs {demand.cpu_milli / 1000:g} CPU and {demand.memory_mib} MiB; "
+                        f"{columns.cpu_free[row] / 1000:g} CPU and {columns.memory_free[row]} MiB are left"
+                    )
+                elif not feasible and not reason:
                     reason = f"needs {demand}; the room is expected to be taken by pods that are on their way"
                 total = float(result.total[row])
                 bills.append(Bill(self.fleet.names[row], terms, total, feasible, reason, absent))

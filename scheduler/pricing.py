@@ -30,13 +30,16 @@ TERMS: tuple[tuple[str, Callable[[TermContext], Price]], ...] = (
 @dataclass(frozen=True, slots=True)
 class Priced:
     """float64[k] ``total`` (infinite where the demand does not fit or is refused), int32[k] ``reasons`` (0:
-    not refused), float64[k] per term, and the terms that are absent.
+    not refused), float64[k] per term, the terms that are absent, and bool[k] ``short``: where CPU or memory
+    is not enough, pods on their way counted. That is no reason to refuse a node, for kube-scheduler looks
+    itself; but no plan should name it.
     """
 
     total: Floats
     reasons: NDArray[np.int32]
     terms: dict[str, Floats]
     absent: dict[str, NoData]
+    short: NDArray[np.bool_]
 
 
 def priced(demand: Demand, world: World, columns: Columns, told: Told) -> Priced:
@@ -67,7 +70,8 @@ def priced(demand: Demand, world: World, columns: Columns, told: Told) -> Priced
         else:
             terms[name] = values * multiplier
             total += terms[name]
-    feasible = fits.feasible & (reasons == 0)
+    short = (columns.cpu_free < demand.cpu_milli) | (columns.memory_free < demand.memory_mib)
+    feasible = fits.feasible & (reasons == 0) & ~short
     if nvlink.link_need(demand, world.policy) == "required":
         feasible &= nvlink.link_shares(columns, before.masks, demand, world.hardware)[1]
-    return Priced(np.where(feasible, total, np.inf), reasons, terms, absent)
+    return Priced(np.where(feasible, total, np.inf), reasons, terms, absent, short)

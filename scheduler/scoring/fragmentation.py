@@ -27,7 +27,7 @@ from metrics.samples import NoData
 from scheduler.columns import Columns, Masks
 from scheduler.host_needs import UNLIMITED
 from scheduler.scoring.context import Floats, Price, TermContext, World
-from scheduler.scoring.tables import HostValues, StateValues
+from scheduler.scoring.tables import HostValues
 
 Rows = NDArray[Any]
 
@@ -71,8 +71,8 @@ def _with_hosts(context: TermContext, hosts: HostValues, before: Rows, after: Ro
     cpu, memory = columns.cpu_free.astype(np.int64), columns.memory_free.astype(np.int64)
     cpu_left = np.where(cpu == UNLIMITED, UNLIMITED, np.maximum(0, cpu - demand.cpu_milli))
     memory_left = np.where(memory == UNLIMITED, UNLIMITED, np.maximum(0, memory - demand.memory_mib))
-    lost = _host_value(columns, values, hosts, context.before, before, Room(cpu, memory, free))
-    lost -= _host_value(columns, values, hosts, context.after, after, Room(cpu_left, memory_left, left))
+    lost = _host_value(columns, hosts, context.before, before, Room(cpu, memory, free))
+    lost -= _host_value(columns, hosts, context.after, after, Room(cpu_left, memory_left, left))
     states = len(values.gradient)
     steps = values.gradient_steps
     reached = np.searchsorted(values.gradient_cpu, cpu, side="right")[:, None] * states
@@ -98,30 +98,26 @@ class Room:
     static: Floats | None
 
 
-def _host_value(
-    columns: Columns, values: StateValues, hosts: HostValues, masks: Masks, index: Rows, room: Room
-) -> Floats:
+def _host_value(columns: Columns, hosts: HostValues, masks: Masks, index: Rows, room: Room) -> Floats:
     """V of each row's free space with ``masks`` occupied (``index``: into the states) and ``room`` left."""
-    total: Floats = values.value[index].sum(axis=1)
-    need: Floats = hosts.need[index].sum(axis=1)
+    # Value at level 0, CPU and memory that its fillings take, added up over GPUs in one go.
+    found: Floats = np.einsum("ngk->nk", hosts.base.take(index, axis=0))
     parts = list(_free_parts(columns, masks))
     for model, count, cut in parts:
-        total += np.where(cut, values.free_value[model, count], values.whole_value[model, count])
-        need += np.where(cut[:, None], hosts.free_need[model, count], hosts.whole_need[model, count])
+        found += np.where(cut[:, None], hosts.free_base[model, count], hosts.whole_base[model, count])
     if room.static is not None:
-        total += (room.static * hosts.static_value[columns.row_model, :, 0]).sum(axis=1)
-        need += (room.static[:, :, None] * hosts.static_need[columns.row_model]).sum(axis=1)
-    tight = np.flatnonzero((room.cpu < need[:, 0]) | (room.memory < need[:, 1]))
+        found += np.einsum("np,npk->nk", room.static, hosts.static_base[columns.row_model])
+    total: Floats = found[:, 0]
+    tight = np.flatnonzero((room.cpu < found[:, 1]) | (room.memory < found[:, 2]))
     if not tight.size:
         return total
-    levels: Floats = hosts.value[index[tight]].sum(axis=1)
+    levels: Floats = np.einsum("ngk->nk", hosts.value.take(index[tight], axis=0))
     levels += room.cpu[tight, None] * hosts.price[:, 0] + room.memory[tight, None] * hosts.price[:, 1]
     for model, count, cut in parts:
-        model, count = (np.broadcast_to(part, cut.shape)[tight] for part in (model, count))
+        model, count = model[tight], count[tight]
         levels += np.where(cut[tight, None], hosts.free_value[model, count], hosts.whole_value[model, count])
     if room.static is not None:
-        static = room.static[tight, :, None] * hosts.static_value[columns.row_model[tight]]
-        levels += static.sum(axis=1)
+        levels += np.einsum("np,npk->nk", room.static[tight], hosts.static_value[columns.row_model[tight]])
     total[tight] = levels.min(axis=1)
     return total
 

@@ -25,8 +25,8 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class HostValues:
     """``price`` [levels, 2]; by state, by (model, free GPUs) that can be cut and that cannot, and by (model,
-    profile): the values at every level [..., levels] and the CPU and memory that the best fillings at level 0
-    take [..., 2].
+    profile): the values at every level [..., levels] and, as ``base``, that at level 0 with the CPU and the
+    memory that its fillings take [..., 3].
     """
 
     price: Floats
@@ -34,10 +34,10 @@ class HostValues:
     free_value: Floats
     whole_value: Floats
     static_value: Floats
-    need: Floats
-    free_need: Floats
-    whole_need: Floats
-    static_need: Floats
+    base: Floats
+    free_base: Floats
+    whole_base: Floats
+    static_base: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +139,19 @@ def _host_values(
                     rows[index, column] = worth
         return rows
 
+    value = by_state(tables.gpu, levels)
+    free, whole = by_free(tables.node, levels), by_free(tables.whole, levels)
+    static = by_profile(tables.static, levels)
     return HostValues(
         price=tables.price,
-        value=by_state(tables.gpu, levels),
-        free_value=by_free(tables.node, levels),
-        whole_value=by_free(tables.whole, levels),
-        static_value=by_profile(tables.static, levels),
-        need=by_state(tables.gpu_need, 2),
-        free_need=by_free(tables.node_need, 2),
-        whole_need=by_free(tables.whole_need, 2),
-        static_need=by_profile(tables.static_need, 2),
+        value=value,
+        free_value=free,
+        whole_value=whole,
+        static_value=static,
+        base=np.concatenate([value[..., :1], by_state(tables.gpu_need, 2)], axis=-1),
+        free_base=np.concatenate([free[..., :1], by_free(tables.node_need, 2)], axis=-1),
+        whole_base=np.concatenate([whole[..., :1], by_free(tables.whole_need, 2)], axis=-1),
+        static_base=np.concatenate([static[..., :1], by_profile(tables.static_need, 2)], axis=-1),
     )
 
 

@@ -14,7 +14,7 @@ from cluster.policy import PolicyRefused
 from kubectl_slicewise import commands
 from kubectl_slicewise.commands import NotFound
 from scheduler.snapshot import SnapshotRefused
-from simulator import packing_command
+from simulator import mig_command, packing_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
     validate.add_argument("file", help="YAML file, - for standard input")
     validate.set_defaults(run=commands.validate)
     simulate = verbs.add_parser("simulate", help="replay a trace under several policies, beside a bound")
-    packing_command.add_parser(simulate.add_subparsers(dest="study", required=True))
+    studies = simulate.add_subparsers(dest="study", required=True)
+    packing_command.add_parser(studies)
+    mig_command.add_parser(studies)
     return top
 
 

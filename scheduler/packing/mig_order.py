@@ -1,0 +1,22 @@
+"""Which of several waiting MIG pods goes first, when a plan may choose: the one that uses room best.
+
+    urgency = (slices − value lost) / slices + waited / (PATIENCE × slices)
+
+``slices``: compute slices the instance earns; ``value lost``: what its cheapest placement costs
+(``mig_values``, compute slices). The first part prefers a pod that leaves the card's room of use to others,
+the second lets waiting time win in the end, sooner for small pods: by the time a pod of seven slices counts
+as urgent as one of one slice that has waited an hour, it has waited seven.
+
+Pure. The planner sorts with it; it decides neither priority classes nor quotas, which come first.
+"""
+
+from __future__ import annotations
+
+PATIENCE_SECONDS = 2000.0
+
+
+def urgency(compute_slices: float, value_lost: float, waited_seconds: float) -> float:
+    """The higher goes first. Raises ValueError when there are no slices to earn."""
+    if compute_slices <= 0:
+        raise ValueError(f"compute slices: got {compute_slices}, expected more than 0")
+    return (compute_slices - value_lost + waited_seconds / PATIENCE_SECONDS) / compute_slices

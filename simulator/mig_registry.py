@@ -1,0 +1,33 @@
+"""The MIG policies by name, each made fresh for a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from simulator.mig_policies.fgd import Fgd
+from simulator.mig_policies.hami import fullest_newest, newest, release_2_10
+from simulator.mig_policies.nvidia_dra import NvidiaDra
+from simulator.mig_policies.ranked import Ranked
+from simulator.mig_policies.simple import FirstFit, Random, ascending
+from simulator.mig_policies.slicewise import Slicewise, SlicewiseNode, SlicewisePlan
+from simulator.mig_policy import MigPolicy
+
+Maker = Callable[[Sequence[float], int], MigPolicy]
+"""(weights of the mix, seed) → a policy. Only ``fgd`` is told the mix."""
+
+MIG_POLICIES: Mapping[str, Maker] = MappingProxyType(
+    {
+        "slicewise": lambda _weights, _seed: Slicewise(),
+        "slicewise-node": lambda _weights, _seed: SlicewiseNode(),
+        "slicewise-plan": lambda _weights, _seed: SlicewisePlan(),
+        "hami": lambda _weights, _seed: Ranked(newest),
+        "hami-2.10": lambda _weights, _seed: Ranked(release_2_10),
+        "fullest-hami": lambda _weights, _seed: Ranked(fullest_newest),
+        "nvidia-dra": lambda _weights, seed: NvidiaDra(seed),
+        "first-fit": lambda _weights, _seed: FirstFit(),
+        "ascending": lambda _weights, _seed: Ranked(ascending),
+        "fgd": lambda weights, _seed: Fgd(weights),
+        "random": lambda _weights, seed: Random(seed),
+    }
+)

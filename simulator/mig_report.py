@@ -1,0 +1,126 @@
+"""What a MIG study says: per policy mean and spread over seeds, and Slicewise against each, paired by seed.
+
+    {"load", "seeds", "grid", "model", "cards", "jobs", "mix",
+     "policies": {NAME: {MEASURE: {"mean", "sd"}}},
+     "paired": {"slicewise-vs-NAME": {MEASURE: {"mean", "ci95"}}}}
+
+``sd`` is the sample standard deviation over seeds. A paired value is slicewise − NAME on the same arrivals: its
+mean, and as ``ci95`` the two ends of the 95 % interval of that mean (Student's t). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from simulator.mig_run import MigRun
+from simulator.mig_study import MigStudy
+
+OURS = "slicewise"
+
+MEASURES: Mapping[str, Callable[[MigRun], float]] = MappingProxyType(
+    {
+        "gpc_utilisation_percent": lambda run: run.gpc_utilisation_percent,
+        "gpc_utilisation_arrivals_percent": lambda run: run.gpc_utilisation_arrivals_percent,
+        "stranded_percent": lambda run: run.stranded_percent,
+        "stranded_cells_percent": lambda run: run.stranded_cells_percent,
+        "mean_wait_seconds": lambda run: float(np.mean(run.waits)),
+        "p95_wait_seconds": lambda run: float(np.quantile(run.waits, 0.95)),
+    }
+)
+PAIRED = ("mean_wait_seconds", "p95_wait_seconds", "gpc_utilisation_percent", "stranded_percent")
+
+# Two-sided 97.5 % points of Student's t by degrees of freedom; beyond the list the last is close and cautious.
+_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+def as_json(study: MigStudy) -> dict[str, Any]:
+    """The study as JSON-ready values, rounded to 1/1000."""
+    setting = study.setting
+    return {
+        "load": setting.load,
+        "seeds": len(study.seeds),
+        "grid": setting.grid,
+        "model": setting.model,
+        "cards": setting.nodes * setting.gpus,
+        "jobs": setting.jobs,
+        "mix": dict(zip(setting.profiles, setting.weights, strict=True)),
+        "policies": {
+            name: {measure: _spread([value(run) for run in runs]) for measure, value in MEASURES.items()}
+            for name, runs in study.runs.items()
+        },
+        "paired": {
+            f"{OURS}-vs-{name}": {
+                measure: paired(
+                    [MEASURES[measure](run) for run in study.runs[OURS]],
+                    [MEASURES[measure](run) for run in runs],
+                )
+                for measure in PAIRED
+            }
+            for name, runs in study.runs.items()
+            if OURS in study.runs and name != OURS
+        },
+    }
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
+    """Mean of the differences ours − theirs and the ends of its 95 % interval; None with one seed."""
+    differences = np.array(ours) - np.array(theirs)
+    mean, seeds = float(differences.mean()), len(differences)
+    if seeds < 2:
+        return {"mean": round(mean, 3), "ci95": None}
+    half = _T[min(seeds - 1, len(_T)) - 1] * float(differences.std(ddof=1)) / seeds**0.5
+    return {"mean": round(mean, 3), "ci95": [round(mean - half, 3), round(mean + half, 3)]}
+
+
+def as_text(study: MigStudy) -> str:
+    """The table, shortest wait first."""
+    rows = [
+        (
+            "POLICY",
+            "MEAN WAIT s",
+            "SD s",
+            "P95 WAIT s",
+            "GPC USE %",
+            "STRANDED %",
+            f"{OURS.upper()} − IT, s [95 %]",
+        )
+    ]
+    report = as_json(study)
+    for name, found in sorted(
+        report["policies"].items(), key=lambda item: item[1]["mean_wait_seconds"]["mean"]
+    ):
+        pair = report["paired"].get(f"{OURS}-vs-{name}", {}).get("mean_wait_seconds")
+        rows.append(
+            (
+                name,
+                f"{found['mean_wait_seconds']['mean']:.0f}",
+                f"{found['mean_wait_seconds']['sd'] or 0:.0f}",
+                f"{found['p95_wait_seconds']['mean']:.0f}",
+                *(f"{found[m]['mean']:.2f}" for m in ("gpc_utilisation_percent", "stranded_percent")),
+                "-" if pair is None else f"{pair['mean']:+.0f}{_interval(pair['ci95'])}",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "   ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _interval(ends: list[float] | None) -> str:
+    return "" if ends is None else f" [{ends[0]:+.0f}, {ends[1]:+.0f}]"
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": round(float(np.mean(values)), 3), "sd": None if spread is None else round(spread, 3)}

@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(as_json(found), indent=2))
     else:
         print(f"{found.trace}: {len(seeds)} seeds, GPUs left unallocated when 100 % have been asked for")
-        print(_table(*as_rows(found)))
+        print(format_table(*as_rows(found)))
     return 0
 
 
@@ -168,7 +168,7 @@ class Progress:
             print("\r\033[K", end="", file=self._stream, flush=True)
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def format_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     return "\n".join(
         "   ".join(

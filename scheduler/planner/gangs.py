@@ -10,9 +10,16 @@ A gang is *ready* when members that run, are released or wait come to its size. 
 as it still lacks are one unit; members beyond the size are planned like any pod once the gang is released. A
 member without a readable size is no member: it is planned alone, and told so.
 
-A member is *released* once it is nominated and without our gate; from then on it will be bound, so release is
-the point of no return: every member is nominated before the first gate is taken away. Pure: what the watch
-shows goes in.
+Release goes by three steps, so that a pod which the planner does not control cannot come between:
+
+1. all members are nominated behind their gates: kube-scheduler then keeps their room from pods of equal or
+   lower priority;
+2. the watch has shown all nominations for ``CONFIRM_SECONDS``: whatever kube-scheduler bound before it knew
+of
+   them is seen by then. If every member still has its room the gates go, else all nominations;
+3. from the first gate on there is no way back: the remaining gates go whatever happens, by whoever leads.
+
+Pure: what the watch shows goes in.
 """
 
 from __future__ import annotations
@@ -29,6 +36,9 @@ GANG_LABEL = "slicewise.io/gang"
 GANG_SIZE = "slicewise.io/gang-size"
 COSCHEDULING_NAME = "pod-group.scheduling.sigs.k8s.io/name"
 COSCHEDULING_SIZE = "pod-group.scheduling.sigs.k8s.io/min-available"
+
+CONFIRM_SECONDS = 0.5
+"""Longer than kube-scheduler's watch is ever behind while it works."""
 
 Source = Literal["label", "workload"]
 State = Literal["waiting", "half", "released", "bound"]
@@ -65,6 +75,19 @@ class GangUnit:
     def priority(self) -> int:
         """The highest of its members."""
         return max(pod.priority for pod in self.pods)
+
+
+@dataclass(frozen=True, slots=True)
+class NominatedGang:
+    """Members that have their node but still their gate. ``complete``: with those that run they come to the
+    size; ``begun``: some of the gang are released already; ``seconds``: how long the watch has shown it so.
+    """
+
+    key: GangKey
+    pods: tuple[Pod, ...]
+    complete: bool
+    begun: bool
+    seconds: float
 
 
 def gang_of(pod: Pod) -> GangRef | None:
@@ -121,16 +144,22 @@ class GangBook:
     group_size: Callable[[str, str], int | None] = lambda namespace, name: None
     _gangs: dict[GangKey, _Gang] = field(default_factory=dict)
     _key_of: dict[str, GangKey] = field(default_factory=dict)
+    _alone: dict[str, _Member] = field(default_factory=dict)
 
     def observe(self, pod: Pod, now: float) -> None:
         """Take in one pod as the watch shows it."""
         uid = pod.metadata.uid
         ref = gang_of(pod)
+        if _state(pod) != "half":
+            self._alone.pop(uid, None)
         known = self._key_of.get(uid)
         if known is not None and (ref is None or ref.key != known):
             self.forget(uid)
         if ref is None or pod.metadata.deletion_timestamp or pod.status.phase in FINISHED_PHASES:
+            alone = self._alone.get(uid)
             self.forget(uid, succeeded=pod.status.phase == "Succeeded")
+            if ref is None and _state(pod) == "half" and not pod.metadata.deletion_timestamp:
+                self._alone[uid] = _Member(pod, "half", alone.since_seconds if alone else now)
             return
         if uid not in self._key_of and not self.is_member(pod):
             return
@@ -144,6 +173,7 @@ class GangBook:
 
     def forget(self, uid: str, *, succeeded: bool = False) -> None:
         """Drop a pod; one that did its work still counts as having run."""
+        self._alone.pop(uid, None)
         key = self._key_of.pop(uid, None)
         if key is None:
             return
@@ -157,7 +187,7 @@ class GangBook:
         """Take in a fresh list: pods it lacks are gone."""
         items = list(pods)
         present = {pod.metadata.uid for pod in items}
-        for uid in [uid for uid in self._key_of if uid not in present]:
+        for uid in [uid for uid in (*self._key_of, *self._alone) if uid not in present]:
             self.forget(uid)
         for pod in items:
             self.observe(pod, now)
@@ -189,21 +219,28 @@ class GangBook:
         ready.sort(key=lambda pod: (pod.gated, -pod.priority, pod.created, pod.uid))
         return GangUnit(key, tuple(ready[:lacking]))
 
-    def stuck(self, now: float, after_seconds: float) -> tuple[list[Pod], list[Pod]]:
-        """Members left nominated behind their gate for that long, by a planner that ended half-way: those to
-        ungate (every member their gang needs has its node), and those whose nomination is to be withdrawn.
-        """
-        finish: list[Pod] = []
-        withdraw: list[Pod] = []
+    def nominated(self, now: float) -> list[NominatedGang]:
+        """Every gang with members nominated behind their gate."""
+        found = []
         for key, gang in self._gangs.items():
             half = [member for member in gang.members.values() if member.state == "half"]
-            if not half or any(now - member.since_seconds < after_seconds for member in half):
+            if not half:
                 continue
             size = self._size_of(key) or 0
-            complete = self._placed(gang) + len(half) >= size
-            begun = any(member.state in ("released", "bound") for member in gang.members.values())
-            (finish if complete or begun else withdraw).extend(member.pod for member in half)
-        return finish, withdraw
+            found.append(
+                NominatedGang(
+                    key=key,
+                    pods=tuple(member.pod for member in half),
+                    complete=self._placed(gang) + len(half) >= size,
+                    begun=any(member.state in ("released", "bound") for member in gang.members.values()),
+                    seconds=now - max(member.since_seconds for member in half),
+                )
+            )
+        return found
+
+    def left_gated(self, now: float, after_seconds: float) -> list[Pod]:
+        """Pods on their own that have their node and still their gate, for that long."""
+        return [m.pod for m in self._alone.values() if now - m.since_seconds >= after_seconds]
 
     def _size_of(self, key: GangKey) -> int | None:
         if key.source == "workload":

@@ -36,7 +36,8 @@ class GateWatch:
         released: Callable[[Sequence[WaitingPod]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._queue = PlanQueue(asks_for_gpus=is_gated)
+        # A pod that was nominated by a planner that died before it took the gate away waits all the same.
+        self._queue = PlanQueue(asks_for_gpus=is_gated, also_nominated=True)
         self._nominator = nominator
         self._timeout_seconds = timeout_seconds
         self._released = released

@@ -21,7 +21,7 @@ from cluster.policy import Planner as PlannerPolicy
 from cluster.wire import Pod
 from scheduler.planner.batch import Batch, collect
 from scheduler.planner.follow import Fate, Follow
-from scheduler.planner.gangs import GangBook, is_kept_whole
+from scheduler.planner.gangs import CONFIRM_SECONDS, GangBook, is_kept_whole
 from scheduler.planner.nominate import Nominator, Outcome
 from scheduler.planner.plan import Chooser, Plan, Unplaced, plan_batch
 from scheduler.planner.queue import UNGATED_GRACE_SECONDS, PlanQueue, WaitingPod, as_waiting
@@ -230,27 +230,40 @@ class PlannerLoop:
         return Plan(made.nominations, (*made.unplaced, *told))
 
     def _mend(self, now: float) -> None:
-        """Finish or take back what was left half-way, and nominations that no longer make sense."""
+        """Release gangs that are confirmed, finish what was left half-way, take back what makes no sense."""
         with self._wake:
-            finish, withdraw = self._book.stuck(now, STUCK_SECONDS)
+            nominated = self._book.nominated(now)
+            ungate = self._book.left_gated(now, STUCK_SECONDS)
             followed = self._follow.followed()
-        stale = [
+        held = {pod.metadata.uid for gang in nominated for pod in gang.pods}
+        back = [
             waiting
             for waiting, node, since in followed
-            if not self._still_holds(waiting.pod, node, now - since >= STALE_SECONDS)
+            if waiting.uid not in held
+            and not self._still_holds(waiting.pod, node, now - since >= STALE_SECONDS)
         ]
-        if finish:
-            self._nominator.ungate([as_waiting(pod, now) for pod in finish])
-        back = [*(as_waiting(pod, now) for pod in withdraw), *stale]
+        for gang in nominated:
+            if gang.begun:
+                ungate += gang.pods
+            elif gang.complete and gang.seconds >= CONFIRM_SECONDS:
+                if all(self._still_holds(pod, pod.status.nominated_node_name, True) for pod in gang.pods):
+                    ungate += gang.pods
+                else:
+                    back += [as_waiting(pod, now) for pod in gang.pods]
+            elif gang.seconds >= STUCK_SECONDS:
+                back += [as_waiting(pod, now) for pod in gang.pods]
+        if ungate:
+            self._nominator.ungate([as_waiting(pod, now) for pod in ungate])
         if back:
-            log.info("planner: %d nominations are taken back", len(back))
-            self._nominator.withdraw(back)
-            with self._wake:
-                for waiting in stale:
-                    self._follow.gone(waiting.uid)
-            for waiting in back:
+            self._withdraw(back)
+
+    def _withdraw(self, back: list[WaitingPod]) -> None:
+        log.info("planner: %d nominations are taken back", len(back))
+        for waiting, outcome in zip(back, self._nominator.withdraw(back), strict=True):
+            if outcome is Outcome.DONE:
                 self._chooser.release(waiting.uid)
-            for _ in stale:
+                with self._wake:
+                    self._follow.gone(waiting.uid)
                 self._observer.settled("withdrawn")
 
     def _answered(self) -> None:
@@ -276,5 +289,7 @@ class PlannerLoop:
                 log.exception("planner: a round failed; its pods are left to the webhook road")
 
     def _nap(self) -> float:
+        if self._book.nominated(self._clock()):
+            return CONFIRM_SECONDS / 4
         due = self._queue.next_due()
         return IDLE_SECONDS if due is None else min(IDLE_SECONDS, max(0.01, due - self._clock()))

@@ -1,9 +1,7 @@
 """Carry a plan out: write ``status.nominatedNodeName``, then take our scheduling gate away.
 
-A gang is released in two steps: every member is nominated while its gate still holds it; only when all are
-does the first gate go. The watch shows kube-scheduler the nominations before any gate removal, so it holds
-the room of all members (pods of equal or lower priority cannot have it) before it may bind one. If one
-nomination fails the others are withdrawn and every gate stays.
+Members of a gang are nominated here but keep their gates; if one nomination fails the others are withdrawn.
+The gates go later, see ``gangs``.
 
 The scheduler verifies: it runs its filters on the nominated node first and takes it if they pass (KEP-5278,
 on since 1.35). A nomination is a wish, not a binding: whatever the API server answers, the pod can still go
@@ -25,8 +23,6 @@ from scheduler.planner.queue import PLAN_GATE, WaitingPod
 
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-# What is left after that many tries is finished later (``gangs.GangBook.stuck``); its room is held.
-_GATE_TRIES = 3
 
 
 class Outcome(StrEnum):
@@ -54,9 +50,14 @@ def nomination_patch(nomination: Nomination) -> bytes:
     )
 
 
-def withdrawal_patch(uid: str) -> bytes:
-    """The merge patch of the status subresource that takes a nomination back."""
-    return msgspec.json.encode({"metadata": {"uid": uid}, "status": {"nominatedNodeName": None}})
+def withdrawal_patch(waiting: WaitingPod, *, as_seen: bool) -> bytes:
+    """The merge patch of the status subresource that takes a nomination back; ``as_seen``: only if the pod
+    has not changed since.
+    """
+    metadata = {"uid": waiting.uid}
+    if as_seen:
+        metadata["resourceVersion"] = waiting.pod.metadata.resource_version
+    return msgspec.json.encode({"metadata": metadata, "status": {"nominatedNodeName": None}})
 
 
 def gate_patch(waiting: WaitingPod) -> bytes:
@@ -102,41 +103,37 @@ class Nominator:
         members = [one for gang in gangs.values() for one in gang]
         written = list(self._pool.map(self._status, members))
         outcomes.update((one.waiting.uid, got) for one, got in zip(members, written, strict=True))
-        self._release_gangs(list(gangs.values()), outcomes)
+        self._take_back_broken(list(gangs.values()), outcomes)
         return [outcomes[one.waiting.uid] for one in nominations]
 
     def ungate(self, waiting: list[WaitingPod]) -> list[Outcome]:
         """Take our gate off these pods without a nomination."""
         return list(self._pool.map(self._ungate, waiting))
 
-    def withdraw(self, waiting: list[WaitingPod]) -> list[Outcome]:
-        """Take the nominations of these pods back."""
-        return list(self._pool.map(self._withdraw, waiting))
+    def withdraw(self, waiting: list[WaitingPod], *, as_seen: bool = True) -> list[Outcome]:
+        """Take the nominations of these pods back; ``as_seen``: only of those that have not changed since the
+        watch showed them, for one whose gate went meanwhile counts on its room.
+        """
+        return list(self._pool.map(lambda pod: self._withdraw(pod, as_seen), waiting))
 
     def _chain(self, nominations: list[Nomination]) -> list[tuple[str, Outcome]]:
         return [(one.waiting.uid, self._nominate(one)) for one in nominations]
 
-    def _release_gangs(self, gangs: list[list[Nomination]], outcomes: dict[str, Outcome]) -> None:
+    def _take_back_broken(self, gangs: list[list[Nomination]], outcomes: dict[str, Outcome]) -> None:
         fine = (Outcome.DONE, Outcome.BOUND)
-        whole = [gang for gang in gangs if all(outcomes[one.waiting.uid] in fine for one in gang)]
         broken = [gang for gang in gangs if not all(outcomes[one.waiting.uid] in fine for one in gang)]
         taken_back = [one.waiting for gang in broken for one in gang if outcomes[one.waiting.uid] in fine]
         for waiting in taken_back:
             outcomes[waiting.uid] = Outcome.WITHDRAWN
-        self.withdraw(taken_back)
-        gated = [one.waiting for gang in whole for one in gang if one.waiting.gated]
-        for _ in range(_GATE_TRIES):
-            got = self.ungate(gated)
-            gated = [pod for pod, outcome in zip(gated, got, strict=True) if outcome is Outcome.FAILED]
-            if not gated:
-                break
+        self.withdraw(taken_back, as_seen=False)
 
     def _status(self, nomination: Nomination) -> Outcome:
         path = f"{pod_path(nomination.waiting)}/status"
         return self._send(path, nomination_patch(nomination), MERGE_PATCH)
 
-    def _withdraw(self, waiting: WaitingPod) -> Outcome:
-        return self._send(f"{pod_path(waiting)}/status", withdrawal_patch(waiting.uid), MERGE_PATCH)
+    def _withdraw(self, waiting: WaitingPod, as_seen: bool) -> Outcome:
+        body = withdrawal_patch(waiting, as_seen=as_seen)
+        return self._send(f"{pod_path(waiting)}/status", body, MERGE_PATCH)
 
     def _nominate(self, nomination: Nomination) -> Outcome:
         waiting = nomination.waiting

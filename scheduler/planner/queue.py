@@ -52,11 +52,13 @@ def as_waiting(pod: Pod, now: float) -> WaitingPod:
     )
 
 
-def waits(pod: Pod) -> bool:
-    """Say whether the pod is unbound, alive, not nominated and held by no foreign gate."""
+def waits(pod: Pod, also_nominated: bool = False) -> bool:
+    """Say whether the pod is unbound, alive, not nominated (unless that is no matter) and held by no foreign
+    gate.
+    """
     if pod.spec.node_name or pod.metadata.deletion_timestamp or pod.status.phase in FINISHED:
         return False
-    if pod.status.nominated_node_name:
+    if pod.status.nominated_node_name and not also_nominated:
         return False
     return all(gate.name == PLAN_GATE for gate in pod.spec.scheduling_gates)
 
@@ -77,11 +79,13 @@ class PlanQueue:
     """The pods that wait, by UID. Not thread-safe: its owner holds a lock.
 
     ``asks_for_gpus`` decides which pods are ours at all; everything else is left to kube-scheduler.
+    ``also_nominated``: pods with a nomination wait too (for those who look after gates, not plans).
     """
 
     asks_for_gpus: Callable[[Pod], bool]
     scheduler_names: frozenset[str] = frozenset({"default-scheduler"})
     ungated_grace_seconds: float = UNGATED_GRACE_SECONDS
+    also_nominated: bool = False
     _pods: dict[str, WaitingPod] = field(default_factory=dict)
     _attempts: dict[str, _Attempt] = field(default_factory=dict)
 
@@ -91,7 +95,7 @@ class PlanQueue:
     def observe(self, pod: Pod, now: float) -> bool:
         """Take in one pod as the watch shows it; True when a pod became plannable by it."""
         uid = pod.metadata.uid
-        if pod.spec.scheduler_name not in self.scheduler_names or not waits(pod):
+        if pod.spec.scheduler_name not in self.scheduler_names or not waits(pod, self.also_nominated):
             self.forget_waiting(uid)
             if pod.spec.node_name or pod.status.phase in FINISHED:
                 self._attempts.pop(uid, None)

@@ -87,3 +87,12 @@ def test_under_the_device_plugin_counts_are_fenced_too():
     noted(made, "big", "a")
     leaving(made, "x")
     assert feasible(made, "small") == {"a": False, "b": True}
+
+
+def test_the_fence_stands_until_the_claim_is_freed_not_only_the_pod_gone():
+    made = town()
+    noted(made, "big", "a")
+    made.fleet.delete_pod("uid-x")
+    assert feasible(made, "small") == {"a": False, "b": True}
+    made.fleet.delete_claim("default", "x-gpu")
+    assert feasible(made, "small") == {"a": True, "b": True}

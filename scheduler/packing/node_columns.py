@@ -17,7 +17,7 @@ solves the restricted LP from its last basis. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,10 @@ _CPU_PER_GPU = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 1
 _CPU_ONLY_VALUE = 1.0  # milli-GPU per milli-CPU; a GPU pod earns at most a third of it
 _IMPROVES_MILLI = 0.1
 
+_PART_OF_PLAN = 0.01
+
 Filling = tuple[tuple[int, float], ...]  # (class, pods of it per GPU)
+KnownFilling = tuple[int, int, Filling]  # of a GPU of this model with so many steps free
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,14 @@ class NodeMaster:
     ``cpu_binds`` False leaves CPU out: the bound in the GPU dimension.
     """
 
-    def __init__(self, offers: ShareOffers, groups: Groups, *, cpu_binds: bool = True) -> None:
+    def __init__(
+        self,
+        offers: ShareOffers,
+        groups: Groups,
+        *,
+        cpu_binds: bool = True,
+        known: Iterable[KnownFilling] = (),
+    ) -> None:
         self._offers, self._groups = offers, groups
         solver: Any = pywraplp.Solver.CreateSolver("GLOP")
         self._solver = solver
@@ -106,7 +116,10 @@ class NodeMaster:
         self._wanted = [solver.Constraint(0.0, 0.0) for _ in offers.classes]
         self._without_gpu = solver.Constraint(0.0, 0.0)
         self._seen: set[tuple[int, Filling]] = set()
+        self._columns: list[tuple[Any, int, Filling]] = []
+        self._useful: set[KnownFilling] = set()
         self._start()
+        self._add_known(known)
         self.rounds = 0
         self.lambdas: Floats = np.zeros(len(offers.classes))
         self.upper_bound_milli = float("inf")
@@ -135,9 +148,33 @@ class NodeMaster:
                 return False
             self.rounds += 1
             self.lambdas = _duals(self._wanted)
-            if not self._generate(_duals(self._capacity), _duals(self._supply)):
+            cpu_prices, rents = _duals(self._capacity), _duals(self._supply)
+            self._remember()
+            if not self._generate(cpu_prices, rents):
                 return True
         return False
+
+    def useful(self) -> frozenset[KnownFilling]:
+        """The fillings that were part of some solution: a good start for the LP of a state close to this."""
+        return frozenset(self._useful)
+
+    def _remember(self) -> None:
+        groups = self._groups
+        for column, state, filling in self._columns:
+            if column.solution_value() > _PART_OF_PLAN:
+                self._useful.add(
+                    (int(groups.model[groups.group[state]]), int(groups.free[state]), filling)
+                )
+
+    def _add_known(self, known: Iterable[KnownFilling]) -> None:
+        by_state: dict[tuple[int, int], list[Filling]] = {}
+        for model, free, filling in sorted(known):
+            by_state.setdefault((model, free), []).append(filling)
+        groups = self._groups
+        for state, (group, free) in enumerate(zip(groups.group.tolist(), groups.free.tolist(), strict=True)):
+            for filling in by_state.get((int(groups.model[group]), free), ()):
+                if all(groups.fits[group, index] for index, _ in filling):
+                    self._add(state, filling)
 
     def _set(self, demand: Floats, cpu_share: float) -> None:
         self._demand = demand
@@ -190,6 +227,7 @@ class NodeMaster:
         self._capacity[self._groups.group[state]].SetCoefficient(column, cpu)
         for index, number in filling:
             self._wanted[index].SetCoefficient(column, number)
+        self._columns.append((column, state, filling))
         earned = sum(number * float(offers.size_milli[index]) for index, number in filling)
         self._solver.Objective().SetCoefficient(column, earned)
         return True

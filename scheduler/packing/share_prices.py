@@ -23,7 +23,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.packing.node_columns import FreeNodes, NodeMaster, demand_of, group_nodes
+from scheduler.packing.node_columns import FreeNodes, KnownFilling, NodeMaster, demand_of, group_nodes
 from scheduler.packing.shares import MILLI, Floats, Ints, ShareClass, ShareOffers, share_table, whole_table
 
 Scenario = tuple[float, float]
@@ -56,6 +56,7 @@ class SharePrices:
     steps: Floats
     converged: bool
     rounds: int
+    fillings: frozenset[KnownFilling] = frozenset()
 
     def node_value(self, nodes: FreeNodes) -> Floats:
         """float64[n]: V of each node."""
@@ -90,9 +91,12 @@ def solve_share_prices(
     *,
     scenarios: Sequence[Scenario] = DEFAULT_SCENARIOS,
     time_limit_seconds: float = float("inf"),
+    known: frozenset[KnownFilling] = frozenset(),
 ) -> SharePrices:
-    """Solve the LP of every scenario in turn, within the time limit, and table the mean prices."""
-    master = NodeMaster(offers, group_nodes(nodes, offers))
+    """Solve the LP of every scenario in turn, within the time limit, and table the mean prices. ``known``:
+    the ``fillings`` of earlier prices for the same offers, a warm start.
+    """
+    master = NodeMaster(offers, group_nodes(nodes, offers), known=known)
     free = float(nodes.gpu_free.sum())
     nets, converged = [], True
     for saturation, cpu_share in scenarios:
@@ -101,7 +105,7 @@ def solve_share_prices(
         nets.append(master.net_prices())
     net = np.mean(nets, axis=0)
     most = int(max((nodes.gpu_free > 0).sum(axis=1).max(initial=1), nodes.gpu_free.shape[1]))
-    return _tabled(offers, net, most, converged, master.rounds)
+    return _tabled(offers, net, most, converged, master)
 
 
 def cpu_levels(classes: Sequence[ShareClass]) -> Floats:
@@ -125,7 +129,7 @@ def cpu_steps(classes: Sequence[ShareClass]) -> Floats:
     return np.array(sorted(several.union(kept)), dtype=np.float64)
 
 
-def _tabled(offers: ShareOffers, net: Floats, most: int, converged: bool, rounds: int) -> SharePrices:
+def _tabled(offers: ShareOffers, net: Floats, most: int, converged: bool, master: NodeMaster) -> SharePrices:
     levels, steps = cpu_levels(offers.classes), cpu_steps(offers.classes)
     kinds = len(offers.models) * (len(steps) + 1)
     model = np.repeat(np.arange(len(offers.models)), (len(steps) + 1) * len(levels))
@@ -151,5 +155,6 @@ def _tabled(offers: ShareOffers, net: Floats, most: int, converged: bool, rounds
         levels=levels.astype(np.float32),
         steps=steps,
         converged=converged,
-        rounds=rounds,
+        rounds=master.rounds,
+        fillings=master.useful(),
     )

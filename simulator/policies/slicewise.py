@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scheduler.packing.node_columns import FreeNodes
+from scheduler.packing.node_columns import FreeNodes, KnownFilling
 from scheduler.packing.share_cost import DUAL, GRADIENT, LEVEL_MILLI, level, placing_cost
 from scheduler.packing.share_gradient import ShareGradient
 from scheduler.packing.share_prices import (
@@ -58,6 +58,7 @@ class Slicewise:
         self._shrink = shrink
         self._arrived = 0
         self._free_when_solved = 0
+        self._known: frozenset[KnownFilling] = frozenset()
         self._prices: SharePrices = self._solved(state)
 
     def observe(self, state: ClusterState, shape: PodShape) -> None:
@@ -86,8 +87,11 @@ class Slicewise:
     def _solved(self, state: ClusterState) -> SharePrices:
         self._arrived = 0
         self._free_when_solved = state.free_milli
-        return solve_share_prices(
+        prices = solve_share_prices(
             self._offers,
             FreeNodes(state.model, state.cpu, state.gpu_free),
             scenarios=self._scenarios,
+            known=self._known,
         )
+        self._known |= prices.fillings
+        return prices

@@ -26,6 +26,7 @@ from scheduler.fleet import Fleet
 from scheduler.host_needs import UNLIMITED
 from scheduler.packing.forecast import Forecast
 from scheduler.packing.mix import observe
+from scheduler.packing.shared_fleet import PLENTY_MILLI, SharedNodes, replicas_per_gpu
 from scheduler.packing.supply import FleetSummary, HostPool
 from scheduler.price_loop import Conditions
 
@@ -41,6 +42,10 @@ _COPIED = (
     "static_used",
     "cpu_free",
     "memory_free",
+    "gpu_count",
+    "shared_total",
+    "shared_gpus",
+    "shared_used",
 )
 _CPU_EDGES_MILLI = 1000.0 * 2.0 ** np.arange(0.0, 6.0, 0.5)  # for each free GPU: 1 to 45 cores
 _MEMORY_EDGES_MIB = 4096.0 * 2.0 ** np.arange(0.0, 6.0)  # 4 to 128 GiB
@@ -117,6 +122,29 @@ def summarise(
         whole_nodes=totals[2],
         static_instances=instances,
         hosts=tuple(hosts),
+        shared=_shared_nodes(columns, models),
+    )
+
+
+def _shared_nodes(
+    columns: Mapping[str, npt.NDArray[np.generic]], models: Sequence[GpuModel]
+) -> SharedNodes | None:
+    """The rows with GPUs in shared mode; kinds in the order of model ids."""
+    total, model = columns["shared_total"].astype(np.int64), columns["row_model"].astype(np.int64)
+    rows = np.flatnonzero((total > 0) & (model >= 0) & columns["valid"].astype(np.bool_))
+    if not rows.size:
+        return None
+    per_gpu = replicas_per_gpu(total[rows], columns["shared_gpus"].astype(np.int64)[rows])
+    keys = np.stack([model[rows], per_gpu], axis=1)
+    kinds, kind = np.unique(keys, axis=0, return_inverse=True)
+    cpu = columns["cpu_free"].astype(np.int64)[rows]
+    # Where whole GPUs stand beside the replicas, they are the ones to be charged for the CPU.
+    alone = columns["gpu_count"].astype(np.int64)[rows] == 0
+    return SharedNodes(
+        kinds=tuple((models[index].name, replicas) for index, replicas in kinds.tolist()),
+        kind=kind.reshape(-1),
+        cpu=np.where(alone & (cpu < UNLIMITED), cpu, PLENTY_MILLI),
+        free=(total[rows] - columns["shared_used"].astype(np.int64)[rows]).clip(min=0),
     )
 
 

@@ -40,6 +40,7 @@ from scheduler.kept_objects import (
     pod_uid,
 )
 from scheduler.pod_shape import PodShape, pod_shape
+from scheduler.reservations import Reservations
 from scheduler.slice_store import LeanSlice, SliceFact, SliceStore, lean
 
 K = TypeVar("K")
@@ -59,7 +60,7 @@ class Facts:
         self.store = SliceStore()
         self._sweep_store_at = 4096
         self.hosts = HostLedger()
-        self.reservations: dict[str, Reservation] = {}
+        self.reservations = Reservations()
         self._slices_by_node: dict[str, dict[str, SliceFact]] = defaultdict(dict)
         self._node_of_pool: dict[tuple[str, str], str] = {}
         self._pods_by_node: dict[str, set[str]] = defaultdict(set)
@@ -338,7 +339,7 @@ class Facts:
         if pod is not None and (place := self._place(pod)):
             self._leave(place, pod.uid)
             touched.add(place)
-        self.reservations[reservation.uid] = reservation
+        self.reservations.hold(reservation)
         self._pods_by_node[reservation.node].add(reservation.uid)
         return touched | {reservation.node}
 
@@ -358,9 +359,8 @@ class Facts:
 
     def expire(self, now: float) -> set[str]:
         """Give back everything whose time has passed."""
-        over = [uid for uid, reservation in self.reservations.items() if reservation.until <= now]
         touched: set[str] = set()
-        for uid in over:
+        for uid in self.reservations.over(now):
             touched |= self.release(uid)
         return touched
 

@@ -24,6 +24,8 @@ from scheduler.packing.forecast import Forecast
 from scheduler.packing.host_tables import HostTables
 from scheduler.packing.mix import mix_of, smooth
 from scheduler.packing.prices import FleetSummary, PriceTables, solve_prices, unsolved
+from scheduler.packing.shared_fleet import SharedTables
+from scheduler.packing.shares import MILLI
 from scheduler.packing.supply import HostPool
 
 log = logging.getLogger(__name__)
@@ -172,6 +174,9 @@ class PriceLoop:
         spread = tuple(sorted((name, round(sd / total, 3)) for name, sd in mix.spread.items()))
         seen = (shares, spread, rates, tuple(sorted(summary.models)), *_states(summary))
         seen += tuple((pool.cpu_milli, pool.memory_mib, *_states(pool)) for pool in summary.hosts)
+        if summary.shared is not None:
+            shared = summary.shared
+            seen += (shared.kinds, shared.kind.tobytes(), shared.cpu.tobytes(), shared.free.tobytes())
         if seen == self._last_input:
             return False
         found = solve_prices(summary, mix, conditions.price_of, self._tables, self._time_limit)
@@ -214,10 +219,30 @@ def difference(old: PriceTables, new: PriceTables) -> float:
                 largest = max(largest, float(values.max(initial=0.0)))
             change = max(change, float(np.abs(values - before[model]).max(initial=0.0)))
     change = max(change, _host_change(old.hosts, new.hosts))
+    if _shared_change(old.shared, new.shared) > _SAME:
+        return math.inf
     prices = old.class_price
     if prices.keys() != new.class_price.keys():
         return math.inf
     return change / largest if largest > 0.0 else (math.inf if change else 0.0)
+
+
+def _shared_change(old: SharedTables | None, new: SharedTables | None) -> float:
+    """As a share of a GPU."""
+    if old is None or new is None:
+        return 0.0 if old is new else math.inf
+    if old.kinds != new.kinds:
+        return math.inf
+    change = 0.0
+    for before, after in (
+        (old.prices.share, new.prices.share),
+        (old.prices.whole, new.prices.whole),
+        (old.prices.levels, new.prices.levels),
+    ):
+        if before.shape != after.shape:
+            return math.inf
+        change = max(change, float(np.abs(after - before).max(initial=0.0)) / MILLI)
+    return change
 
 
 def _host_change(old: HostTables | None, new: HostTables | None) -> float:

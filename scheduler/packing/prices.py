@@ -47,6 +47,7 @@ from scheduler.packing.gradient import fragmentation, thresholds_of
 from scheduler.packing.host_tables import HostTables, host_levels, host_tables
 from scheduler.packing.master import NO_HOST, Group, Hosts, Master, knapsacks
 from scheduler.packing.mix import DemandClass, DemandMix, Expected, quantiles, uniform
+from scheduler.packing.shared_fleet import SharedNodes, SharedTables, solve_shared
 from scheduler.packing.supply import FleetSummary, HostPool
 
 __all__ = ["FleetSummary", "PriceTables", "solve_prices", "unsolved"]
@@ -84,6 +85,7 @@ class PriceTables:
     hosts: HostTables | None = None
     gradient_cpu: Floats = field(default_factory=lambda: np.zeros(0))
     gradient_steps: Mapping[str, Floats] = field(default_factory=dict)
+    shared: SharedTables | None = None
 
 
 def unsolved() -> PriceTables:
@@ -154,7 +156,19 @@ def solve_prices(
         else None,
         gradient_cpu=thresholds,
         gradient_steps=_published(gradients),
+        shared=_shared(fleet_summary.shared, mix, previous, time_limit_seconds - master.elapsed_seconds()),
     )
+
+
+def _shared(
+    nodes: SharedNodes | None, mix: DemandMix, previous: PriceTables | None, left_seconds: float
+) -> SharedTables | None:
+    if nodes is None:
+        return None
+    last = previous.shared if previous is not None else None
+    if left_seconds <= 0.0 and last is not None and last.kinds == nodes.kinds:
+        return last
+    return solve_shared(nodes, mix.expected(), max(0.01, left_seconds))
 
 
 def _servable(mix: DemandMix, summary: FleetSummary) -> tuple[Expected, ...]:

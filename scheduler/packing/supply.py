@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from dra.catalog import GpuModel
+from scheduler.packing.shared_fleet import SharedNodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class HostPool:
 @dataclass(frozen=True, slots=True)
 class FleetSummary:
     """Free capacity by state; ``models`` describes every model named in the other fields. ``hosts``: the
-    same capacity by host pool, empty where CPU and memory are not looked at.
+    same capacity by host pool, empty where CPU and memory are not looked at. ``shared``: nodes with GPUs in
+    shared mode.
     """
 
     models: Mapping[str, GpuModel]
@@ -55,6 +57,7 @@ class FleetSummary:
     whole_nodes: Mapping[tuple[str, int], int] = field(default_factory=dict)
     static_instances: Mapping[tuple[str, str], int] = field(default_factory=dict)
     hosts: tuple[HostPool, ...] = ()
+    shared: SharedNodes | None = None
 
     def free_gpus(self) -> float:
         """Free capacity in GPU equivalents (units / units of the model)."""

@@ -7,8 +7,8 @@ V is the value, in money per hour, that the packing LP's duals give to a node's 
 (``scheduler.packing``): W(number of entirely free GPUs) plus V(mask) of each partly used GPU plus the net
 prices of free fixed instances, or less where the node is short of the CPU or memory to use them
 (``packing.host_tables``). F is Fragmentation Gradient Descent's fragment measure in GPUs (Weng et al.,
-ATC'23), by free CPU, the tie-breaker where duals are flat. A shared replica competes with nothing else for
-GPUs and costs nothing here.
+ATC'23), by free CPU, the tie-breaker where duals are flat. Replicas of shared GPUs are
+valued apart, by their own LP and with the CPU of their nodes (``packing.shared_fleet``).
 
 Without tables (the first LP is not solved yet, or a model is new) the term is absent for all rows: a node
 must not look cheap for being unknown.
@@ -26,6 +26,13 @@ from numpy.typing import NDArray
 from metrics.samples import NoData
 from scheduler.columns import Columns, Masks
 from scheduler.host_needs import UNLIMITED
+from scheduler.packing.shared_fleet import (
+    PLENTY_MILLI,
+    SharedNodes,
+    SharedTables,
+    replicas_per_gpu,
+)
+from scheduler.packing.shares import MILLI
 from scheduler.scoring.context import Floats, Price, TermContext, World
 from scheduler.scoring.tables import HostValues
 
@@ -52,7 +59,40 @@ def price(context: TermContext) -> Price:
     result: Floats = prices.fragmentation_dual * lost + prices.fragmentation_gradient * (growth * hours).sum(
         axis=1
     )
+    if world.tables.shared is not None and context.shares.any():
+        result += _replicas(context, world.tables.shared)
     return result
+
+
+def _replicas(context: TermContext, shared: SharedTables) -> Floats:
+    """The price of the replicas that the pod takes on each row."""
+    world, columns, prices = context.world, context.columns, context.world.policy.prices
+    found = np.zeros(len(columns))
+    per_gpu = replicas_per_gpu(columns.shared_total.astype(np.int64), columns.shared_gpus.astype(np.int64))
+    kind = np.full(len(columns), -1, dtype=np.int64)
+    for index, (name, replicas) in enumerate(shared.kinds):
+        model = next((i for i, model in enumerate(world.hardware.models) if model.name == name), -1)
+        kind[(columns.row_model == model) & (per_gpu == replicas)] = index
+    rows = np.flatnonzero((kind >= 0) & (columns.shared_total > 0))
+    if not rows.size:
+        return found
+    cpu = columns.cpu_free[rows].astype(np.int64)
+    alone = columns.gpu_count[rows] == 0
+    nodes = SharedNodes(
+        shared.kinds,
+        kind[rows],
+        np.where(alone & (cpu < UNLIMITED), cpu, PLENTY_MILLI),
+        (columns.shared_total - columns.shared_used)[rows].astype(np.int64).clip(min=0),
+    )
+    cost = shared.cost_milli(
+        nodes,
+        context.shares[rows],
+        context.demand.cpu_milli,
+        prices.fragmentation_dual,
+        prices.fragmentation_gradient,
+    )
+    found[rows] = cost / MILLI * world.hour_by_model[columns.row_model[rows]]
+    return found
 
 
 def _with_hosts(context: TermContext, hosts: HostValues, before: Rows, after: Rows) -> tuple[Floats, Floats]:

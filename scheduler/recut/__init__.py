@@ -1,0 +1,1 @@
+"""Which idle nodes of the device plugin to cut anew into which MIG configuration."""

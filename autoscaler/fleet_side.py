@@ -15,6 +15,7 @@ from fastapi import APIRouter
 
 from autoscaler.fleetpage.page import fleet_routes
 from autoscaler.fleetpage.reader import FleetReader
+from autoscaler.recut_side import RecutSide
 from autoscaler.repack_side import RepackSide
 from cluster import event_reasons
 from cluster.api_errors import ApiRefused
@@ -98,6 +99,14 @@ class FleetSide:
             is_leader=is_leader,
             dry_run=dry_run,
         )
+        self._recut = RecutSide(
+            api,
+            self.live,
+            exposition=exposition,
+            recorder=recorder,
+            is_leader=is_leader,
+            dry_run=dry_run,
+        )
         self._reader = FleetReader(service.fleet, policy, service.carbon, time.monotonic)
 
     @property
@@ -118,9 +127,11 @@ class FleetSide:
         self._solver.start()
         self._planner.start()
         self._repack.start()
+        self._recut.start()
 
     def stop(self) -> None:
         """Stop them, those that write first."""
+        self._recut.stop()
         self._repack.stop()
         self._planner.stop()
         self._groups.stop()

@@ -82,7 +82,11 @@ def queries(window_seconds: float = DEFAULT_WINDOW_SECONDS, matchers: str = "") 
 
 def sm_activity_query(window_seconds: float = DEFAULT_WINDOW_SECONDS, matchers: str = "") -> str:
     """Mean share of time in which the SMs had work, by pod: for a pod that never lacks work, its speed."""
-    return _query(Scope(matchers=matchers).select(SM_ACTIVE), window_seconds)
+    scope = Scope(matchers=matchers)
+    instances = _query(scope.select(SM_ACTIVE, 'GPU_I_ID!=""'), window_seconds)
+    whole = _query(scope.select(SM_ACTIVE, 'GPU_I_ID=""'), window_seconds)
+    # Where a pod has MIG instances, what their parent GPU reports is not its own.
+    return f"{instances} or {whole}"
 
 
 def sm_activity(answer: Vector | NoData) -> Mapping[PodKey, float]:

@@ -254,11 +254,13 @@ class Fleet:
                 self._rebuild(set(self.rows))
 
     def watch_neighbours(self, watched: bool) -> None:
-        """Keep who stands beside whom, or no longer."""
+        """Keep who stands beside whom, or no longer. Called without the lock, requests get through."""
         with self.lock:
-            if watched != self.companies.watched:
-                self.companies.watched = watched
-                self._rebuild(set(self.rows))
+            names = list(self.rows) if watched != self.companies.watched else []
+            self.companies.watched = watched
+        for start in range(0, len(names), _BATCH):
+            with self.lock:
+                self._rebuild(name for name in names[start : start + _BATCH] if name in self.rows)
 
     # --- rows ---------------------------------------------------------------------------------------------
 

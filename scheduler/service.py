@@ -33,6 +33,7 @@ from scheduler.interference_loop import InterferenceLoop, Source
 from scheduler.node_classes import classifier_of
 from scheduler.packing.prices import PriceTables
 from scheduler.price_loop import PriceLoop, Round
+from scheduler.scoring.interference import concerns
 from scheduler.snapshot import Snapshot, load
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ class Service:
     def policy_changed(self, policy: ClusterPolicy) -> None:
         """Let a new policy take effect at once, off the request path."""
         self.fleet.classify(classifier_of(policy))
+        self.fleet.watch_neighbours(concerns(policy, self._slowdowns()))
         self.prices.nudge()
         self.decider.refresh()
 
@@ -154,6 +156,7 @@ class Service:
         gauge.clear()
         for pair, estimate in estimates.items():
             gauge.labels(*pair).set(estimate.slowdown)
+        self.fleet.watch_neighbours(concerns(self._sources.policy(), self._slowdowns()))
         self.decider.refresh()
 
     def _published(self, tables: PriceTables) -> None:

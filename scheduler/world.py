@@ -19,7 +19,7 @@ from scheduler.fleet import Fleet
 from scheduler.node_classes import classifier_of
 from scheduler.packing.prices import PriceTables
 from scheduler.scoring.context import World, hour_by_model
-from scheduler.scoring.interference import Rates, slowdowns
+from scheduler.scoring.interference import Rates, concerns, slowdowns
 from scheduler.scoring.tables import state_values
 
 
@@ -92,7 +92,7 @@ class WorldKeeper:
     def _interference(self, policy: ClusterPolicy, learned: Mapping[Pair, float]) -> Rates | NoData:
         known = slowdowns(policy.interference, learned)
         # Who stands beside whom is kept only while somebody asks.
-        self._fleet.watch_neighbours(policy.terms.interference > 0.0 and not isinstance(known, NoData))
+        self._fleet.watch_neighbours(concerns(policy, learned))
         return known if isinstance(known, NoData) else Rates(known, self._fleet.companies)
 
     def _grams(self) -> tuple[dict[str, float], frozenset[str]]:

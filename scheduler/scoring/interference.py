@@ -31,6 +31,7 @@ from metrics.samples import NoData
 from scheduler.neighbours import UNSTATED, Companies
 
 if TYPE_CHECKING:
+    from cluster.policy import ClusterPolicy
     from scheduler.scoring.context import Floats, Price, TermContext
 
 SHARED_GPU: Final = "gpu"
@@ -75,6 +76,12 @@ def slowdowns(policy: Interference, learned: Mapping[Pair, float]) -> Slowdowns 
     if not known:
         return NOTHING_KNOWN
     return Slowdowns(known, policy.default_class or UNSTATED)
+
+
+def concerns(policy: ClusterPolicy, learned: Mapping[Pair, float]) -> bool:
+    """Whether anybody asks who stands beside whom."""
+    known = slowdowns(policy.interference, learned)
+    return policy.terms.interference > 0.0 and not isinstance(known, NoData)
 
 
 def declared(policy: Interference) -> dict[Pair, float]:

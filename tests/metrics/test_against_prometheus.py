@@ -27,6 +27,7 @@ from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets
 from metrics.prometheus import Prometheus
 from metrics.samples import NoData, Vector
 from metrics.servers import VLLM, Scope, generic
+from scheduler.interference_learning import Standing, queries, samples
 
 STEP_SECONDS = 15
 STEPS = 40
@@ -114,6 +115,9 @@ def write_page(end_seconds: int) -> Page:
     mine = {**exported, "exported_namespace": "shop", "exported_pod": "mig"}
     page.add(dcgm.GR_ENGINE_ACTIVE, gpu("GPU-4", "7", **mine), 0.5)
     page.add(dcgm.GR_ENGINE_ACTIVE, gpu("GPU-4", **mine), 0.07)  # the parent GPU: disputed, not to be read
+    page.add(dcgm.SM_ACTIVE, gpu("GPU-0", **pod("two-gpus")), 0.4)
+    page.add(dcgm.SM_ACTIVE, gpu("GPU-4", "7", **mine), 0.9)
+    page.add(dcgm.SM_ACTIVE, gpu("GPU-4", **mine), 0.1)
     return page
 
 
@@ -263,6 +267,27 @@ def test_dcgm_by_card_kind_label_form_and_sample_count(scraped):
     assert mig.ratio == pytest.approx(0.5)
     assert mig.fields == (dcgm.GR_ENGINE_ACTIVE,)
     assert isinstance(pods.pod("shop", "once"), NoData)
+
+
+def test_what_interference_is_learned_from_is_asked_in_valid_promql(scraped):
+    answers = scraped.prometheus.query_many(queries(), scraped.at)
+    assert {name for name, answer in answers.items() if isinstance(answer, NoData)} <= {
+        "generic load",
+        "generic latency",
+    }
+    assert all(answer.cause == "empty" for answer in answers.values() if isinstance(answer, NoData))
+    activity = dcgm.sm_activity(answers["sm activity"])
+    assert activity == {("shop", "two-gpus"): pytest.approx(0.4), ("shop", "mig"): pytest.approx(0.9)}
+    found = [
+        Standing(("shop", name), name, "memory", {("gpu", "memory"): 1.0}, False)
+        for name in ("new", "old", "mig", "nobody")
+    ]
+    seen = {sample.workload: (sample.latency_seconds, sample.load) for sample in samples(found, answers)}
+    assert seen == {
+        "new latency": (pytest.approx(0.05), 11.0),
+        "old latency": (pytest.approx(0.1), 4.0),
+        "mig activity": (pytest.approx(1 / 0.9), 0.0),
+    }
 
 
 def test_a_wrong_query_is_refused_in_prometheus_words(scraped):

@@ -1,14 +1,15 @@
 """Choose configurations for idle nodes by what their instances are expected to earn.
 
-Newsvendor: of class c (a MIG profile, or whole GPUs) the fleet has s_c free; the k-th more is worth
+Newsvendor: of class c (a MIG profile, or whole GPUs) w_c requests wait; the k-th free instance is worth
 
-    v_c × P(N_c ≥ s_c + k),   N_c ~ Poisson(λ_c),   v_c = GPU share × money per GPU-hour
+    v_c                                 k ≤ w_c
+    v_c × ½ × P(N_c ≥ k − w_c)          beyond,   N_c ~ Poisson(λ_c),   v_c = GPU share × money per GPU-hour
 
-so the first instances of a wanted class are worth much and the fiftieth little. λ_c is what waits, plus the
-expected mix scaled to fill the idle capacity once (demand beyond what waits is not known in number, only in
-kind). The gain of a re-cut is the worth of the new instances less that of the present ones, all else as it
-is. Nodes are chosen one after the other, the largest gain first, each counted before the next: greedy, which
-for such diminishing returns is near the best.
+so the first instances of a wanted class are worth much and the fiftieth little, and a pod that waits counts
+twice one that may come. λ_c is the expected mix scaled to fill the idle capacity once (demand beyond what
+waits is not known in number, only in kind). The gain of a re-cut is the worth of the new instances less that
+of the present ones, all else as it is. Nodes are chosen one after the other, the largest gain first, each
+counted before the next: greedy, which for such diminishing returns is near the best.
 
 A node is re-cut only for a gain of at least ``min_gain`` of what its GPUs would earn in full: hysteresis
 against a mix that wavers. Pure.
@@ -23,6 +24,9 @@ from functools import lru_cache
 
 from dra.catalog import GpuModel
 from scheduler.recut.configs import WHOLE, Cut
+
+MAY_COME = 0.5
+"""What a request that may come counts, where one that waits counts 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,19 @@ class Recut:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What waits, and the rates of what may come."""
+
+    waiting: Mapping[str, float]
+    rates: Mapping[str, float]
+
+    def likely(self, name: str, k: int) -> float:
+        """How far the k-th free instance of a class is likely to earn its price."""
+        waiting = math.floor(self.waiting.get(name, 0.0))
+        return 1.0 if k <= waiting else MAY_COME * _at_least(k - waiting, self.rates.get(name, 0.0))
+
+
 def choose(
     nodes: Sequence[IdleNode],
     cuts: Mapping[str, Sequence[Cut]],
@@ -73,7 +90,7 @@ def choose(
     for node in nodes:
         for name, count in node.present:
             free[name] = free.get(name, 0.0) + count
-    rates = _rates(nodes, cuts, outlook)
+    wanted = _Wanted(outlook.waiting, _rates(nodes, cuts, outlook))
     left = sorted(nodes, key=lambda node: node.name)
     chosen: list[Recut] = []
     while left and len(chosen) < most:
@@ -86,7 +103,7 @@ def choose(
             seen.add(kind)
             hourly = gpu_hour[node.model.name]
             for cut in cuts.get(node.model.name, ()):
-                gain = _gain(node, cut, free, rates, hourly)
+                gain = _gain(node, cut, free, wanted, hourly)
                 enough = gain >= min_gain * hourly * node.gpus and gain > 0.0
                 if cut.name != node.config and enough and (best is None or gain > best[0] + 1e-9):
                     best = (gain, cut.name, node, cut)
@@ -106,7 +123,7 @@ def choose(
 def _rates(
     nodes: Sequence[IdleNode], cuts: Mapping[str, Sequence[Cut]], outlook: Outlook
 ) -> dict[str, float]:
-    """λ by class: what waits, plus the mix scaled to the idle GPUs."""
+    """λ by class: the mix scaled to the idle GPUs."""
     shares: dict[str, float] = {}
     idle = 0.0
     for node in nodes:
@@ -117,18 +134,15 @@ def _rates(
     mix = {name: amount for name, amount in outlook.expected.items() if name in shares and amount > 0.0}
     total = sum(amount * shares[name] for name, amount in mix.items())
     scale = idle / total if total > 0.0 else 0.0
-    names = {*mix, *outlook.waiting}
-    return {name: outlook.waiting.get(name, 0.0) + scale * mix.get(name, 0.0) for name in names}
+    return {name: scale * amount for name, amount in mix.items()}
 
 
-def _gain(
-    node: IdleNode, cut: Cut, free: Mapping[str, float], rates: Mapping[str, float], hourly: float
-) -> float:
+def _gain(node: IdleNode, cut: Cut, free: Mapping[str, float], wanted: _Wanted, hourly: float) -> float:
     rest = dict(free)
     for name, count in node.present:
         rest[name] = rest.get(name, 0.0) - count
-    return _worth(node, _offers(node, cut), rest, rates, hourly) - _worth(
-        node, node.present, rest, rates, hourly
+    return _worth(node, _offers(node, cut), rest, wanted, hourly) - _worth(
+        node, node.present, rest, wanted, hourly
     )
 
 
@@ -136,13 +150,13 @@ def _worth(
     node: IdleNode,
     offers: Sequence[tuple[str, int]],
     rest: Mapping[str, float],
-    rates: Mapping[str, float],
+    wanted: _Wanted,
     hourly: float,
 ) -> float:
     total = 0.0
     for name, count in offers:
         there = max(0, math.floor(rest.get(name, 0.0)))
-        likely = sum(_at_least(there + k, rates.get(name, 0.0)) for k in range(1, count + 1))
+        likely = sum(wanted.likely(name, there + k) for k in range(1, count + 1))
         total += hourly * _share(node.model, name) * likely
     return total
 

@@ -1,9 +1,10 @@
 """Which nodes are idle and may be re-cut, and what is wanted, read from fleet and census.
 
 A node may be re-cut when it is the device plugin's (no DRA slices), MIG capable, of a known model, under the
-MIG strategy "mixed" (or none), ready, not cordoned by anyone, matched by the policy's selector, not being cut
-already, not cut by hand, and used by nobody: no GPU pod runs on it, is nominated to it or has room reserved there. Nodes of
-the strategy "single" are left alone: their instances are all called ``nvidia.com/gpu``.
+MIG strategy "mixed" (or none), ready, not cordoned by anyone, matched by the policy's selector, not being
+cut already, not cut by hand, and used by nobody: no GPU pod runs on it, is nominated to it or has room
+reserved there. Nodes of the strategy "single" are left alone: their instances are all called
+``nvidia.com/gpu``.
 """
 
 from __future__ import annotations

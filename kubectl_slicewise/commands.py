@@ -15,10 +15,12 @@ from pathlib import Path
 
 from autoscaler.fleetpage.reader import FleetReader
 from cluster.client import Api
+from cluster.disruption import BUDGETS_PATH, PodDisruptionBudget
 from cluster.policy import ClusterPolicy, load_autoscaling_policy, load_cluster_policy
 from cluster.wire import Pod, object_decoder
 from kubectl_slicewise import explain as explaining
 from kubectl_slicewise import fleet_table
+from kubectl_slicewise import repack as repacking
 from scheduler.service import Service, from_snapshot
 from scheduler.snapshot import Snapshot, encode, read, take
 
@@ -78,6 +80,15 @@ def snapshot(options: argparse.Namespace) -> int:
     return 0
 
 
+def repack(options: argparse.Namespace) -> int:
+    """``repack``: always a dry run."""
+    snapshot, where = _snapshot(options)
+    service, policy = _priced(snapshot, where), _policy(snapshot, where)
+    made = repacking.made_from(service, snapshot, _budgets(options), policy)
+    _print(options, repacking.as_json(made), repacking.as_table(made, policy))
+    return 0
+
+
 def validate(options: argparse.Namespace) -> int:
     """``policy validate FILE``: a bare policy or the ConfigMap that holds it."""
     try:
@@ -117,6 +128,17 @@ def _snapshot(options: argparse.Namespace) -> tuple[Snapshot, str]:
     try:
         now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
         return take(api, options.policy_namespace, now), f"the cluster at {api.host}"
+    finally:
+        api.close()
+
+
+def _budgets(options: argparse.Namespace) -> list[PodDisruptionBudget]:
+    if options.from_snapshot:
+        print("note: a snapshot holds no PodDisruptionBudgets; none is respected here", file=sys.stderr)
+        return []
+    api = Api.connect(options.kubeconfig, options.context)
+    try:
+        return api.list_objects(BUDGETS_PATH, PodDisruptionBudget)
     finally:
         api.close()
 

@@ -1,4 +1,4 @@
-"""``kubectl slicewise``: explain, nodes, snapshot, policy, simulate. Tables go to stdout, notes to stderr.
+"""``kubectl slicewise``: explain, nodes, snapshot, repack, policy, simulate. Tables go to stdout, notes to stderr.
 
 Exit status: 0 done, 1 the cluster or the input said no, 2 wrong usage.
 """
@@ -52,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
         help="write all that the scheduler knows to stdout, as one JSON document",
     )
     snapshot.set_defaults(run=commands.snapshot)
+
+    repack = verbs.add_parser(
+        "repack", parents=[source, output], help="which pods would be moved now, and why (writes nothing)"
+    )
+    repack.set_defaults(run=commands.repack)
 
     policy = verbs.add_parser("policy", help="check a policy before it is applied")
     actions = policy.add_subparsers(dest="action", required=True)

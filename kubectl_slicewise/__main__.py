@@ -1,4 +1,6 @@
-"""``kubectl slicewise``: explain, nodes, snapshot, repack, policy, simulate. Tables go to stdout, notes to stderr.
+"""``kubectl slicewise``: explain, nodes, snapshot, repack, policy, simulate.
+
+Tables go to stdout, notes to stderr.
 
 Exit status: 0 done, 1 the cluster or the input said no, 2 wrong usage.
 """

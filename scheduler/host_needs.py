@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
+from math import ceil
 
 from cluster.quantity import QuantityRefused, parse_quantity
 from cluster.wire import Container, Pod
@@ -43,7 +44,7 @@ def _in_units(quantity: str | int, scale: Decimal) -> int:
         amount = Decimal(parse_quantity(quantity)) * scale
     except QuantityRefused:
         return 0
-    return max(0, min(UNLIMITED, -int(-amount // 1)))
+    return max(0, min(UNLIMITED, ceil(amount)))
 
 
 def host_need(pod: Pod) -> Need:

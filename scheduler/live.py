@@ -21,6 +21,7 @@ from scheduler.extender.preempting import Preemptor
 from scheduler.extender.server import settle_memory
 from scheduler.feed import Feed
 from scheduler.fleet import Fleet
+from scheduler.forecasts import ForecastBook, forecast_reflector
 from scheduler.interference_loop import Source
 from scheduler.residents import Residents
 from scheduler.service import COMPONENT, Service, Sources, carbon_provider
@@ -61,11 +62,14 @@ class Live:
             on_loaded=self._loaded,
             on_refused=self._refused,
         )
+        self._forecasts = ForecastBook()
+        self._forecast_watch = forecast_reflector(api, policy_namespace, self._forecasts)
         sources = Sources(
             policy=lambda: self._policy.current,
             parts=lambda: {"fleet": self.feed.synced, "policy": self._policy.ready.is_set()},
             age_seconds=self.feed.age_seconds,
             carbon={},
+            forecast=self._forecasts.known,
         )
         provider = carbon_provider(self._policy.current, "the default policy", self._started_at)
         self.service = Service(
@@ -93,6 +97,7 @@ class Live:
         self._starter.join(10.0)
         self.residents.stop()
         self.feed.stop()
+        self._forecast_watch.stop()
         self._policy.stop()
         self.service.stop()
         if self._own_events is not None:
@@ -102,6 +107,7 @@ class Live:
         # Here and not in the main thread: it asks the API server, which may not answer yet.
         self.residents.start()
         self.feed.start()
+        self._forecast_watch.start()
         while not self.service.synced():
             if self._stopping.wait(0.02):
                 return

@@ -31,6 +31,7 @@ from scheduler.extender.verbs import Binder, Preemptor
 from scheduler.fleet import Fleet
 from scheduler.interference_loop import InterferenceLoop, Source
 from scheduler.node_classes import classifier_of
+from scheduler.packing.forecast import Forecast
 from scheduler.packing.prices import PriceTables
 from scheduler.price_loop import PriceLoop, Round
 from scheduler.scoring.interference import concerns
@@ -46,13 +47,14 @@ _OFFLINE_PROVIDERS = frozenset({"static", "file"})
 class Sources:
     """Where the state comes from. ``parts``: what /readyz waits for besides the prices, by name; all of them
     must hold before the fleet is judged. ``age_seconds``: since the state was last confirmed, None before the
-    first time.
+    first time. ``forecast``: requests on their way by class name, empty where nobody foresees any.
     """
 
     policy: Callable[[], ClusterPolicy]
     parts: Callable[[], Mapping[str, bool]]
     age_seconds: Callable[[], float | None]
     carbon: Mapping[str, Intensity]
+    forecast: Callable[[], Mapping[str, Forecast]] = dict
 
 
 class Service:
@@ -76,7 +78,7 @@ class Service:
         self._sources = sources
         self.board = CarbonBoard(provider, fleet.zones_in_use, time.time, observer=self._saw_intensity)
         self.prices = PriceLoop(
-            lambda: read_conditions(fleet, sources.policy()),
+            lambda: read_conditions(fleet, sources.policy(), sources.forecast()),
             clock=time.monotonic,
             published=self._published,
             finished=self._finished,

@@ -1,28 +1,35 @@
-"""How many more pods of a workload are on their way: a mean and a standard deviation.
+"""How many more pods of each class are on their way: a mean and a standard deviation.
 
 The autoscaler knows three things that no pod shows yet: replicas it wants but that do not exist, how far it
-may still go (``maxReplicas``), and what its own forecast says. ``expected_more`` puts them together; the
-controller writes the answer as text on the workload's policy ConfigMap, and whoever solves prices reads it
-there (``scheduler.forecasts``):
+may still go (``maxReplicas``), and what its own forecast says. ``expected_more`` puts them together for one
+workload. The controller writes the answers of all workloads as text into one ConfigMap of the add-on's own
+namespace, and whoever solves prices reads it there (``scheduler.forecasts``):
 
-    slicewise.io/forecast-replicas: "3.5±1.2"        more replicas than exist now: mean ± standard deviation
-    slicewise.io/forecast-class: "whole:1/8000m/65536Mi"     what one of them asks for (``packing.mix``)
+    metadata.annotations:
+      slicewise.io/valid-until: "1795252800"         Unix seconds: that of a dead controller ends
+    data:
+      shop.llm: "whole:1/8000m/65536Mi 3.5±1.2"      namespace.workload: a class a line, how many more of it
+                                                     than exist now, mean ± standard deviation
 
-Absent or unreadable text is NoData, never 0 replicas. Pure.
+One object of ours, and not annotations on the policies of users: those come out of repositories, and tools
+that keep them so would fight over it. What is absent or unreadable is told and left out, never read as 0.
+Pure.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metrics.samples import NoData
 
-FORECAST_ANNOTATION = "slicewise.io/forecast-replicas"
-FORECAST_CLASS_ANNOTATION = "slicewise.io/forecast-class"
+FORECAST_CONFIG_MAP = "slicewise-forecast"
+VALID_UNTIL_ANNOTATION = "slicewise.io/valid-until"
 
-_TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:(?:±|\+-|\+/-)\s*(\d+(?:\.\d+)?))?\s*")
+_LINE = re.compile(r"(\S+)\s+(\d{1,9}(?:\.\d+)?)(?:\s*(?:±|\+-|\+/-)\s*(\d{1,9}(?:\.\d+)?))?")
+_MOST_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +40,11 @@ class Forecast:
     spread: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.mean:.6g}±{self.spread:.6g}"
+        return f"{self.mean:.4f}±{self.spread:.4f}"
 
-
-def read_forecast(text: str | None) -> Forecast | NoData:
-    """Read ``mean±sd`` (also ``mean`` alone, ``mean+-sd``)."""
-    if text is None:
-        return NoData("the autoscaler has written no forecast", "empty")
-    found = _TEXT.fullmatch(text) if len(text) <= 64 else None
-    if found is None:
-        return NoData(
-            f"{FORECAST_ANNOTATION}: got {text[:40]!r}, expected mean±deviation such as 3.5±1.2", "malformed"
-        )
-    return Forecast(float(found[1]), float(found[2] or 0.0))
+    def __add__(self, other: Forecast) -> Forecast:
+        """Both together, as independent of one another."""
+        return Forecast(self.mean + other.mean, math.hypot(self.spread, other.spread))
 
 
 def expected_more(current: int, wanted: int, most: int, predicted: Forecast | NoData) -> Forecast:
@@ -54,9 +53,56 @@ def expected_more(current: int, wanted: int, most: int, predicted: Forecast | No
     ``predicted``: the autoscaler's forecast of replicas in all at the end of its horizon; without one, what
     is wanted and missing is all that is expected. The deviation is cut where it reaches beyond the bounds.
     """
-    missing, headroom = max(0, wanted - current), max(0, most - current)
-    missing = min(missing, headroom)
+    headroom = max(0, most - current)
+    missing = min(max(0, wanted - current), headroom)
     if isinstance(predicted, NoData) or not math.isfinite(predicted.mean):
         return Forecast(float(missing))
     mean = min(max(predicted.mean - current, float(missing)), float(headroom))
-    return Forecast(mean, min(predicted.spread, headroom - missing))
+    return Forecast(mean, min(max(0.0, predicted.spread), float(headroom - missing)))
+
+
+def write_forecasts(by_workload: Mapping[str, Mapping[str, Forecast]]) -> dict[str, str]:
+    """``data`` of the ConfigMap: by ``namespace.workload``, the forecasts by class name."""
+    return {
+        workload: "\n".join(f"{name} {forecast}" for name, forecast in sorted(found.items()))
+        for workload, found in sorted(by_workload.items())
+        if found
+    }
+
+
+def read_forecasts(data: Mapping[str, str]) -> tuple[dict[str, Forecast], list[str]]:
+    """Sum up the forecasts of all workloads by class name; and a sentence for each line that is left out."""
+    total: dict[str, Forecast] = {}
+    problems: list[str] = []
+    for workload, text in sorted(data.items()):
+        for number, line in enumerate(text[:_MOST_CHARACTERS].splitlines(), start=1):
+            if not line.strip():
+                continue
+            found = _LINE.fullmatch(line.strip())
+            if found is None:
+                problems.append(
+                    f"{workload}, line {number}: got {line.strip()[:60]!r}, expected a class, a mean and a "
+                    "deviation such as whole:1/8000m/65536Mi 3.5±1.2"
+                )
+                continue
+            forecast = Forecast(float(found[2]), float(found[3] or 0.0))
+            total[found[1]] = total.get(found[1], Forecast(0.0)) + forecast
+    return total, problems
+
+
+def still_valid(valid_until: str | None, now: float) -> NoData | None:
+    """Why a forecast that says it holds until then must not be used, or None. ``now``: Unix seconds."""
+    try:
+        until = float(valid_until or "")
+    except ValueError:
+        until = math.nan
+    if not math.isfinite(until):
+        return NoData(
+            f"{VALID_UNTIL_ANNOTATION}: got {valid_until!r}, expected Unix seconds such as 1795252800",
+            "malformed",
+        )
+    if until < now:
+        return NoData(
+            f"the forecast ended {now - until:.0f} s ago; the controller has not renewed it", "stale"
+        )
+    return None

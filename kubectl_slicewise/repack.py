@@ -1,8 +1,8 @@
 """``kubectl slicewise repack``: which pods the repacker would move now, and why; nothing is ever written.
 
-The plan is made here, from one reading of the cluster (or a snapshot), by the controller's own pure code under
-the cluster's policy, whatever its mode. What the controller alone knows is not seen: evictions of the last
-hour, pods left alone after a refusal, volumes that tie a pod to its node.
+The plan is made here, from one reading of the cluster (or a snapshot), by the controller's own pure code
+under the cluster's policy, whatever its mode. What the controller alone knows is not seen: evictions of the
+last hour, pods left alone after a refusal, volumes that tie a pod to its node.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ class Resources:
 
 
 NOTHING = Resources()
+PLENTY = 1 << 62
 
 
 def pod_resources(pod: Pod) -> Resources:
@@ -66,10 +67,12 @@ def pod_resources(pod: Pod) -> Resources:
 
 
 def node_resources(node: Node) -> Resources:
-    """What the node offers in all."""
+    """What the node offers in all; what it does not tell is taken to be plenty."""
     offered = node.status.allocatable
     return Resources(
-        _amount(offered, "cpu", 1000), _amount(offered, "memory", 1), _amount(offered, "pods", 1)
+        _amount(offered, "cpu", 1000, PLENTY),
+        _amount(offered, "memory", 1, PLENTY),
+        _amount(offered, "pods", 1, PLENTY),
     )
 
 
@@ -89,10 +92,10 @@ def _larger(one: Resources, other: Resources) -> Resources:
     return Resources(max(one.cpu_millis, other.cpu_millis), max(one.memory_bytes, other.memory_bytes), 0)
 
 
-def _amount(amounts: Mapping[str, str | int], name: str, scale: int) -> int:
+def _amount(amounts: Mapping[str, str | int], name: str, scale: int, absent: int = 0) -> int:
     written = amounts.get(name)
     if written is None:
-        return 0
+        return absent
     try:
         return math.ceil(parse_quantity(written) * scale)
     except QuantityRefused:

@@ -30,6 +30,7 @@ from scheduler.packing.share_gradient import ShareGradient
 from scheduler.packing.share_prices import SharePrices, solve_share_prices
 from scheduler.packing.shares import MILLI, Floats, Ints, ShareClass, ShareOffers
 
+MIN_NODE_GPUS = 16
 _STEP_MILLI = 10
 PLENTY_MILLI = 10**9
 """Free CPU of a node where nobody counts it: no price notices a limit."""
@@ -57,6 +58,11 @@ class SharedTables:
     prices: SharePrices
     gradient: ShareGradient
 
+    @property
+    def most_gpus(self) -> int:
+        """Free GPUs of one node up to which the tables go; more are worth the same each."""
+        return int(self.prices.whole.shape[1]) - 1
+
     def cost_milli(
         self, nodes: SharedNodes, replicas: Ints, cpu_milli: int, dual: float, gradient: float
     ) -> Floats:
@@ -64,6 +70,8 @@ class SharedTables:
         ``share_cost`` puts V and F together. Rubbish where it does not fit. ``nodes.kinds``: those of the
         tables.
         """
+        most = np.array([kind[1] for kind in nodes.kinds], dtype=np.int64)[nodes.kind] * self.most_gpus
+        nodes = SharedNodes(nodes.kinds, nodes.kind, nodes.cpu, np.minimum(nodes.free, most))
         before = free_nodes(nodes)
         cpu, free = np.maximum(0, nodes.cpu - cpu_milli), np.maximum(0, nodes.free - replicas)
         taken = SharedNodes(nodes.kinds, nodes.kind, cpu, free)
@@ -87,7 +95,9 @@ def solve_shared(nodes: SharedNodes, expected: Sequence[Expected], time_limit_se
         if item.cls.allows(kind[0])
     ] or [ShareClass(1, replica_milli(kind[1]), 0, (_name(kind),)) for kind in nodes.kinds]
     offers = ShareOffers(classes, names)
-    prices = solve_share_prices(offers, free_nodes(nodes), time_limit_seconds=time_limit_seconds)
+    # Wide enough for GPUs that are free later and were not when the prices were solved.
+    free = free_nodes(nodes, MIN_NODE_GPUS)
+    prices = solve_share_prices(offers, free, time_limit_seconds=time_limit_seconds)
     return SharedTables(nodes.kinds, prices, ShareGradient(classes, names))
 
 

@@ -42,7 +42,7 @@ Rows = NDArray[Any]
 def price(context: TermContext) -> Price:
     """Money per hour on each row; NoData before the first prices."""
     world = context.world
-    if not world.tables.gpu_value:
+    if not world.tables.gpu_value and world.tables.shared is None:
         return NoData("the packing prices have not been solved yet", "empty")
     prices, columns, values = world.policy.prices, context.columns, world.values
     index = values.offset[columns.model_id]

@@ -303,7 +303,7 @@ class Decider:
         planned = self.fleet.rows.get(pod.status.nominated_node_name)
         if planned is not None and np.isfinite(prices[planned]):
             prices = prices.copy()
-            prices[planned] = -np.inf
+            prices[planned] = prices[np.isfinite(prices)].min() - 1.0
         return shortlist(prices[rows], self.fleet.columns.zone_id[rows], most)
 
     def _planned_first(

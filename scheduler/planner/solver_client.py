@@ -58,12 +58,16 @@ class SolverProcess:
         self,
         command: Sequence[str] = (sys.executable, "-m", "scheduler.planner.solver"),
         clock: Callable[[], float] = time.monotonic,
+        start_seconds: float = START_SECONDS,
     ) -> None:
+        self._start_seconds = start_seconds
         self._command, self._clock = list(command), clock
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: queue.SimpleQueue[tuple[SolveRequest, Done] | None] = queue.SimpleQueue()
         self._busy = threading.Event()
+        self._lock = threading.Lock()
         self._stopping = False
+        self._warm = False
         self._number = 0
         self._failures = 0
         self._not_before = 0.0
@@ -86,7 +90,8 @@ class SolverProcess:
 
     def stop(self) -> None:
         """End the process and the thread; an answer under way is given up."""
-        self._stopping = True
+        with self._lock:
+            self._stopping = True
         self._requests.put(None)
         self._kill()
         if self._thread.is_alive():
@@ -119,11 +124,11 @@ class SolverProcess:
                 done(answer)
 
     def _solve(self, request: SolveRequest) -> PlanAnswer | None:
-        fresh = self._ensure()
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        until = self._clock() + request.seconds + GRACE_SECONDS + (START_SECONDS if fresh else 0.0)
+        self._ensure()
+        process, fresh = self._process, not self._warm
+        if process is None or process.stdin is None:
+            raise ValueError("the solver is being stopped")
+        until = self._clock() + request.seconds + GRACE_SECONDS + (self._start_seconds if fresh else 0.0)
         write_frame(cast(BinaryIO, process.stdin), msgspec.msgpack.encode(request))
         size = struct.unpack("<I", self._read(process, 4, until))[0]
         if size > _LARGEST_ANSWER_BYTES:
@@ -131,6 +136,7 @@ class SolverProcess:
         reply = self._decoder.decode(self._read(process, size, until))
         if reply.number != request.number:
             raise ValueError(f"answer {reply.number} to request {request.number}")
+        self._warm = True
         if reply.error:
             log.warning("plan solver: %s; the plan by price is used", reply.error)
         return reply.answer
@@ -149,16 +155,20 @@ class SolverProcess:
             missing -= len(part)
         return b"".join(parts)
 
-    def _ensure(self) -> bool:
-        """Start the process where there is none; True when it is fresh."""
+    def _ensure(self) -> None:
+        """Start the process where there is none."""
         if self.pid is not None:
-            return False
+            return
         self._kill()
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        return True
+        with self._lock:
+            if self._stopping:
+                raise ValueError("the solver is being stopped")
+            self._warm = False
+            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def _kill(self) -> None:
-        process, self._process = self._process, None
+        with self._lock:
+            process, self._process = self._process, None
         if process is None:
             return
         process.kill()

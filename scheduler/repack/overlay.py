@@ -50,14 +50,12 @@ class Overlay:
 
     def may_move(self, mover: Mover | None) -> bool:
         """Whether the pod may be evicted at all, by what has been decided so far."""
-        return (
-            mover is not None
-            and mover.why_not is None
-            and mover.uid not in self.moved
+        if mover is None or mover.why_not is not None or mover.uid in self.moved:
+            return False
+        if mover.budgets:
             # The Eviction API refuses a pod under several budgets.
-            and len(mover.budgets) <= 1
-            and self.spared((mover,))
-        )
+            return len(mover.budgets) == 1 and self.allowed.get(mover.budgets[0], 0) > 0
+        return self._spare[mover.owner] > 0
 
     def spared(self, movers: Iterable[Mover]) -> bool:
         """Whether budgets, and workloads without one, can spare all of these at once."""

@@ -21,7 +21,7 @@ in, plan out.
 
 from __future__ import annotations
 
-import heapq
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, permutations
@@ -115,40 +115,48 @@ class _Search:
     def __init__(self, scene: Scene, limits: Limits) -> None:
         self._scene = scene
         self._limits = limits
-        self._known: dict[tuple[object, ...], tuple[set[str], list[_Candidate]]] = {}
+        self._known: dict[tuple[object, ...], tuple[set[str] | None, list[_Candidate]]] = {}
 
     def relieve(self, overlay: Overlay, waiter: Waiter) -> tuple[Relief, Overlay] | Unmet:
         """The best relief and the overlay after it, or why there is none."""
         most = min(overlay.evictions, self._limits.concurrent)
         if most < 1:
             return Unmet(waiter, "the limit on evictions is reached")
-        candidates = self._candidates(overlay, waiter)
-        if not candidates:
-            return Unmet(waiter, "on no admissible node can pods be moved away that stand in its way")
-        found: tuple[Relief, Overlay] | None = None
-        lone: list[_Candidate] = []
-        for candidate in candidates[:MOST_CANDIDATES]:
-            if candidate.count > most or (found is not None and candidate.count > len(found[0].moves)):
-                break
-            if candidate.count > 1 and lone:
-                # Two moves by a chain against two pods from one node: the cheaper.
-                found = _cheaper(found, self._chained(overlay, waiter, lone))
-                lone = []
-                if found is not None and candidate.count > len(found[0].moves):
-                    break
-            if found is not None and candidate.cost >= found[0].cost:
-                continue
-            direct = self._direct(overlay, waiter, candidate)
-            found = _cheaper(found, direct)
-            if direct is not None and candidate.count == 1:
-                break
-            if direct is None and candidate.count == 1:
-                lone.append(candidate)
-        if found is None and lone:
-            found = self._chained(overlay, waiter, lone)
+        # One move first: a look at one pod a node is far cheaper than one at sets.
+        lone = list(islice(self._in_the_way(overlay, waiter, 1), MOST_CANDIDATES))
+        found = self._best(overlay, waiter, lone)
+        if found is None and most > 1:
+            sets = (one for one in self._in_the_way(overlay, waiter, most) if one.count > 1)
+            pairs: list[_Candidate] = []
+            larger: list[_Candidate] = []
+            for one in islice(sets, MOST_CANDIDATES):
+                (pairs if one.count == 2 else larger).append(one)
+            # Two pods from one node, or one pod whose place another makes.
+            found = _cheaper(self._best(overlay, waiter, pairs), self._chained(overlay, waiter, lone))
+            if found is None:
+                found = self._best(overlay, waiter, larger)
         if found is None:
-            return Unmet(waiter, _short(candidates, most))
+            return Unmet(waiter, self._why_none(overlay, waiter, most))
         return self._worth(found, waiter)
+
+    def _in_the_way(self, overlay: Overlay, waiter: Waiter, most: int) -> Iterator[_Candidate]:
+        known = self._candidates(overlay, waiter, waiter.priority, most)
+        return (one for one in known if _still(overlay, one))
+
+    def _best(
+        self, overlay: Overlay, waiter: Waiter, candidates: list[_Candidate]
+    ) -> tuple[Relief, Overlay] | None:
+        """The first candidate, in order, all of whose pods have a place already."""
+        found = (self._direct(overlay, waiter, candidate) for candidate in candidates)
+        return next((one for one in found if one is not None), None)
+
+    def _why_none(self, overlay: Overlay, waiter: Waiter, most: int) -> str:
+        fewest = next(self._in_the_way(overlay, waiter, self._limits.concurrent), None)
+        if fewest is None:
+            return "on no admissible node can the pods that stand in its way be moved"
+        if fewest.count > most:
+            return f"{fewest.count} pods would have to move; the limits allow {most} more"
+        return f"{fewest.count} or more pods stand in its way, and no other node has room for them"
 
     def _worth(self, found: tuple[Relief, Overlay], waiter: Waiter) -> tuple[Relief, Overlay] | Unmet:
         worth = waiter.value_per_hour * self._limits.horizon_hours
@@ -160,22 +168,27 @@ class _Search:
             f"{self._limits.horizon_hours:g} h ({worth:.2f})",
         )
 
-    def _candidates(self, overlay: Overlay, waiter: Waiter) -> list[_Candidate]:
-        key = (waiter.demand, waiter.constraints, waiter.priority, waiter.resources, waiter.linked)
-        touched, bounds = overlay.touched, (waiter.priority, self._limits.concurrent)
-        if key in self._known:
-            seen, known = self._known[key]
-            stale = touched - seen
-            kept = [c for c in known if c.node not in stale and _still(overlay, c)]
-            again = stale & set(self._scene.holdings)
-            kept += [c for name in sorted(again) for c in self._on_node(overlay, waiter, name, *bounds)]
-            kept.sort()
+    def _candidates(
+        self, overlay: Overlay, pod: Waiter | Mover, priority: int, most: int
+    ) -> list[_Candidate]:
+        """On every admissible node the cheapest sets in the way of a pod, fewest first; kept for pods that
+        ask for the same, and looked at anew only on nodes that take part in a move since.
+        """
+        key = (pod.demand, pod.constraints, pod.resources, pod.linked, priority, most)
+        seen, known = self._known.get(key, (None, []))
+        if seen is None:
+            rows = np.flatnonzero(self._scene.admitted(pod.constraints)).tolist()
+            names = [self._scene.names[row] for row in rows]
+        elif seen == overlay.touched:
+            return known
         else:
-            admitted = self._scene.admitted(waiter.constraints)
-            names = [self._scene.names[row] for row in np.flatnonzero(admitted).tolist()]
-            kept = sorted(c for name in names for c in self._on_node(overlay, waiter, name, *bounds))
-        self._known[key] = (set(touched), kept)
-        return kept
+            stale = overlay.touched - seen
+            names = sorted(stale & set(self._scene.holdings))
+            known = [one for one in known if one.node not in stale]
+        known = known + [one for name in names for one in self._on_node(overlay, pod, name, priority, most)]
+        known.sort()
+        self._known[key] = (set(overlay.touched), known)
+        return known
 
     def _on_node(
         self, overlay: Overlay, pod: Waiter | Mover, node: str, priority: int, most: int
@@ -193,11 +206,14 @@ class _Search:
         def key(uids: frozenset[str]) -> tuple[float, ...]:
             return (len(uids), sum(movers[uid].cost for uid in uids))
 
+        found = Counter[int]()
         sets = victim_sets(holding, pod.demand, may_leave, key, linked=pod.linked, most=most)
-        for uids in islice((uids for uids in sets if uids), SETS_PER_NODE):
-            if not overlay.spared(movers[uid] for uid in uids):
+        for uids in islice((uids for uids in sets if uids), SETS_PER_NODE * most):
+            found[len(uids)] += 1
+            if found[len(uids)] > SETS_PER_NODE or not overlay.spared(movers[uid] for uid in uids):
                 continue
-            if overlay.place_later(node, pod.demand, pod.resources, uids, linked=pod.linked) is not None:
+            room = overlay.place_later(node, pod.demand, pod.resources, uids, linked=pod.linked)
+            if room is not None:
                 yield _Candidate(len(uids), key(uids)[1], node, tuple(sorted(uids)))
 
     def _direct(
@@ -224,17 +240,12 @@ class _Search:
         best: tuple[Relief, Overlay] | None = None
         for candidate in lone[:MOST_CHAINS]:
             first = self._scene.movers[candidate.uids[0]]
-            aside = overlay.fork()
-            aside.moved.add(first.uid)
-            admitted = self._scene.admitted(first.constraints)
-            names = (self._scene.names[row] for row in np.flatnonzero(admitted).tolist())
             offers = (
                 offer
-                for name in names
-                if name != candidate.node
-                for offer in self._on_node(aside, first, name, waiter.priority, 1)
+                for offer in self._candidates(overlay, first, waiter.priority, 1)
+                if offer.node != candidate.node and offer.uids[0] != first.uid and _still(overlay, offer)
             )
-            for offer in heapq.nsmallest(MOST_CHAINS, offers):
+            for offer in islice(offers, MOST_CHAINS):
                 if best is not None and candidate.cost + offer.cost >= best[0].cost:
                     break
                 best = _cheaper(best, _chain(overlay, waiter, candidate, first, offer))
@@ -373,10 +384,3 @@ def _cheaper(
     if one is None or other is None:
         return one or other
     return min(one, other, key=lambda found: (len(found[0].moves), found[0].cost))
-
-
-def _short(candidates: list[_Candidate], most: int) -> str:
-    fewest = candidates[0].count
-    if fewest > most:
-        return f"at least {fewest} pods would have to move; the limits allow {most} at once"
-    return f"{fewest} or more pods stand in its way, and no other node has room for them"

@@ -109,13 +109,13 @@ class _Ground:
 
     def __init__(self, holding: Holding, demand: Demand, may_leave: Free) -> None:
         self._holding = holding
-        self._may_leave = may_leave
         self._spots: dict[str | None, list[tuple[int, int, int]]] = {}
         self._known: dict[tuple[int, int], frozenset[str] | None] = {}
-        self._by_gpu: list[list[tuple[int, frozenset[str]]]] = [[] for _ in holding.inventory.gpus]
+        self._by_gpu: list[list[tuple[int, frozenset[str] | None]]] = [[] for _ in holding.inventory.gpus]
         for hold in holding.holds:
+            free = bool(hold.owners) and all(map(may_leave, hold.owners))
             for gpu, mask in hold.units:
-                self._by_gpu[gpu].append((mask, hold.owners))
+                self._by_gpu[gpu].append((mask, hold.owners if free else None))
         models = demand.models
         self._allowed = [models is None or gpu.model.name in models for gpu in holding.inventory.gpus]
 
@@ -138,13 +138,14 @@ class _Ground:
     def leaving(self, gpu: int, bits: int) -> frozenset[str] | None:
         """Who holds these units; None when one of them must stay."""
         if (gpu, bits) not in self._known:
-            owners: set[str] = set()
-            stays = False
+            found: frozenset[str] | None = frozenset()
             for mask, held_by in self._by_gpu[gpu]:
                 if mask & bits:
-                    stays |= not held_by or not all(map(self._may_leave, held_by))
-                    owners |= held_by
-            self._known[gpu, bits] = None if stays else frozenset(owners)
+                    if held_by is None:
+                        found = None
+                        break
+                    found = held_by if not found else found | held_by
+            self._known[gpu, bits] = found
         return self._known[gpu, bits]
 
 

@@ -73,7 +73,7 @@ class Slots:
     """A chooser with so many places on one node."""
 
     left: int
-    held: dict = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
     fits: bool = True
 
     def choose(self, pod, hold_seconds):

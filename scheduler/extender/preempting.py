@@ -77,15 +77,18 @@ class Preemptor:
 
     def _lower(self, priority: int, nodes: set[str]) -> dict[str, dict[str, Lower]]:
         found: dict[str, dict[str, Lower]] = {}
+        gpus: dict[str, dict[str, dict[str, float]]] = {}
         for one in self._census.residents():
             if one.node not in nodes or one.priority >= priority or one.terminating:
                 continue
-            holding = self._reader.holding(one.node)
+            if one.node not in gpus:
+                holding = self._reader.holding(one.node)
+                gpus[one.node] = {} if holding is None else holding.equivalents()
             found.setdefault(one.node, {})[one.uid] = Lower(
                 uid=one.uid,
                 priority=one.priority,
                 budgets=self._budgets.of(one.namespace, one.labels),
-                gpus=sum(holding.equivalents(one.uid).values()) if holding is not None else 0.0,
+                gpus=sum(gpus[one.node].get(one.uid, {}).values()),
                 resources=one.resources,
                 started_seconds=seconds_of(one.started or one.created),
             )

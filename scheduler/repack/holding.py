@@ -10,7 +10,7 @@ shared by several pods goes free when the last of them has left. Pure but for re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dra.claims import claim_masks
@@ -86,15 +86,16 @@ class Holding:
                 return None
         return taken
 
-    def equivalents(self, uid: str) -> Mapping[str, float]:
-        """GPUs that a pod holds, by model: units over units of the model; instances and replicas by their
+    def equivalents(self) -> dict[str, dict[str, float]]:
+        """GPUs that each pod holds, by model: units over units of the model; instances and replicas by their
         share.
         """
-        found: dict[str, float] = {}
+        found: dict[str, dict[str, float]] = {}
         for hold in self.holds:
-            if uid in hold.owners:
-                for model, amount in self._worth(hold):
-                    found[model] = found.get(model, 0.0) + amount / len(hold.owners)
+            for model, amount in self._worth(hold):
+                for uid in hold.owners:
+                    mine = found.setdefault(uid, {})
+                    mine[model] = mine.get(model, 0.0) + amount / len(hold.owners)
         return found
 
     def _worth(self, hold: Hold) -> Iterable[tuple[str, float]]:

@@ -79,13 +79,6 @@ class SceneReader:
             names = tuple(self._fleet.names)
             facts = dict(self._fleet.facts.pods)
         residents = self._census.residents()
-        movers = {
-            one.uid: found
-            for one in residents
-            if one.node in holdings
-            and (fact := facts.get(one.uid)) is not None
-            and (found := self._mover(one, fact, holdings[one.node], policy, now, paused)) is not None
-        }
         waiters = tuple(
             waiter
             for one in residents
@@ -95,6 +88,9 @@ class SceneReader:
             and (fact := facts.get(one.uid)) is not None
             and (waiter := self._waiter(one, fact, policy)) is not None
         )
+        movers: dict[str, Mover] = {}
+        if waiters or policy.repack.savings:
+            movers = self._movers(residents, facts, holdings, policy, now, paused)
         return Scene(
             names=names,
             holdings=holdings,
@@ -121,42 +117,50 @@ class SceneReader:
             known = self._known[name] = (changed, holding(inventory, site, fleet.facts))
         found[name] = known[1]
 
-    def _mover(
+    def _movers(
         self,
-        pod: Resident,
-        fact: PodFact,
-        at: Holding,
+        residents: list[Resident],
+        facts: Mapping[str, PodFact],
+        holdings: Mapping[str, Holding],
         policy: ClusterPolicy,
         now: float,
         paused: Mapping[str, str],
-    ) -> Mover | None:
-        demand = fact.demand
-        if demand is None or pod.uid not in at.bound:
-            return None
-        why = why_not(pod, now, policy.repack.min_pod_age_seconds) or paused.get(pod.uid)
-        if why is None and not demand.understood:
-            why = "asks for GPUs in a way that is not understood"
-        prices = policy.prices
-        hourly = sum(
-            amount * prices.gpu_hour_by_model.get(model, prices.gpu_hour)
-            for model, amount in at.equivalents(pod.uid).items()
-        )
-        return Mover(
-            uid=pod.uid,
-            namespace=pod.namespace,
-            name=pod.name,
-            node=pod.node,
-            priority=pod.priority,
-            demand=demand,
-            resources=pod.resources,
-            constraints=pod.constraints,
-            cost=policy.repack.eviction_cost + hourly * _cold_start_seconds(policy) / 3600.0,
-            owner=pod.owner.uid if pod.owner is not None else pod.uid,
-            budgets=self._budgets.of(pod.namespace, pod.labels),
-            why_not=why,
-            protected=is_protected(pod),
-            linked=link_need(demand, policy) == "required",
-        )
+    ) -> dict[str, Mover]:
+        prices, repack = policy.prices, policy.repack
+        cold_hours = _cold_start_seconds(policy) / 3600.0
+        held: dict[str, dict[str, dict[str, float]]] = {}
+        movers: dict[str, Mover] = {}
+        for pod in residents:
+            at, fact = holdings.get(pod.node), facts.get(pod.uid)
+            if at is None or fact is None or fact.demand is None or pod.uid not in at.bound:
+                continue
+            demand = fact.demand
+            why = why_not(pod, now, repack.min_pod_age_seconds) or paused.get(pod.uid)
+            if why is None and not demand.understood:
+                why = "asks for GPUs in a way that is not understood"
+            if pod.node not in held:
+                held[pod.node] = at.equivalents()
+            hourly = sum(
+                amount * prices.gpu_hour_by_model.get(model, prices.gpu_hour)
+                for model, amount in held[pod.node].get(pod.uid, {}).items()
+            )
+            movers[pod.uid] = Mover(
+                uid=pod.uid,
+                namespace=pod.namespace,
+                name=pod.name,
+                node=pod.node,
+                priority=pod.priority,
+                demand=demand,
+                resources=pod.resources,
+                constraints=pod.constraints,
+                cost=repack.eviction_cost + hourly * cold_hours,
+                owner=pod.owner.uid if pod.owner is not None else pod.uid,
+                budgets=self._budgets.of(pod.namespace, pod.labels),
+                why_not=why,
+                protected=is_protected(pod),
+                linked=link_need(demand, policy) == "required",
+            )
+        return movers
 
     def _waiter(self, pod: Resident, fact: PodFact, policy: ClusterPolicy) -> Waiter | None:
         demand = fact.demand

@@ -1,11 +1,11 @@
 """How long one decision and one price update take: ``python -m benchmarks.decision``; writes
 build/bench/decision.json.
 
-On clusters of the openb trace's shape (``benchmarks.openb_fleet``: 1,213 nodes, and 5,000), half full and 95 %
-full:
+On clusters of the openb trace's shape (``benchmarks.openb_fleet``: 1,213 nodes, and 5,000), half full and
+95 % full:
 
-1. **Decision**: ``slicewise-scheduler --from-snapshot`` pinned to one core is asked filter with all node names,
-   then prioritize with the names that filter left, as kube-scheduler does, for pods of the trace, each new.
+1. **Decision**: ``slicewise-scheduler --from-snapshot`` pinned to one core is asked filter with all node
+   names, then prioritize with the names that filter left, as kube-scheduler does, for new pods of the trace.
    Figure: the server's own time of both together (Server-Timing). Every shape of pod has been asked about
    once before, save in the figure "first sight".
 2. **Price update**: reading the fleet and solving all prices anew from the last ones, on one core, after each

@@ -12,6 +12,7 @@ GPUs are kept whole elsewhere (``scheduler.facts``). Pure.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
@@ -97,7 +98,8 @@ class HostLedger:
     def put(self, uid: str, node: str, need: Need) -> set[str]:
         """Count a pod on a node ("": nowhere); return the nodes whose sums changed."""
         old = self._pods.get(uid)
-        new = (node, *need) if node and (need[0] or need[1]) else None
+        # Interned: the same few names stand in tens of thousands of pods.
+        new = (sys.intern(node), *need) if node and (need[0] or need[1]) else None
         if old == new:
             return set()
         touched = self._move(old, -1) | self._move(new, 1)

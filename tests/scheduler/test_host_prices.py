@@ -1,5 +1,5 @@
-"""Prices on nodes that may be short of CPU or memory: less room is never worth more, a starved node's GPUs are
-worth less, a solve stops in time, and a warm start gives the same tables.
+"""Prices on nodes that may be short of CPU or memory: less room is never worth more, a starved node's GPUs
+are worth less, a solve stops in time, and a warm start gives the same tables.
 """
 
 from __future__ import annotations

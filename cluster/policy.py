@@ -212,7 +212,9 @@ class PlanSolver(PolicyModel):
 
     enabled: Flag = Field(default=True, description="whether a solver process plans bursts and gangs")
     min_pods: AtLeastOne = Field(
-        default=8, description="how many pods must wait at once; a gang is solved for at any number"
+        default=64,
+        description="how many pods must wait at once; gangs, and pods that prices alone leave waiting, are "
+        "solved for at any number",
     )
     deadline_seconds: Annotated[float, Field(strict=True, gt=0, le=60, allow_inf_nan=False)] = Field(
         default=2.0, description="seconds after which the plan by price is used instead"

@@ -38,8 +38,11 @@ def collect(
     incomplete: list[tuple[WaitingPod, str]] = []
     units: dict[GangKey, GangUnit | str] = {}
     waiting = {uid: pod for uid, pod in queue.waiting().items() if uid not in busy} if due else {}
+    under_way = {book.key_of(uid) for uid in busy} - {None}
     for pod in due:
         key = book.key_of(pod.uid)
+        if key in under_way:
+            continue
         if key is None:
             singles.append(pod)
             continue

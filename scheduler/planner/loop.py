@@ -5,8 +5,9 @@ nominations and goes back to sleep until a pod arrives, capacity is freed or a p
 while ``active()`` says so (one leader writes). If the plan cannot be made or written, the pods go the
 webhook road: nothing here can hold one. Gangs are the exception that makes them gangs: see ``gangs``.
 
-A few pods are planned by price, at once. Larger batches and gangs go to the solver process (``solving``), the
-room of the plan by price held meanwhile; a small batch that comes in between is planned by price beside it.
+A few pods are planned by price, at once. Gangs, large batches and batches of which the prices alone leave
+somebody waiting go to the solver process (``solving``), the room of the plan by price held meanwhile; a small
+batch that comes in between is planned by price beside it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ IDLE_SECONDS = 1.0
 # A nomination that the watch has not shown by then was lost; its room must not stay held.
 HOLD_SECONDS = 10.0
 LARGEST_BATCH = 500
+# While the solver is at it, what came meanwhile is looked at so often; its answer wakes the planner at once.
+SOLVING_SECONDS = 0.1
 # A planner that ended half-way through a release left pods nominated behind their gate.
 STUCK_SECONDS = 3.0
 # From then on a nomination that nobody acted on is looked at: does its node still have the room?
@@ -219,15 +222,21 @@ class PlannerLoop:
                 batch = Batch(incomplete=batch.incomplete)
             for pod in (*batch.pods, *(pod for pod, _ in batch.incomplete)):
                 self._queue.tried(pod.uid, now)
-        if batch.pods and large and solving is not None and policy.solver.enabled:
-            seconds = policy.solver.deadline_seconds
-            if solving.begin(batch, self._chooser, seconds, now, HOLD_SECONDS):
-                return None
         told = tuple(Unplaced(pod, reason) for pod, reason in batch.incomplete)
         if not batch.pods:
             return Plan((), told) if told else None
+        if large and self._begin(policy, batch, now):
+            return Plan((), told) if told else None
         made = plan_batch(batch, self._chooser, HOLD_SECONDS)
+        if made.unplaced and len(batch.pods) > 1 and not large and self._begin(policy, batch, now):
+            return Plan((), told) if told else None
         return Plan(made.nominations, (*made.unplaced, *told))
+
+    def _begin(self, policy: PlannerPolicy, batch: Batch, now: float) -> bool:
+        """Hand a batch to the solver, if there is one and it is free."""
+        if self._solving is None or not policy.solver.enabled:
+            return False
+        return self._solving.begin(batch, self._chooser, policy.solver.deadline_seconds, now, HOLD_SECONDS)
 
     def _mend(self, now: float) -> None:
         """Release gangs that are confirmed, finish what was left half-way, take back what makes no sense."""
@@ -291,5 +300,7 @@ class PlannerLoop:
     def _nap(self) -> float:
         if self._book.nominated(self._clock()):
             return CONFIRM_SECONDS / 4
+        if self._solving is not None and self._solving.busy():
+            return SOLVING_SECONDS
         due = self._queue.next_due()
         return IDLE_SECONDS if due is None else min(IDLE_SECONDS, max(0.01, due - self._clock()))

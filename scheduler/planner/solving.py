@@ -8,6 +8,7 @@ given back. Pods that went away meanwhile are left out, a gang that lost a membe
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from scheduler.planner.plan import Chooser, Plan, adopt, plan_batch
 from scheduler.planner.problem import Snapshot
 from scheduler.planner.queue import WaitingPod
 from scheduler.planner.solver_client import Solver
+
+log = logging.getLogger(__name__)
 
 # After its deadline the solver may need this much to hand over; then the plan by price is used.
 _HANDOVER_SECONDS = 1.0
@@ -85,7 +88,11 @@ class Solving:
         """Submit a batch; False where the solver cannot take it (then nothing is held)."""
         if self._pending is not None:
             return False
-        made = self._source.snapshot(batch)
+        try:
+            made = self._source.snapshot(batch)
+        except Exception:
+            log.exception("planner: could not state the problem; the plan by price is used")
+            return False
         self._number += 1
         number = self._number
 

@@ -331,3 +331,30 @@ def test_a_planner_that_no_longer_leads_gives_the_room_back():
     assert planner.round() is None
     planner.stop()
     assert slots.held == {}
+
+
+def test_a_few_pods_that_prices_alone_leave_waiting_are_solved_for():
+    solver, slots, clock = FakeSolver(), SnapshotSlots(1), Clock()
+    planner, _, _ = solving_planner(solver, slots, clock, min_pods=64)
+    planner.replaced(singles(2))
+    planner.round()
+    assert len(solver.asked) == 1
+    solver.asked[0][2](None)
+    made = planner.round()
+    planner.stop()
+    assert made is not None
+    assert len(made.nominations) == 1
+    assert len(made.unplaced) == 1
+
+
+def test_a_problem_that_cannot_be_stated_is_planned_by_price():
+    class Broken(SnapshotSlots):
+        def snapshot(self, batch):
+            raise ArithmeticError("as the test wants")
+
+    planner, _, _ = solving_planner(FakeSolver(), Broken(4), Clock())
+    planner.replaced(singles(2))
+    made = planner.round()
+    planner.stop()
+    assert made is not None
+    assert len(made.nominations) == 2

@@ -15,18 +15,25 @@ from cluster.wire import Node, Pod
 from dra.resource_api import OwnerReference
 from scheduler.kept_objects import FINISHED_PHASES, ROOM_ON_ANNOTATION, pod_uid
 from scheduler.planner.admission import Constraints, constraints_of
+from scheduler.planner.gangs import gang_of
 from scheduler.pod_shape import pod_shape
 from scheduler.repack.resources import NOTHING, Resources, node_resources, pod_resources
 
 REPACK_ANNOTATION = "slicewise.io/repack"
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+GROUP_LABELS = (
+    "leaderworkerset.sigs.k8s.io/group-key",
+    "scheduling.x-k8s.io/pod-group",
+    "batch.kubernetes.io/job-completion-index",
+)
+"""Labels of pods that run only together with others, besides those that the planner knows as gangs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
     """A living GPU pod. ``owner``: its controller, None for a bare pod. ``started`` and ``created`` are
     RFC 3339; ``wish`` is the annotation ``slicewise.io/repack``, ``room_on`` the node where room is being
-    made for it. ``gated``: something still keeps it from the scheduler.
+    made for it. ``gated``: something still keeps it from the scheduler. ``gang``: it belongs to one.
     """
 
     uid: str
@@ -45,6 +52,7 @@ class Resident:
     started: str
     terminating: bool
     gated: bool
+    gang: bool
     scheduler: str
     resources: Resources
     constraints: Constraints
@@ -75,6 +83,7 @@ def resident(pod: Pod) -> Resident:
         started=pod.status.start_time or "",
         terminating=meta.deletion_timestamp is not None,
         gated=bool(pod.spec.scheduling_gates),
+        gang=gang_of(pod) is not None or any(label in meta.labels for label in GROUP_LABELS),
         scheduler=pod.spec.scheduler_name,
         resources=pod_resources(pod),
         constraints=constraints_of(pod),

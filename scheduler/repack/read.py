@@ -259,7 +259,8 @@ class _Admitted:
 
 
 def _waits(pod: Resident) -> bool:
-    return not (pod.node or pod.terminating or pod.gated or pod.nominated or pod.room_on)
+    """Whether room may be made for the pod. Not for one of a gang: the others would still be missing."""
+    return not (pod.node or pod.terminating or pod.gated or pod.gang or pod.nominated or pod.room_on)
 
 
 def _cold_start_seconds(policy: ClusterPolicy) -> float:

@@ -22,13 +22,6 @@ REMADE_BY = frozenset({"ReplicaSet", "StatefulSet", "ReplicationController"})
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 # Lowest value of the built-in classes system-cluster-critical and system-node-critical.
 SYSTEM_PRIORITY = 2_000_000_000
-GANG_LABELS = (
-    "leaderworkerset.sigs.k8s.io/group-key",
-    "scheduling.x-k8s.io/pod-group",
-    "pod-group.scheduling.sigs.k8s.io",
-    "slicewise.io/gang",
-    "batch.kubernetes.io/job-completion-index",
-)
 
 
 def why_not(pod: Resident, now: float, min_age_seconds: float) -> str | None:
@@ -46,7 +39,7 @@ def why_not(pod: Resident, now: float, min_age_seconds: float) -> str | None:
     if pod.wish != ALLOW:
         if pod.owner.kind not in REMADE_BY:
             return f"is of a {pod.owner.kind}, whose work may be lost (slicewise.io/repack: allow permits it)"
-        if any(label in pod.labels for label in GANG_LABELS):
+        if pod.gang:
             return "is one of a gang (slicewise.io/repack: allow permits it)"
     if pod.constraints.depends_on_pods:
         return "requires pods near or far from it"

@@ -69,6 +69,7 @@ def test_the_fewest_pods_are_moved():
         {"namespace": "kube-system"},
         {"started": "2027-01-15T07:59:00Z"},
         {"labels": {"scheduling.x-k8s.io/pod-group": "g"}},
+        {"labels": {"slicewise.io/gang": "g", "slicewise.io/gang-size": "2"}},
         {
             "affinity": {
                 "podAntiAffinity": {
@@ -132,6 +133,12 @@ def test_without_a_budget_a_workload_spares_half_of_its_pods():
         town.runs(f"x{start}", "a", (0, "1g", start), app="x")
     town.runs("w", "b", (0, "1g", 0), wish="never")
     town.waits("big", "4g")
+    assert moves(town) == []
+
+
+def test_nobody_is_moved_for_one_member_of_a_gang():
+    town = two_half_full()
+    town.waits("big", "4g", labels={"slicewise.io/gang": "g", "slicewise.io/gang-size": "2"})
     assert moves(town) == []
 
 

@@ -35,6 +35,14 @@ bench: $(STAMP) binaries ## measured ratios against named baselines, into build/
 	@$(BIN)/python -m benchmarks.extender
 	@$(BIN)/python -m benchmarks.planned_road
 	@$(BIN)/python -m benchmarks.sync
+	@$(BIN)/python -m benchmarks.arrivals
+	@$(BIN)/python -m benchmarks.decision
+	@$(BIN)/python -m benchmarks.planner
+	@$(BIN)/python -m benchmarks.gangs
+	@$(BIN)/python -m benchmarks.mig
+	@$(BIN)/python -m benchmarks.mig_on_cluster
+	@$(BIN)/python -m benchmarks.packing
+	@$(BIN)/python -m benchmarks.plots
 	@$(BIN)/python -m benchmarks.report
 
 lint: $(STAMP) ## ruff, mypy strict, import layers

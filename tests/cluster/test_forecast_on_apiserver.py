@@ -1,4 +1,4 @@
-"""The forecast's way through a real API server: written as a ConfigMap, in the mix of prices a moment later."""
+"""The forecast's way through a real API server: written as a ConfigMap, soon in the mix of the prices."""
 
 from __future__ import annotations
 

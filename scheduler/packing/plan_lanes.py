@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scheduler.packing.plan_problem import WHOLE, Need, NodeKind, PlanProblem
+from scheduler.packing.plan_problem import MEDIA, WHOLE, Need, NodeKind, PlanProblem
 from scheduler.packing.plan_replay import Replay
 
 Floats = npt.NDArray[np.float64]
@@ -32,7 +32,9 @@ class Partials:
 @dataclass(frozen=True, slots=True)
 class CutTable:
     """Cells of one grid size. int64[orders, profiles, states] ``taken``, float64[values, states] ``worth``,
-    int64[cells] ``order``, ``value``, ``group``; ``levels``: masks by occupied units, fullest first.
+    int64[cells] ``order``, ``value``, ``group``. ``steps``: by occupied units, fullest first, and by profile:
+    (masks, profile, int64[cells, masks] where the state after one instance stands in a flat [cells, states +
+    1] array, the last column of which stands for "does not fit").
     """
 
     taken: Ints
@@ -40,7 +42,7 @@ class CutTable:
     order: Ints
     value: Ints
     group: Ints
-    levels: tuple[Ints, ...]
+    steps: tuple[tuple[Ints, int, Ints], ...]
     partial: Partials
 
 
@@ -48,7 +50,8 @@ class CutTable:
 class Lanes:
     """See the module docstring. ``other``: [groups, shapes], ``runs`` where the shape may run; ``cut_share``
     and ``whole_share``: [groups, shapes, profiles | k], what part of a pod's value one instance, or its k
-    whole GPUs, carry; pools as parallel arrays; ``slack``: what placing pods may gain in worth at most.
+    whole GPUs, carry; pools as parallel arrays; ``tight``: by scalar, the nodes on which it may run out
+    before the GPU units do; ``slack``: what placing pods may gain in worth at most.
     """
 
     group: Ints
@@ -69,6 +72,7 @@ class Lanes:
     amounts: Ints
     counted: list[list[int]]
     counted_by: list[tuple[int, int, Ints]]
+    tight: list[Ints]
     slack: Floats
 
 
@@ -122,6 +126,7 @@ def lanes_of(replay: Replay) -> Lanes:
         amounts=amounts,
         counted=counted,
         counted_by=_counted_by(counted, amounts, group),
+        tight=_tight(problem, counted, amounts, group, scalars),
         slack=_slack(problem),
     )
 
@@ -211,8 +216,6 @@ def _tables(
         for node_index, cell, mask, count in entries:
             partials[node_index].append((grid, cell, mask, count))
         columns = np.array(entries, dtype=np.int64).reshape(len(entries), 4)
-        masks = np.arange(states, dtype=np.int64)
-        bits = np.bitwise_count(masks)
         tables.append(
             CutTable(
                 taken=taken,
@@ -220,11 +223,27 @@ def _tables(
                 order=np.array([number[order] for _, order, _ in keys], dtype=np.int64),
                 value=np.array([value for _, _, value in keys], dtype=np.int64),
                 group=np.array([owner for owner, _, _ in keys], dtype=np.int64),
-                levels=tuple(masks[bits == level] for level in range(units, -1, -1)),
+                steps=_steps(taken, np.array([number[order] for _, order, _ in keys], dtype=np.int64)),
                 partial=Partials(*(columns[:, column] for column in range(4))),
             )
         )
     return tables, partials, opens
+
+
+def _steps(taken: Ints, order: Ints) -> tuple[tuple[Ints, int, Ints], ...]:
+    cells, (_, profiles, states) = len(order), taken.shape
+    masks = np.arange(states, dtype=np.int64)
+    units = np.bitwise_count(masks)
+    base = np.arange(cells, dtype=np.int64)[:, None] * (states + 1)
+    found = []
+    for level in range(int(units.max(initial=0)), -1, -1):
+        own = masks[units == level]
+        for profile in range(profiles):
+            bits = taken[:, profile, own]
+            if bits.any():
+                after = np.where(bits > 0, own | bits, states)
+                found.append((own, profile, base + after[order]))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +310,28 @@ def _counted_by(counted: list[list[int]], amounts: Ints, group: Ints) -> list[tu
             here = np.where(first, here, 0)
             if here.any():
                 found.append((shape, scalar, here[group]))
+    return found
+
+
+def _tight(
+    problem: PlanProblem, counted: list[list[int]], amounts: Ints, group: Ints, scalars: Ints
+) -> list[Ints]:
+    units = np.array(
+        [
+            sum(
+                problem.values[gpu.value].units - (mask & ~MEDIA).bit_count()
+                for gpu, mask in zip(problem.kinds[node.kind].gpus, node.masks, strict=True)
+            )
+            for node in problem.nodes
+        ],
+        dtype=np.int64,
+    )
+    by_count = np.array([bool(shapes) for shapes in counted], dtype=np.bool_)[group]
+    found = []
+    for index in range(scalars.shape[1]):
+        most = amounts[:, :, index].max(axis=1, initial=0)[group]
+        # Every pod takes a unit at least, so that many pods there can be.
+        found.append(np.flatnonzero((most > 0) & (by_count | (scalars[:, index] < units * most))))
     return found
 
 

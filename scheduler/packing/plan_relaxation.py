@@ -65,9 +65,7 @@ class Relaxation:
         gpu_choice, best = [], []
         for table in lanes.tables:
             worth = table.worth if money else np.zeros_like(table.worth)
-            found, choice = _cut_gpus(
-                table.taken, table.order, worth[table.value], cut[table.group], table.levels
-            )
+            found, choice = _cut_gpus(worth[table.value], cut[table.group], table.steps)
             gpu_choice.append(choice)
             best.append(found)
             part = table.partial
@@ -191,24 +189,24 @@ class Relaxation:
         return total
 
     def _scalars(self, value: Floats, money: bool) -> Floats:
+        """The fractional knapsack by each scalar, where it may run out; infinite elsewhere."""
         lanes = self.lanes
         most = np.full(len(self._problem.nodes), np.inf)
-        worth = np.maximum(value, 0.0)
-        for index in range(lanes.scalars.shape[1]):
-            amount = lanes.amounts[:, :, index]
+        for index, rows in enumerate(lanes.tight):
+            if not rows.size:
+                continue
+            group = lanes.group[rows]
+            amount = lanes.amounts[group, :, index]
+            worth = np.maximum(value[group], 0.0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 rate = np.where(amount > 0, worth / np.maximum(amount, 1), np.where(worth > 0, np.inf, 0.0))
             order = np.argsort(-rate, axis=1, kind="stable")
-            left = lanes.scalars[:, index].astype(np.float64)
-            total = np.zeros(len(most))
-            for rank in range(order.shape[1]):
-                shape = order[:, rank][lanes.group]
-                need = amount[lanes.group, shape]
-                room = np.where(need > 0, left / np.maximum(need, 1), np.inf)
-                number = np.minimum(self._demand[shape], room)
-                total += number * worth[lanes.group, shape]
-                left -= np.where(need > 0, number * need, 0.0)
-            most = np.minimum(most, total)
+            need = np.take_along_axis(amount, order, axis=1) * self._demand[order]
+            before = np.cumsum(need, axis=1) - need
+            room = np.clip(lanes.scalars[rows, index, None] - before, 0.0, need)
+            share = np.where(need > 0, room / np.maximum(need, 1e-12), 1.0)
+            gain = np.take_along_axis(worth, order, axis=1) * self._demand[order] * share
+            most[rows] = np.minimum(most[rows], gain.sum(axis=1))
         return most + (lanes.slack if money else 0.0)
 
 
@@ -224,22 +222,21 @@ def _best_parts(value: Floats, share: Floats) -> tuple[Floats, Ints]:
 
 
 def _cut_gpus(
-    taken: Ints, order: Ints, worth: Floats, cut: Floats, levels: tuple[Ints, ...]
+    worth: Floats, cut: Floats, steps: tuple[tuple[Ints, int, Ints], ...]
 ) -> tuple[Floats, npt.NDArray[np.int8]]:
-    """H by cell and mask, fullest masks first, and which profile comes next (-1: none). ``worth``: by
-    cell.
+    """H by cell and mask, fullest masks first, and which profile comes next (-1: none). ``worth`` [cells,
+    states] and ``cut`` [cells, profiles] by cell.
     """
-    best = worth.copy()
-    choice = np.full(best.shape, -1, dtype=np.int8)
-    rows = np.arange(len(order))[:, None]
-    for masks in levels:
-        for profile in range(cut.shape[1]):
-            bits = taken[order[:, None], profile, masks[None, :]]
-            if not bits.any():
-                continue
-            found = cut[:, profile, None] + best[rows, masks[None, :] | bits]
-            here = best[:, masks]
-            up = (bits > 0) & (found > here + _EPSILON)
+    cells, states = worth.shape
+    best = np.full((cells, states + 1), _LOW)
+    best[:, :states] = worth
+    flat = best.reshape(-1)
+    choice = np.full((cells, states), -1, dtype=np.int8)
+    for masks, profile, after in steps:
+        found = flat[after] + cut[:, profile, None]
+        here = best[:, masks]
+        up = found > here + _EPSILON
+        if up.any():
             best[:, masks] = np.where(up, found, here)
             choice[:, masks] = np.where(up, profile, choice[:, masks])
     return best, choice

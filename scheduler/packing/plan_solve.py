@@ -38,8 +38,8 @@ _GOOD_ENOUGH = 0.002
 class Shares:
     """How the seconds are shared out: until when columns are made, and the bound's part at the end."""
 
-    columns: float = 0.55
-    bound: float = 0.12
+    columns: float = 0.68
+    bound: float = 0.1
 
 
 def solve_plan(
@@ -64,7 +64,7 @@ def solve_plan(
         pool,
         weights,
         first.used,
-        guess=_guess(problem, weights, next_prices),
+        guess=_guess(problem, weights, next_prices, first),
         clock=clock,
         until=started + shares.columns * deadline_seconds,
         gap=_GOOD_ENOUGH * max(1.0, abs(first.price)),
@@ -105,16 +105,37 @@ def solve_plan(
     )
 
 
-def _guess(problem: PlanProblem, weights: tuple[float, ...], next_prices: list[float]) -> Floats:
-    """Pod prices to begin with: what one more costs; where none fits, what the least of them counts."""
+def _guess(
+    problem: PlanProblem, weights: tuple[float, ...], next_prices: list[float], first: Placing
+) -> Floats:
+    """Pod prices to begin with: what one more costs; where none fits, what the least of those left waiting
+    counts, or what the room counts that it would take from others.
+    """
     least = [math.inf] * problem.shapes
-    for entry in problem.wanted:
+    entries: list[tuple[float, float]] = []
+    placed = 0.0
+    for entry, number in zip(problem.wanted, first.singles, strict=True):
+        size = problem.gpus[entry.shape]
         least[entry.shape] = min(least[entry.shape], weights[entry.level])
-    for gang in problem.gangs:
+        entries.append((weights[entry.level] / max(size, 1e-9), size * entry.count))
+        placed += size * number
+    for gang, chosen in zip(problem.gangs, first.gangs, strict=True):
+        size = sum(problem.gpus[shape] * count for shape, count in gang.members)
         for shape, _ in gang.members:
             least[shape] = min(least[shape], weights[gang.level])
+        entries.append((weights[gang.level] * gang.size / max(size, 1e-9), size))
+        placed += size * chosen
+    margin = weights[0]
+    for density, size in sorted(entries, reverse=True):
+        placed -= size
+        if placed <= 0:
+            margin = density
+            break
     return np.array(
-        [min(price, most, weights[-1]) for price, most in zip(next_prices, least, strict=True)],
+        [
+            price if math.isfinite(price) else min(waiting, margin * size)
+            for price, waiting, size in zip(next_prices, least, problem.gpus, strict=True)
+        ],
         dtype=np.float64,
     )
 

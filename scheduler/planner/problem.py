@@ -40,9 +40,6 @@ from scheduler.scoring.context import World
 from scheduler.scoring.fragmentation import node_value
 from scheduler.scoring.nvlink import link_need
 
-AMPLE_PODS = 64
-"""More pods than one node takes in a plan; what is free beyond their needs does not matter."""
-
 Floats = NDArray[np.float64]
 
 
@@ -277,13 +274,19 @@ def _gpus(world: World, demand: Demand) -> float:
 
 
 def _scalars(columns: Columns, shapes: Sequence[_Shape]) -> NDArray[np.int64]:
-    """Free scalars by row: fixed MIG instances by profile, shared replicas, milli-CPU, MiB."""
+    """Free scalars by row: fixed MIG instances by profile, shared replicas, milli-CPU, MiB. Of the last two
+    no more than the pods could use that its GPUs have room for: what is beyond that makes no difference.
+    """
     static = (columns.static_total - columns.static_used).clip(min=0).astype(np.int64)
     shared = (columns.shared_total - columns.shared_used).clip(min=0).astype(np.int64)
-    cpu = AMPLE_PODS * max((demand.cpu_milli for demand, _ in shapes), default=0)
-    memory = AMPLE_PODS * max((demand.memory_mib for demand, _ in shapes), default=0)
-    host = np.stack([columns.cpu_free.clip(0, cpu), columns.memory_free.clip(0, memory)], axis=1)
-    return np.concatenate([static, shared[:, None], host.astype(np.int64)], axis=1)
+    free = np.where(columns.model_id >= 0, columns.full & ~columns.occupied, 0)
+    pods = np.bitwise_count(free).sum(axis=1).astype(np.int64) + static.sum(axis=1) + shared
+    cpu = pods * max((demand.cpu_milli for demand, _ in shapes), default=0)
+    memory = pods * max((demand.memory_mib for demand, _ in shapes), default=0)
+    host = np.stack([columns.cpu_free.clip(0), columns.memory_free.clip(0)], axis=1).astype(np.int64)
+    return np.concatenate(
+        [static, shared[:, None], np.minimum(host, np.stack([cpu, memory], axis=1))], axis=1
+    )
 
 
 def _kinds(

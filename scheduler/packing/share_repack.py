@@ -135,51 +135,53 @@ class Repacker:
 
     def room_for(self, kind: int, most: int) -> list[Move]:
         """The fewest moves, at most ``most``, after which a pod of ``kind`` fits on some node, at the least
-        cost; none if there are no such or it fits already.
+        cost. None if there are no such, or if the pod is smaller than what moves and space would cost.
         """
         given = self._gain_of_leaving()
-        there = np.full(len(self._placed.pod), np.inf)
+        lost = np.full(len(self._placed.pod), np.inf)
         for other in np.unique(self._placed.kind).tolist():
             pods = np.flatnonzero(self._placed.kind == other)
-            there[pods] = self._cost_elsewhere(other, self._placed.row[pods])
-        lost = there - given
+            lost[pods] = self._cost_elsewhere(other, self._placed.row[pods]) - given[pods]
         alone = np.flatnonzero(np.isfinite(lost) & self._fits_without(kind, np.arange(len(lost))[:, None]))
-        if most >= 1 and alone.size:
-            return self._moved((int(alone[lost[alone].argmin()]),))
-        best: tuple[float, tuple[int, ...]] | None = None
-        for victims in self._sets(kind, lost, most):
-            total = float(lost[list(victims)].sum())
-            if best is None or (len(victims), total) < (len(best[1]), best[0]):
-                best = (total, victims)
-        return self._moved(best[1]) if best is not None else []
+        if most < 1:
+            return []
+        drawn = alone[:, None] if alone.size else self._sets(kind, lost, most)
+        if not len(drawn):
+            return []
+        total = lost[drawn].sum(axis=1) + self._cost_without(kind, drawn)
+        best = int(total.argmin())
+        earned = self._pricing.dual_weight * self._kinds[kind].need.total_gpu_milli
+        return self._moved(tuple(drawn[best].tolist())) if total[best] <= earned else []
 
-    def _sets(self, kind: int, lost: Floats, most: int) -> list[tuple[int, ...]]:
-        """Sets of two and three pods of one GPU, or all of one node for a pod of several GPUs, that would
-        make room.
+    def _cost_without(self, kind: int, victims: Ints) -> Floats:
+        """Cost [s] of placing ``kind`` where the pods ``victims`` [s, v] have left."""
+        placed, kinds = self._placed, self._placed.kind[victims]
+        row = placed.row[victims[:, 0]]
+        back = np.where(placed.gpus[victims], self._milli[kinds][:, :, None], 0).sum(axis=1)
+        cpu = self._cpu[row] + self._need_cpu[kinds].sum(axis=1)
+        nodes = FreeNodes(self._model[row], cpu, self._free[row] + back)
+        return self._pricing.cost(nodes, self._kinds[kind].need)[0]
+
+    def _sets(self, kind: int, lost: Floats, most: int) -> Ints:
+        """Int [s, v]: the smallest sets, of two pods or more, that would make room: pods of one GPU, or of a
+        node for a pod of several GPUs; those that are cheapest to move first.
         """
         need = self._kinds[kind].need
         movable = np.flatnonzero(np.isfinite(lost))
-        if most < 2 or not movable.size:
-            return []
-        row = self._placed.row[movable]
-        movable = movable[self._allowed[kind][self._model[row]]]
+        movable = movable[self._allowed[kind][self._model[self._placed.row[movable]]]]
         at: dict[tuple[int, int], list[int]] = {}
         for pod in movable[np.argsort(lost[movable], kind="stable")].tolist():
             where = int(self._placed.row[pod])
             gpus = [-1] if need.gpus != 1 else np.flatnonzero(self._placed.gpus[pod]).tolist()
             for gpu in gpus:
                 at.setdefault((where, gpu), []).append(pod)
-        drawn: list[tuple[int, ...]] = []
-        for pods in at.values():
-            for size in range(2, min(most, _MOST_VICTIMS if need.gpus == 1 else len(pods), len(pods)) + 1):
-                drawn.append(tuple(pods[:size]))
-        sizes = sorted({len(item) for item in drawn})
-        for size in sizes:
-            sets = [item for item in drawn if len(item) == size]
-            good = self._fits_without(kind, np.array(sets, dtype=np.int64))
-            if good.any():
-                return [item for item, ok in zip(sets, good.tolist(), strict=True) if ok]
-        return []
+        for size in range(2, min(most, _MOST_VICTIMS if need.gpus == 1 else most) + 1):
+            sets = np.array([pods[:size] for pods in at.values() if len(pods) >= size], dtype=np.int64)
+            if sets.size:
+                sets = sets[self._fits_without(kind, sets)]
+            if sets.size:
+                return sets
+        return np.zeros((0, 0), dtype=np.int64)
 
     def _fits_without(self, kind: int, victims: Ints) -> NDArray[np.bool_]:
         """bool[s]: whether ``kind`` fits on the node of the pods ``victims`` [s, v] once they have left."""

@@ -20,11 +20,20 @@ from simulator.policy import Placed
 
 MOVED_PART = 0.0295
 """Moves per pod placed, at most."""
-EVERY = 25
-FREE_PART = 0.1
-LEAST_GAIN_MILLI = 400.0
+EVERY = 20
+"""Arrivals between two looks for moves that gain."""
+USABLE_PART = 0.09
+"""Moves begin once no more than this part of the GPUs is free in pieces that most pods could use: before,
+arrivals can still mend most.
+"""
+_LATE_PART = 0.03
+"""Moves go on once all is taken, as if so much more were to come."""
+_SMALL = 0.25
+LEAST_GAIN_MILLI = 200.0
+"""Of cost, so about 30 milli-GPU a move."""
 MOST_FOR_ONE = 3
-MILLI_PER_MOVE = 200
+_TRY_AGAIN_AFTER = 50
+"""Arrivals before room is looked for again for a kind of pod that found none."""
 
 
 class SlicewiseRepack(Slicewise):
@@ -38,17 +47,21 @@ class SlicewiseRepack(Slicewise):
         *,
         moved_part: float = MOVED_PART,
         every: int = EVERY,
-        free_part: float = FREE_PART,
+        usable_part: float = USABLE_PART,
         least_gain_milli: float = LEAST_GAIN_MILLI,
         most_for_one: int = MOST_FOR_ONE,
-        milli_per_move: int = MILLI_PER_MOVE,
-        per_call: int = 6,
     ) -> None:
         super().__init__(state, target, demand)
-        self._part, self._cadence, self._from = moved_part, every, free_part
-        self._least, self._most_for_one, self._per_move = least_gain_milli, most_for_one, milli_per_move
-        self._per_call = per_call
-        self._since = self._spent = 0
+        self._part, self._cadence, self._from = moved_part, every, usable_part
+        self._least, self._most_for_one = least_gain_milli, most_for_one
+        self._mean_milli = sum(item.count * item.total_gpu_milli for item in demand) / sum(
+            item.count for item in demand
+        )
+        asked = sorted((item.gpu_milli, item.count) for item in demand if item.gpus)
+        part = np.cumsum([count for _, count in asked]) / sum(count for _, count in asked)
+        self._small_milli = asked[int(np.searchsorted(part, _SMALL))][0]
+        self._since = self._spent = self._seen = 0
+        self._credit = 0.0
         self._hopeless: dict[int, int] = {}
 
     def moves(
@@ -61,23 +74,23 @@ class SlicewiseRepack(Slicewise):
         left = int(self._part * len(placed)) - self._spent
         found: list[Move] = []
         if wanted is None:
+            self._seen += 1
             self._since += 1
-            if (
-                self._since < self._cadence
-                or state.free_milli > self._from * state.capacity_milli
-                or left <= 0
-            ):
+            if self._since < self._cadence or left <= 0:
                 return ()
             self._since = 0
-            found = self._repacker(state, shapes, placed).improving_moves(
-                min(left, self._per_call), self._least
-            )
-        elif left > 0:
-            most = min(left, self._most_for_one, shapes[wanted].total_gpu_milli // self._per_move)
-            if most >= 1 and self._hopeless.get(wanted, -1) != state.allocated_milli:
-                found = self._repacker(state, shapes, placed).room_for(wanted, most)
-                if not found:
-                    self._hopeless[wanted] = state.allocated_milli
+            usable = float(state.gpu_free[state.gpu_free >= self._small_milli].sum())
+            if usable > self._from * state.capacity_milli:
+                return ()
+            # What may still be moved is spread over the arrivals that the free GPUs are expected to take.
+            expected = (usable + _LATE_PART * state.capacity_milli) / self._mean_milli
+            self._credit = min(float(left), self._credit + left * self._cadence / expected)
+            found = self._repacker(state, shapes, placed).improving_moves(int(self._credit), self._least)
+            self._credit -= len(found)
+        elif left > 0 and self._seen >= self._hopeless.get(wanted, 0):
+            found = self._repacker(state, shapes, placed).room_for(wanted, min(left, self._most_for_one))
+            if not found:
+                self._hopeless[wanted] = self._seen + _TRY_AGAIN_AFTER
         self._spent += len(found)
         return found
 

@@ -85,3 +85,21 @@ def test_prices_by_model_come_from_the_policy(fleet):
     policy = ClusterPolicy.model_validate({"prices": {"gpuHour": 2.0, "gpuHourByModel": {"L40S-48GB": 1.0}}})
     found = read_conditions(fleet, policy)
     assert (found.price_of("L40S-48GB"), found.price_of("A100-80GB")) == (1.0, 2.0)
+
+
+def test_nodes_alike_in_cpu_and_memory_are_one_pool(fleet):
+    for name, cpu in (("a", "64"), ("b", "64"), ("c", "4")):
+        fleet.apply_node(node(name, "NVIDIA-L40S", {"nvidia.com/gpu": "4", "cpu": cpu, "memory": "256Gi"}))
+    fleet.apply_pod(pod("web", "cpu", 1, "c"))
+    found = read_conditions(fleet, ClusterPolicy())
+    pools = sorted((pool.cpu_milli, dict(pool.whole_nodes)) for pool in found.summary.hosts)
+    assert pools == [(3000.0, {("L40S-48GB", 4): 1}), (128_000.0, {("L40S-48GB", 4): 2})]
+    assert sum(pool.memory_mib for pool in found.summary.hosts) == 3 * 256 * 1024
+    assert found.without_gpu == (1000.0, 0.0)
+
+
+def test_needs_are_part_of_the_class(fleet):
+    made = pod("p", "nvidia.com/gpu", 2)
+    made.spec.containers[0].resources.requests.update({"cpu": "6", "memory": "4Gi"})
+    fleet.apply_pod(made)
+    assert read_conditions(fleet, ClusterPolicy()).observed == {"whole:2/6000m/4096Mi": 1.0}

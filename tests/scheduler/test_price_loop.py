@@ -9,15 +9,21 @@ import threading
 import pytest
 
 from dra.catalog import models
+from scheduler.packing.forecast import Forecast
 from scheduler.packing.prices import FleetSummary
+from scheduler.packing.supply import HostPool
 from scheduler.price_loop import Conditions, PriceLoop
 
 A100 = models()["A100-80GB"]
 
 
-def conditions(free=4, observed=None, price=2.0, prior=None):
-    summary = FleetSummary({A100.name: A100}, {(A100.name, 0b1): 3}, {(A100.name, 8): free})
-    return Conditions(summary, observed or {"whole:1": 3.0}, prior or {}, 600.0, price, {})
+def conditions(free=4, observed=None, price=2.0, prior=None, forecast=None, cpu_milli=None):
+    states = {(A100.name, 0b1): 3}, {(A100.name, 8): free}
+    hosts = () if cpu_milli is None else (HostPool(*states, cpu_milli=cpu_milli, memory_mib=1e9),)
+    summary = FleetSummary({A100.name: A100}, *states, hosts=hosts)
+    return Conditions(
+        summary, observed or {"whole:1": 3.0}, prior or {}, 600.0, price, {}, forecast=forecast or {}
+    )
 
 
 class World:
@@ -78,8 +84,9 @@ def test_nothing_new_means_no_new_tables_but_fresh_ones(world):
         conditions(price=3.0),
         conditions(prior={"mig:1g.10gb": 5.0}),
         conditions(observed={"whole:8": 9.0}),
+        conditions(forecast={"mig:3g.40gb": Forecast(9.0, 2.0)}),
     ],
-    ids=["price", "prior", "demand"],
+    ids=["price", "prior", "demand", "forecast"],
 )
 def test_a_change_of_any_input_is_solved_again(world, change):
     loop = world.loop()
@@ -88,6 +95,20 @@ def test_a_change_of_any_input_is_solved_again(world, change):
     world.now += 60.0
     assert loop.step().solved
     assert loop.current().version == 2
+
+
+def test_cpu_that_runs_short_changes_the_tables(world):
+    hungry = {"whole:1/8000m/0Mi": 3.0, "whole:1/1000m/0Mi": 3.0}
+    world.conditions = conditions(observed=hungry, cpu_milli=400_000.0)
+    loop = world.loop()
+    loop.step()
+    assert loop.current().hosts is not None
+    world.conditions = conditions(observed=hungry, cpu_milli=20_000.0)
+    world.now += 60.0
+    assert loop.step().solved
+    assert loop.current().version == 2
+    world.now += 60.0
+    assert not loop.step().solved
 
 
 def test_a_change_that_moves_no_price_publishes_nothing(world):

@@ -1,9 +1,9 @@
 """The controller's descheduler: look, plan, hold the new places, evict, follow until everybody has a node.
 
 Works only while this process leads. Modes (``repack.mode``): off; dry-run (plans, counts and logs, writes
-nothing); on. One plan is carried out at a time; the next look comes when all of it has ended, so that no plan
-rests on moves that have not happened. What to move is decided in ``scheduler.repack`` (pure); an error here
-ends one look, never the process.
+nothing); on. A look counts what is still under way: its rooms are held, its pods are left alone, and there
+are never more moves than ``maxConcurrent``. What to move is decided in ``scheduler.repack`` (pure); an error
+here ends one look, never the process.
 
 Order of one relief: the waiting pod is nominated and told where room is made (kube-scheduler drops a
 nomination with every failed attempt; the note stays, and every extender prices that node full for others
@@ -108,9 +108,10 @@ class RepackLoop:
         """Follow what is under way; look anew when that is due."""
         self.follow()
         policy, now = self._policy().repack, self._clock()
-        if not (self._underway.idle and self._active()) or policy.mode == "off":
+        if policy.mode == "off" or len(self._underway) >= policy.max_concurrent or not self._active():
             return
-        if self._leftover or now - self._looked_at >= policy.interval_seconds:
+        again = self._leftover and self._underway.idle
+        if again or now - self._looked_at >= policy.interval_seconds:
             self.round()
 
     def round(self) -> RepackPlan:
@@ -130,7 +131,7 @@ class RepackLoop:
     def _forget_notes(self) -> None:
         """Take away notes that a leader before us left on pods that still wait."""
         for pod in self._census.residents():
-            if pod.room_on and not pod.node and not pod.terminating:
+            if pod.room_on and not (pod.node or pod.terminating or pod.uid in self._underway.waiters):
                 self._hands.room_on(pod.namespace, pod.name, pod.uid, None)
 
     def follow(self) -> None:
@@ -157,14 +158,15 @@ class RepackLoop:
         self._tied = {uid: reason for uid, reason in self._tied.items() if uid in alive}
         limits = Limits(
             evictions=self._pace.left(now, policy.repack.max_evictions_per_hour),
-            concurrent=policy.repack.max_concurrent,
+            concurrent=max(0, policy.repack.max_concurrent - len(self._underway)),
             horizon_hours=policy.repack.horizon_hours,
             preempt=policy.repack.preempt_claims,
         )
         made = RepackPlan()
         for _ in range(MOST_TIED_LOOKS):
             paused = {**self._pace.paused(now), **self._tied}
-            made = plan(self._reader.scene(policy, now, paused=paused), limits)
+            scene = self._reader.scene(policy, now, paused=paused, leave_out=self._underway.waiters)
+            made = plan(scene, limits)
             tied = {move.pod.uid: reason for move in made.moves if (reason := self._why_tied(move))}
             if not tied:
                 return made
@@ -183,7 +185,7 @@ class RepackLoop:
     # --- carrying out -------------------------------------------------------------------------------------
 
     def _carry_out(self, made: RepackPlan, policy: ClusterPolicy) -> None:
-        room = policy.repack.max_concurrent
+        room = policy.repack.max_concurrent - len(self._underway)
         for relief in made.reliefs:
             first = [move for move in relief.moves if move.wave == 0]
             self._leftover |= len(first) < len(relief.moves)

@@ -17,6 +17,7 @@ MoveOutcome = Literal["settled", "elsewhere", "unsettled"]
 ReliefOutcome = Literal["helped", "elsewhere", "gone", "timed_out"]
 HELD_FOR = "repack of "
 RENOMINATE_SECONDS = 2.0
+DESERTED_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class _Journey:
     evicted_at: float
     known: frozenset[str]
     successor: str = ""
+    deserted_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -121,13 +123,23 @@ class Underway:
         if pod is not None and pod.node:
             step.moves.append((move, "settled" if pod.node == move.target else "elsewhere"))
             return True
-        if now - journey.evicted_at >= settle_seconds:
+        if now - journey.evicted_at >= settle_seconds or self._deserted(journey, now, census):
             step.releases.append(stand_in(move))
             step.moves.append((move, "unsettled"))
             return True
         if pod is None:
             step.holds.append((stand_in(move), move, move.target))
         return False
+
+    @staticmethod
+    def _deserted(journey: _Journey, now: float, census: Census) -> bool:
+        """Whether the workload has had no pod for a while: it was scaled down or deleted meanwhile."""
+        if census.of_owner(journey.move.pod.owner):
+            journey.deserted_at = None
+            return False
+        if journey.deserted_at is None:
+            journey.deserted_at = now
+        return now - journey.deserted_at >= DESERTED_SECONDS
 
     def _successor(self, journey: _Journey, census: Census) -> Resident | None:
         claimed = {one.successor for one in self._journeys.values()}

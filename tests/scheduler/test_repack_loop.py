@@ -220,8 +220,8 @@ def test_evictions_are_forgotten_after_an_hour():
     assert pace.left(9999.0, 3) == 3
 
 
-def test_nothing_new_is_planned_while_moves_are_under_way():
-    scene = Scene(town_with_one_move())
+def test_moves_under_way_count_against_the_limit():
+    scene = Scene(town_with_one_move(maxConcurrent=1))
     scene.loop.turn()
     scene.now += 61
     scene.loop.turn()
@@ -237,6 +237,27 @@ def test_a_successor_that_finds_no_node_is_reported_and_its_room_given_back():
     assert ("timed_out", "big") in scene.notes.told
     assert scene.hands.done[-1] == ("room on", "big", None)
     assert not scene.town.fleet.facts.reservations
+
+
+def test_a_workload_that_was_deleted_meanwhile_holds_nothing_up():
+    scene = Scene(town_with_one_move())
+    scene.loop.turn()
+    scene.is_gone("x")
+    scene.loop.turn()
+    assert ("unsettled", "x") not in scene.notes.told
+    scene.now += 11
+    scene.loop.turn()
+    assert ("unsettled", "x") in scene.notes.told
+
+
+def test_a_look_leaves_alone_who_is_being_helped():
+    scene = Scene(town_with_one_move())
+    scene.loop.turn()
+    scene.now += 61
+    scene.loop.turn()
+    assert len(scene.notes.plans) == 2
+    assert scene.notes.plans[1][0].moves == ()
+    assert scene.hands.evictions() == ["x"]
 
 
 def test_a_pod_with_a_volume_is_left_and_another_found():

@@ -58,7 +58,7 @@ def _compute_space(model: GpuModel, profiles: tuple[str, ...]) -> CardSpace:
     shapes = plain_profiles(model, profiles)
     slots, units = model.compute_slices, model.units
     occupied = (1 << slots) - 1
-    # Starts are given in memory units; where several units make a slice (RTX PRO 6000: 3), so many make a slot.
+    # Starts are given in memory units; on an RTX PRO 6000 three of them make a slot.
     units_a_slot = max(1, units // slots)
 
     def steps(profile: int, state: int) -> Steps:

@@ -2,10 +2,10 @@
 
     {"load", "seeds", "grid", "model", "cards", "jobs", "mix",
      "policies": {NAME: {MEASURE: {"mean", "sd"}}},
-     "paired": {"slicewise-vs-NAME": {MEASURE: {"mean", "ci95"}}}}
+     "paired": {"slicewise-vs-NAME": {MEASURE: {"mean", "ci95"}}}}    (and slicewise-plan-vs-NAME, …)
 
-``sd`` is the sample standard deviation over seeds. A paired value is slicewise − NAME on the same arrivals: its
-mean, and as ``ci95`` the two ends of the 95 % interval of that mean (Student's t). Pure.
+``sd`` is the sample standard deviation over seeds. A paired value is slicewise − NAME on the same arrivals:
+its mean, and as ``ci95`` the two ends of the 95 % interval of that mean (Student's t). Pure.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MEASURES: Mapping[str, Callable[[MigRun], float]] = MappingProxyType(
 )
 PAIRED = ("mean_wait_seconds", "p95_wait_seconds", "gpc_utilisation_percent", "stranded_percent")
 
-# Two-sided 97.5 % points of Student's t by degrees of freedom; beyond the list the last is close and cautious.
+# 97.5 % points of Student's t by degrees of freedom; beyond the list the last is close and cautious.
 _T = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
@@ -56,15 +56,17 @@ def as_json(study: MigStudy) -> dict[str, Any]:
             for name, runs in study.runs.items()
         },
         "paired": {
-            f"{OURS}-vs-{name}": {
+            f"{ours}-vs-{name}": {
                 measure: paired(
-                    [MEASURES[measure](run) for run in study.runs[OURS]],
+                    [MEASURES[measure](run) for run in study.runs[ours]],
                     [MEASURES[measure](run) for run in runs],
                 )
                 for measure in PAIRED
             }
+            for ours in study.runs
+            if ours.startswith(OURS)
             for name, runs in study.runs.items()
-            if OURS in study.runs and name != OURS
+            if not name.startswith(OURS)
         },
     }
 

@@ -1,7 +1,7 @@
 """One run: jobs arrive, a policy places them, they leave; what waited how long and what lay idle.
 
-Queue discipline, the same for every policy and kube-scheduler's own: a job that arrives is tried at once; when
-one ends, all that wait are tried in arrival order and whatever fits starts (backfill). A job is never moved.
+Queue discipline, the same for every policy and kube-scheduler's own: a job that arrives is tried at once;
+when one ends, all that wait are tried in arrival order and whatever fits starts (backfill). None is moved.
 Only an ordering policy departs from arrival order.
 
 Measures:
@@ -9,9 +9,9 @@ Measures:
 - wait: start − arrival of each job, seconds;
 - GPC utilisation: compute slices in use × time / (all compute slices × time), over the makespan and over the
   arrival window (first to last arrival, MIGBench's choice: afterwards the cards only drain);
-- stranded (MIGBench): mean over cards of (free − most that further instances of the mix can cover) / free, 0
-  for a full card, averaged over time in the arrival window. ``stranded_cells`` is the plain share: stranded
-  cells / all cells. Both count cells of the grid in use.
+- stranded (MIGBench): mean over cards of (free − most that further instances of the mix can cover) / free,
+  0 for a full card, averaged over time in the arrival window. ``stranded_cells`` is the plain share:
+  stranded cells / all cells. Both count cells of the grid in use.
 """
 
 from __future__ import annotations

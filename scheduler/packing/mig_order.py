@@ -12,7 +12,7 @@ Pure. The planner sorts with it; it decides neither priority classes nor quotas,
 
 from __future__ import annotations
 
-PATIENCE_SECONDS = 2000.0
+PATIENCE_SECONDS = 1000.0
 
 
 def urgency(compute_slices: float, value_lost: float, waited_seconds: float) -> float:

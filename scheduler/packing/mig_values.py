@@ -1,23 +1,31 @@
 """What the free space of one MIG card is worth, by what is occupied: the table that places MIG instances.
 
-    value[state] = h[state] + κ·S·(free / cells)² − β·S·stranded / free        (compute slices; S = those of a card)
+    value[state] = h[state] + κ·S·(free / cells)² − β·S·stranded / free     (compute slices; S = a card's)
 
-- h is the relative value of an average-reward Markov decision process of one card (Howard 1960; relative value
-  iteration, White 1963): instances of profile p arrive at rate λ_p, take the best legal placement if one is
-  left, earn their compute slices, and end at random. λ is the demand's shares at an offered load of
+- h is the relative value of an average-reward Markov decision process of one card (Howard 1960; relative
+  value iteration, White 1963): instances of profile p arrive at rate λ_p, take the best legal placement if
+  one is left, earn their compute slices, and end at random. λ is the demand's shares at an offered load of
   ``LOAD``; a profile that waits arrives ``WAITING_FACTOR`` times as often, because the next free place of its
   kind is taken at once. So h knows the queue.
 - κ makes free space worth more in one piece than spread over cards: it keeps empty cards for the largest
-  profiles, which h, seeing one card only, cannot know.
+  profiles, which h, seeing one card only, cannot know. It is small while smaller profiles wait: then what
+  is free is taken at once, and keeping cards whole would only keep it from them.
 - β charges for free cells that no set of the profiles can cover.
 
-κ and β were settled by simulation (docs/mig.md). A placement costs value[before] − value[after]; the cheapest
-start on the cheapest card is taken. ``scheduler.packing.prices`` may use the table in place of the LP's V for a
-partitionable GPU: multiply by money per hour of a GPU / S (``in_money``).
+κ and β were settled by simulation (docs/mig.md). A placement costs value[before] − value[after]; the
+cheapest start on the cheapest card is taken. Only costs of one profile compare: adding the same amount for
+every free cell changes none of these choices, and ``mask_values`` adds it to get a table worth money.
 
-Pure: the same demand gives the same table. ``card_values`` takes 10 to 100 ms for a demand it has not seen
-(``lru_cache`` keeps the rest), so it is called off the request path, and again when the set of waiting
-profiles or a share (rounded to 5 %) changes.
+How the parts of the product use it, all off the request path:
+
+- price tables: ``mask_values(model, counts, waiting, empty_worth=W(1))`` as ``gpu_value[model]`` of a model
+  that MIG classes ask for, after each LP, with the pods that run, wait and are forecast as ``counts`` and the
+  profiles that have a pending pod as ``waiting``;
+- a driver that publishes placements: ``device_order`` of the same table for each card's occupied mask;
+- the planner, when several pods wait: ``mig_order.urgency``.
+
+Pure: the same demand gives the same table. A table takes about 15 ms for a demand not seen before (723
+layouts: 100 ms); ``lru_cache`` keeps it, and shares are rounded to 5 % so that small drift changes nothing.
 """
 
 from __future__ import annotations
@@ -29,22 +37,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dra.catalog import GpuModel
+from dra.mig import Placement, geometry
 from scheduler.packing.mig_space import CardSpace, layouts, memory_space
 
 Floats = NDArray[np.float64]
 
 LOAD = 1.0
 WAITING_FACTOR = 3.0
-CONVEXITY = 0.18
-STRANDED_COST = 0.043
+CONVEXITY_AT_REST = 0.5  # κ while no profile smaller than a card waits
+CONVEXITY_IN_QUEUE = 0.12
+STRANDED_COST = 0.08
 SHARE_STEP = 0.05
 
-_TOLERANCE = 1e-3  # compute slices; placements differ by more or not at all
+_TOLERANCE = 1e-2  # compute slices per mean run
 _MOST_ROUNDS = 2000
 
 
 def rounded_shares(counts: Mapping[str, float], profiles: Iterable[str]) -> tuple[float, ...]:
-    """Shares of the profiles in steps of 5 % (at least one step each), so that small drift keeps the table.
+    """Shares of the profiles in steps of 5 %, at least one step each, so that small drift keeps the table.
 
     ``counts``: expected arrivals by profile in any unit. All equal where nothing is expected.
     """
@@ -60,17 +70,20 @@ def rounded_shares(counts: Mapping[str, float], profiles: Iterable[str]) -> tupl
 def card_values(space: CardSpace, shares: tuple[float, ...], waiting: frozenset[int]) -> Floats:
     """float64[n_states], in compute slices: what a card in each state is worth; 0 is the empty card.
 
-    ``shares``: of the space's profiles among arrivals, summing to 1; ``waiting``: indices of profiles of which
-    some instance waits. States that nothing leads to hold −inf. The result is cached and read-only.
+    ``shares``: of the space's profiles among arrivals, summing to 1; ``waiting``: indices of profiles of
+    which some instance waits. States that nothing leads to hold −inf. The result is cached and read-only.
+    Raises ValueError when the shares are not one for each profile.
     """
     if len(shares) != len(space.profiles):
-        raise ValueError(f"got {len(shares)} shares for {len(space.profiles)} profiles: {space.profiles}")
+        raise ValueError(f"got {len(shares)} shares, expected one for each of {', '.join(space.profiles)}")
     values = _relative_values(space, shares, waiting)
     slices = float(space.model.compute_slices)
+    queue = any(space.cells[profile] < space.card_cells for profile in waiting)
+    convexity = CONVEXITY_IN_QUEUE if queue else CONVEXITY_AT_REST
     for state in space.states:
         free = space.free[state]
         if free:
-            values[state] += CONVEXITY * slices * (free / space.card_cells) ** 2
+            values[state] += convexity * slices * (free / space.card_cells) ** 2
             values[state] -= STRANDED_COST * slices * space.stranded(state) / free
     values -= values[0]
     values.setflags(write=False)
@@ -78,38 +91,63 @@ def card_values(space: CardSpace, shares: tuple[float, ...], waiting: frozenset[
 
 
 def mask_values(
-    model: GpuModel, counts: Mapping[str, float], waiting: Iterable[str] = (), *, gpu_hour: float
+    model: GpuModel, counts: Mapping[str, float], waiting: Iterable[str] = (), *, empty_worth: float = 1.0
 ) -> Floats:
-    """float64[2 ** units], money per hour: V of one partitionable GPU by occupied mask, for the price tables.
+    """float64[2 ** units]: worth of one partitionable GPU by occupied mask, ``empty_worth`` (money per hour)
+    when empty, 0 when full; less free space is never worth more.
 
-    ``counts``: expected arrivals by profile; profiles that the model does not have, or that are not plain, are
-    passed over. ``waiting``: profiles of which some pod waits. A mask that no plain instances lead to (an
-    instance of an unexpected profile) is worth what its cheapest reachable superset is. Never negative, and
-    less free space is never worth more.
+    ``counts``: expected arrivals by profile; profiles that the model does not have, or that are not plain,
+    are passed over. ``waiting``: profiles of which some pod waits. A mask that only an unexpected profile
+    leads to is worth as much as the best expected one that contains it.
     """
     plain = tuple(p.name for p in model.profiles if p.plain)
     profiles = tuple(name for name in plain if counts.get(name, 0.0) > 0.0) or plain
     space = memory_space(model, profiles)
-    shares = rounded_shares(counts, profiles)
-    held = frozenset(index for index, name in enumerate(profiles) if name in set(waiting))
-    return in_money(space, monotone(space, card_values(space, shares, held)), gpu_hour)
-
-
-def in_money(space: CardSpace, values: Floats, gpu_hour: float) -> Floats:
-    """Compute slices to money per hour, the full card at 0."""
-    known = values[list(space.states)]
-    return (values - known.min()) * (gpu_hour / space.model.compute_slices)
-
-
-def monotone(space: CardSpace, values: Floats) -> Floats:
-    """The values over all masks of the memory grid, such that a superset of occupied units is never worth
-    more: each mask gets the best of the reachable states it is part of.
-    """
-    result = np.array(values)
-    masks = np.arange(space.n_states)
+    held = set(waiting)
+    values = card_values(
+        space,
+        rounded_shares(counts, profiles),
+        frozenset(index for index, name in enumerate(profiles) if name in held),
+    )
+    worth = _priced_cells(space, values)
+    full = space.n_states - 1
+    worth -= worth[full] if np.isfinite(worth[full]) else worth[list(space.states)].min()
     for unit in range(space.card_cells):
-        without = masks[(masks >> unit & 1) == 0]
-        result[without] = np.maximum(result[without], result[without | 1 << unit])
+        masks = np.flatnonzero((np.arange(space.n_states) >> unit & 1) == 0)
+        worth[masks] = np.maximum(worth[masks], worth[masks | 1 << unit])
+    worth = np.maximum(worth, 0.0)
+    return worth * (empty_worth / worth[0]) if worth[0] > 0.0 else worth
+
+
+def device_order(model: GpuModel, worth: Floats, mask: int) -> tuple[Placement, ...]:
+    """All placements of a GPU with ``mask`` occupied, for publishing: of each profile those that fit first,
+    least worth lost first, of equals the high start; what does not fit follows, ordered as on an empty GPU.
+    """
+
+    def key(placement: Placement, occupied: int) -> tuple[float, int]:
+        lost = float(worth[occupied] - worth[occupied | placement.bits])
+        return round(lost, 9), -placement.start
+
+    every = geometry(model).placements
+    fitting = sorted((p for p in every if not p.bits & mask), key=lambda p: key(p, mask))
+    others = sorted((p for p in every if p.bits & mask), key=lambda p: key(p, 0))
+    return (*fitting, *others)
+
+
+def _priced_cells(space: CardSpace, values: Floats) -> Floats:
+    """The values plus the least amount a free cell that makes them monotone: then no reachable state is worth
+    less than one that contains it. The full card stands for 0.
+    """
+    states = np.array(space.states)
+    free = np.array(space.free, dtype=np.float64)[states]
+    known = values[states]
+    inside = (states[:, None] & states[None, :]) == states[:, None]  # [small, large]: small ⊆ large
+    cells = free[:, None] - free[None, :]
+    gap = known[None, :] - known[:, None]
+    apart = inside & (cells > 0)
+    amount = max(0.0, float((gap[apart] / cells[apart]).max(initial=0.0)))
+    result = np.full(space.n_states, -np.inf)
+    result[states] = known + amount * free
     return result
 
 
@@ -126,7 +164,7 @@ def _relative_values(space: CardSpace, shares: tuple[float, ...], waiting: froze
     h = np.zeros(len(walk.state))
     for _ in range(_MOST_ROUNDS):
         # One step of the uniformised chain: an end, an arrival, or nothing.
-        new = h + (walk.ends @ h - walk.running * h) / clock
+        new = h + (np.append(h, 0.0)[walk.before].sum(axis=0) - walk.running * h) / clock
         padded = np.append(h, -np.inf)
         for profile, rate in enumerate(rates.tolist()):
             best = padded[walk.after[profile]].max(axis=0)
@@ -145,11 +183,11 @@ def _relative_values(space: CardSpace, shares: tuple[float, ...], waiting: froze
 
 
 class _Walk:
-    """The layouts of a card as arrays: ``after[profile][start, layout]`` (n = none), ``ends[layout, layout]``
-    counts the instances whose end leads there.
+    """The layouts of a card as arrays, layout n standing for none: ``after[profile][place, layout]`` once an
+    instance is placed, ``before[instance, layout]`` once one has ended.
     """
 
-    __slots__ = ("after", "ends", "most_running", "running", "state")
+    __slots__ = ("after", "before", "most_running", "running", "state")
 
     def __init__(self, space: CardSpace) -> None:
         found = layouts(space)
@@ -158,11 +196,11 @@ class _Walk:
         self.state = np.array([sum(number for _, number in layout) for layout in found])
         self.running = np.array([float(len(layout)) for layout in found])
         self.most_running = float(self.running.max())
-        self.ends = np.zeros((n, n))
+        self.before = np.full((int(self.most_running), n), n)
         self.after = [np.full((max(1, len(steps[0])), n), n) for steps in space.steps]
         for position, layout in enumerate(found):
             for gone in range(len(layout)):
-                self.ends[position, index[layout[:gone] + layout[gone + 1 :]]] += 1.0
+                self.before[gone, position] = index[layout[:gone] + layout[gone + 1 :]]
             for profile, steps in enumerate(space.steps):
                 for place, (_, number) in enumerate(steps[int(self.state[position])]):
                     longer = tuple(sorted((*layout, (profile, number))))

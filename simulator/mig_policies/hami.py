@@ -1,9 +1,9 @@
 """HAMi's placement rules (Project-HAMi/HAMi).
 
-- ``hami``: since pull request 2855 (August 2026) of all placements the one after which the longest free run of
-  the card is longest; of equals the one after which most legal (profile, start) pairs remain.
-- ``hami-2.10``: the release before: the fullest card first, on it 1g and 3g from the high end, others from the
-  low end.
+- ``hami``: since pull request 2855 (August 2026) of all placements the one after which the longest free run
+  of the card is longest; of equals the one after which most legal (profile, start) pairs remain.
+- ``hami-2.10``: the release before: the fullest card first, on it 1g and 3g from the high end, others from
+  the low end.
 - ``fullest-hami``: the fullest card first, on it the new rule. Not HAMi's, but what its rule lacks.
 
 A run and a pair are counted on the grid of the study. HAMi's node score (fullest node first) would act before

@@ -1,4 +1,4 @@
-"""Policies that are an order over (card state, placement) alone: the smallest key wins, of equals the first card.
+"""Policies that order (card state, placement) alone: the smallest key wins, of equals the first card.
 
 Two cards in the same state are then the same, so a key is computed once for each state and profile.
 """

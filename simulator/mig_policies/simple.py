@@ -1,5 +1,5 @@
-"""Simple orders: ``first-fit`` (first card, lowest start: device names in order), ``ascending`` (fullest card,
-lowest start) and ``random`` (any legal placement, each as likely).
+"""Simple orders: ``first-fit`` (first card, lowest start: device names in order), ``ascending`` (fullest
+card, lowest start) and ``random`` (any legal placement, each as likely).
 """
 
 from __future__ import annotations

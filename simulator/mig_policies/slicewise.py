@@ -16,7 +16,7 @@ from scheduler.packing.mig_space import CardSpace
 from scheduler.packing.mig_values import Floats, card_values, rounded_shares
 from simulator.mig_policy import Choice, Fleet
 
-_PRIOR_JOBS = 10.0  # of every kind alike, until arrivals tell
+_PRIOR_JOBS = 4.0  # of all kinds alike, until arrivals tell
 _ROUND = 1e-6  # compute slices; closer values are a tie
 
 
@@ -60,8 +60,8 @@ class Slicewise:
 
     def _learn(self, fleet: Fleet) -> None:
         arrived = sum(fleet.arrived)
-        # Early arrivals move the shares, later ones hardly: look again after each fifth more.
-        if self._learned >= 0 and arrived < self._learned * 1.2 + 5:
+        # Early arrivals move the shares, later ones hardly: look again after each half more.
+        if self._learned >= 0 and arrived < self._learned * 1.5 + 5:
             return
         self._learned = arrived
         shares = learned_shares(fleet.space, fleet.arrived)
@@ -95,8 +95,8 @@ class SlicewisePlan(Slicewise):
                 for state in fleet.states
                 if (found := self._of_state(fleet, waiting, profile, state)) is not None
             )
-            found = urgency(fleet.space.compute_slices[profile], lost * _ROUND, waited), -profile
-            best = found if best is None or found > best else best
+            ranked = (urgency(fleet.space.compute_slices[profile], lost * _ROUND, waited), -profile)
+            best = ranked if best is None or ranked > best else best
         return -best[1] if best is not None else next(iter(candidates))
 
 

@@ -75,9 +75,14 @@ def solve_plan(
         rounded = _rounded(replay, pool, made)
         if better(problem, rounded, best):
             best, status = rounded, "rounded"
+        near = _GOOD_ENOUGH * max(1.0, abs(best.price))
         left = started + (1.0 - shares.bound) * deadline_seconds - clock()
-        hint = Counter({pool.index_of(use): use.count for use in best.used})
-        found = choose(problem, pool.columns, best, dict(hint), seconds=left, seed=seed)
+        if made.lp_bound - _objective(problem, best, weights) <= near:
+            left = 0.0
+        found = None
+        if left > 0.0:
+            hint = Counter({pool.index_of(use): use.count for use in best.used})
+            found = choose(problem, pool.columns, best, dict(hint), seconds=left, seed=seed)
         if found is not None:
             full = extend(replay, found.placing)
             if better(problem, full, best):

@@ -40,6 +40,8 @@ SOLVING_SECONDS = 0.1
 STUCK_SECONDS = 3.0
 # From then on a nomination that nobody acted on is looked at: does its node still have the room?
 STALE_SECONDS = 10.0
+# Pricing a pod without itself costs a millisecond: with thousands nominated they take turns.
+LOOKS_AT_ONCE = 20
 
 
 class PlannerObserver(Protocol):
@@ -94,6 +96,9 @@ class PlannerLoop:
         self._wake = threading.Condition()
         self._stopping = False
         self._arrived = False
+        self._nodes_moved = False
+        self._look_at = 0.0
+        self._looked = 0
         self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
 
     def start(self) -> None:
@@ -162,6 +167,7 @@ class PlannerLoop:
     def nodes_changed(self) -> None:
         """A node went away or no longer takes pods: nominations for it are looked at in the next round."""
         with self._wake:
+            self._nodes_moved = True
             if len(self._follow):
                 self._arrived = True
                 self._wake.notify_all()
@@ -243,14 +249,11 @@ class PlannerLoop:
         with self._wake:
             nominated = self._book.nominated(now)
             ungate = self._book.left_gated(now, STUCK_SECONDS)
-            followed = self._follow.followed()
+            followed = self._follow.followed() if self._nodes_moved or now >= self._look_at else []
+            if followed:
+                self._nodes_moved, self._look_at = False, now + IDLE_SECONDS
         held = {pod.metadata.uid for gang in nominated for pod in gang.pods}
-        back = [
-            waiting
-            for waiting, node, since in followed
-            if waiting.uid not in held
-            and not self._still_holds(waiting.pod, node, now - since >= STALE_SECONDS)
-        ]
+        back = self._stale([one for one in followed if one[0].uid not in held], now)
         for gang in nominated:
             if gang.begun:
                 ungate += gang.pods
@@ -265,6 +268,18 @@ class PlannerLoop:
             self._nominator.ungate([as_waiting(pod, now) for pod in ungate])
         if back:
             self._withdraw(back)
+
+    def _stale(self, followed: list[tuple[WaitingPod, str, float]], now: float) -> list[WaitingPod]:
+        """Nominations whose node is gone or closed to the pod, or, of some old ones in turn, has no room."""
+        old = [index for index, (_, _, since) in enumerate(followed) if now - since >= STALE_SECONDS]
+        start = self._looked % len(old) if old else 0
+        turn = set((old[start:] + old[:start])[:LOOKS_AT_ONCE])
+        self._looked += LOOKS_AT_ONCE
+        return [
+            waiting
+            for index, (waiting, node, _) in enumerate(followed)
+            if not self._still_holds(waiting.pod, node, index in turn)
+        ]
 
     def _withdraw(self, back: list[WaitingPod]) -> None:
         log.info("planner: %d nominations are taken back", len(back))

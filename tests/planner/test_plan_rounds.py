@@ -8,7 +8,7 @@ import threading
 from cluster.client import ApiRefused
 from cluster.policy import Planner
 from scheduler.planner.gates import GRACE_SECONDS, GateWatch
-from scheduler.planner.loop import PlannerLoop
+from scheduler.planner.loop import STALE_SECONDS, PlannerLoop
 from scheduler.planner.nominate import MERGE_PATCH, STRATEGIC_PATCH, Nominator, Outcome
 from scheduler.planner.plan import Chosen, Nowhere
 from scheduler.planner.queue import PLAN_GATE, WaitingPod
@@ -50,6 +50,9 @@ class TwoSlots:
             return Nowhere("no node has a free GPU")
         self.left -= 1
         return Chosen("n1", 1.5)
+
+    def release(self, uid):
+        self.left += 1
 
 
 class Seen:
@@ -220,3 +223,42 @@ def test_the_gate_watch_forgets_pods_whose_gate_went_otherwise():
     clock.now += 60
     assert watch.release_overdue() == []
     watch.stop()
+
+
+def test_a_nomination_for_a_node_that_went_away_is_withdrawn_and_the_pod_planned_again():
+    api, clock, gone = RecordingApi(), Clock(), set()
+    planner, seen = loop(api, clock=clock)
+    planner._still_holds = lambda pod, node, look_at_room: node not in gone
+    planner.replaced([pod("a")])
+    planner.round()
+    planner.changed("MODIFIED", pod("a", nominated="n1"))
+    planner.round()
+    assert len(api.patches) == 1
+    gone.add("n1")
+    planner.nodes_changed()
+    planner.round()
+    assert api.patches[-1][0] == "/api/v1/namespaces/ns/pods/a/status"
+    assert api.patches[-1][1]["status"] == {"nominatedNodeName": None}
+    assert seen.fates == ["withdrawn"]
+    planner.changed("MODIFIED", pod("a"))
+    clock.now += 2
+    made = planner.round()
+    planner.stop()
+    assert made is not None
+    assert [one.waiting.uid for one in made.nominations] == ["a"]
+
+
+def test_an_old_nomination_without_room_is_withdrawn_a_fresh_one_is_left_to_the_scheduler():
+    api, clock = RecordingApi(), Clock()
+    planner, seen = loop(api, clock=clock)
+    planner._still_holds = lambda pod, node, look_at_room: not look_at_room
+    planner.replaced([pod("a")])
+    planner.round()
+    planner.changed("MODIFIED", pod("a", nominated="n1"))
+    clock.now += STALE_SECONDS - 1
+    planner.round()
+    assert seen.fates == []
+    clock.now += 2
+    planner.round()
+    planner.stop()
+    assert seen.fates == ["withdrawn"]

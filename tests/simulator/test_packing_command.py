@@ -59,6 +59,19 @@ def test_json_has_the_documented_form(lists, capsys):
         assert found["moved_percent"] == 0.0
 
 
+def test_moves_are_reported_and_stay_within_three_percent(lists, capsys):
+    nodes, pods = lists
+    assert (
+        _call(
+            "--nodes", nodes, "--pods", pods, "--policy", "slicewise-repack", "--seeds", "1",
+            "--processes", "1", "-o", "json",
+        )
+        == 0
+    )  # fmt: skip
+    found = json.loads(capsys.readouterr().out)["policies"]["slicewise-repack"]
+    assert 0.0 <= found["moved_percent"] <= 3.0
+
+
 def test_the_table_shows_the_bound_on_every_line(lists, capsys):
     nodes, pods = lists
     assert (

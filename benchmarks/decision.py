@@ -9,7 +9,8 @@ On clusters of the openb trace's shape (``benchmarks.openb_fleet``: 1,213 nodes,
    Figure: the server's own time of both together (Server-Timing). Every shape of pod has been asked about
    once before, save in the figure "first sight".
 2. **Price update**: reading the fleet and solving all prices anew from the last ones, on one core, after each
-   of a series of changes (some pods end, others of the trace come). ``cold`` is the first, from nothing.
+   of a series of changes (some pods end, others of the trace come), in seconds of processor time (what other
+   processes take of the core is not ours; ``max_elapsed`` has it). ``cold`` is the first, from nothing.
 
 Targets at 1,213 nodes: decision p99 ≤ 1 ms, price update at most 1 s. Exit status 1 when one is missed.
 """
@@ -88,10 +89,10 @@ def updates(filled: Filled, rounds: int, seed: int) -> Json:
     """Part 2."""
     draw = random.Random(seed)
     policy, tables = ClusterPolicy(), None
-    seconds, unfinished = [], 0
+    seconds, elapsed, unfinished = [], [], 0
     found: PriceTables | None = None
     for _ in range(rounds + 1):
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), time.process_time()
         conditions = read_conditions(filled.fleet, policy)
         mix = mix_of(
             conditions.observed,
@@ -100,7 +101,8 @@ def updates(filled: Filled, rounds: int, seed: int) -> Json:
             without_gpu=conditions.without_gpu,
         )
         found = solve_prices(conditions.summary, mix, conditions.price_of, tables, _LIMIT_SECONDS)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - spent)
+        elapsed.append(time.perf_counter() - started)
         unfinished += not found.converged
         tables = found
         _change(filled, draw)
@@ -111,6 +113,7 @@ def updates(filled: Filled, rounds: int, seed: int) -> Json:
         "cold_seconds": round(seconds[0], 3),
         "p50_seconds": round(percentile(warm, 0.5), 3),
         "max_seconds": round(max(warm), 3),
+        "max_elapsed_seconds": round(max(elapsed), 3),
         "stopped_early": unfinished,
         "classes": len(found.demand),
         "free_gpus": round(conditions.summary.free_gpus(), 1),

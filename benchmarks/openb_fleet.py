@@ -10,6 +10,7 @@ the product's own prices send them, solved on the empty cluster.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from scheduler.decider import Decider
 from scheduler.demand import Demand
 from scheduler.fleet import Fleet
 from scheduler.packing.mix import mix_of, observe
-from scheduler.packing.prices import solve_prices
+from scheduler.packing.prices import PriceTables, solve_prices
 from scheduler.prediction import expected, predict
 from scheduler.slice_store import LeanSlice
 from scheduler.snapshot import Snapshot
@@ -74,13 +75,36 @@ class Filled:
 
 def filled_cluster(nodes: int, share: float, seed: int = 1) -> Filled:
     """Make the cluster with ``share`` of its GPUs in use, as far as pods fit."""
+    fleet, objects, slices, inventories, capacity = empty_cluster(nodes)
+    filler = Filler(fleet, inventories, np.random.default_rng(seed))
+    filler.fill(share * capacity)
+    return Filled(
+        fleet=fleet,
+        snapshot=Snapshot(
+            taken_at="2026-11-21T00:00:00Z",
+            nodes=[msgspec.Raw(msgspec.json.encode(item)) for item in objects],
+            pods=[msgspec.Raw(msgspec.json.encode(item)) for item in filler.pods],
+            resource_slices=slices,
+            resource_claims=[msgspec.Raw(msgspec.json.encode(item)) for item in filler.claims],
+            device_classes=[msgspec.Raw(msgspec.json.encode(item)) for item in _classes()],
+            policy="apiVersion: slicewise.io/v1alpha1\nkind: ClusterPolicy\ncarbon: {provider: none}\n",
+        ),
+        shapes=filler.shapes,
+        used=filler.used / capacity,
+        bound=filler.bound,
+    )
+
+
+def empty_cluster(
+    nodes: int,
+) -> tuple[Fleet, list[Json], list[msgspec.Raw], dict[str, NodeInventory], float]:
+    """A fleet without pods, its Node and ResourceSlice objects, what its DRA nodes offer, and its GPUs."""
     fleet = Fleet()
     listed = read_nodes(DATA / "openb_node_list_gpu_node.csv.gz")
     objects: list[Json] = []
     slices: list[msgspec.Raw] = []
     inventories: dict[str, NodeInventory] = {}
-    classes = [_class(name, *rest) for name, rest in CLASSES.items()]
-    for item in classes:
+    for item in _classes():
         fleet.apply_class(msgspec.convert(item, DeviceClass))
     for index in range(nodes):
         shape = listed[index % len(listed)]
@@ -94,23 +118,11 @@ def filled_cluster(nodes: int, share: float, seed: int = 1) -> Filled:
         fleet.apply_slice(msgspec.json.decode(raw, type=LeanSlice))
     fleet.replace_nodes(msgspec.convert(item, Node) for item in objects)
     capacity = float(sum(listed[index % len(listed)].gpus for index in range(nodes)))
-    filler = _Filler(fleet, inventories, np.random.default_rng(seed))
-    filler.fill(share * capacity)
-    return Filled(
-        fleet=fleet,
-        snapshot=Snapshot(
-            taken_at="2026-11-21T00:00:00Z",
-            nodes=[msgspec.Raw(msgspec.json.encode(item)) for item in objects],
-            pods=[msgspec.Raw(msgspec.json.encode(item)) for item in filler.pods],
-            resource_slices=slices,
-            resource_claims=[msgspec.Raw(msgspec.json.encode(item)) for item in filler.claims],
-            device_classes=[msgspec.Raw(msgspec.json.encode(item)) for item in classes],
-            policy="apiVersion: slicewise.io/v1alpha1\nkind: ClusterPolicy\ncarbon: {provider: none}\n",
-        ),
-        shapes=filler.shapes,
-        used=filler.used / capacity,
-        bound=filler.bound,
-    )
+    return fleet, objects, slices, inventories, capacity
+
+
+def _classes() -> list[Json]:
+    return [_class(name, *rest) for name, rest in CLASSES.items()]
 
 
 def pod(name: str, spec: Json, node: str = "", claim: str = "") -> Json:
@@ -125,11 +137,20 @@ def pod(name: str, spec: Json, node: str = "", claim: str = "") -> Json:
     }
 
 
-class _Filler:
+class Filler:
+    """Lets pods of one list come, each to the node that the product's prices choose."""
+
     def __init__(
-        self, fleet: Fleet, inventories: dict[str, NodeInventory], random: np.random.Generator
+        self,
+        fleet: Fleet,
+        inventories: dict[str, NodeInventory],
+        random: np.random.Generator,
+        pods: str = "default",
+        see: Callable[[PriceTables], PriceTables] = lambda tables: tables,
     ) -> None:
-        trace = read_pods(DATA / "openb_pod_list_default.csv.gz")
+        """``pods``: the list they are drawn from; ``see``: what of solved tables is used."""
+        trace = read_pods(DATA / f"openb_pod_list_{pods}.csv.gz")
+        self._see = see
         self._fleet, self._inventories, self._random = fleet, inventories, random
         specs: dict[bytes, Json] = {}
         self._drawn: list[Json] = []
@@ -151,7 +172,7 @@ class _Filler:
         mix = mix_of(
             observe((item, 1) for item in found if item is not None), {}, conditions.summary.models.values()
         )
-        self._tables = solve_prices(conditions.summary, mix, conditions.price_of, None, 30.0)
+        self._tables = see(solve_prices(conditions.summary, mix, conditions.price_of, None, 30.0))
 
     def fill(self, wanted: float) -> None:
         """Let pods come until so many GPUs are in use, or 500 in a row found no place."""
@@ -160,6 +181,24 @@ class _Filler:
             spec = self._drawn[number % len(self._drawn)]
             number += 1
             refused = 0 if self._place(f"p-{number}", spec) else refused + 1
+
+    def arrive(self, wanted: float, resolve_every: int) -> tuple[int, int]:
+        """Let pods come until they have asked for so many GPUs, prices solved anew every so many pods; return
+        how many came and how many fitted nowhere.
+        """
+        asked, number, failed = 0.0, 0, 0
+        solved: PriceTables | None = None
+        while asked < wanted:
+            spec = self._drawn[number % len(self._drawn)]
+            number += 1
+            asked += asked_gpus(spec)
+            failed += not self._place(f"p-{number}", spec)
+            if number % resolve_every == 0:
+                found = read_conditions(self._fleet, ClusterPolicy())
+                mix = mix_of(found.observed, {}, found.summary.models.values())
+                solved = solve_prices(found.summary, mix, found.price_of, solved, 30.0)
+                self._tables = self._see(solved)
+        return number, failed
 
     def _place(self, name: str, spec: Json) -> bool:
         fleet = self._fleet
@@ -185,6 +224,15 @@ class _Filler:
         self.bound.append((bound, allocated))
         self.used += _gpus(demand, columns, before, after)
         return True
+
+
+def asked_gpus(spec: Json) -> float:
+    """GPUs that a pod of the mapped list asks for."""
+    ((resource, count),) = spec["containers"][0]["resources"]["limits"].items()
+    if resource == "nvidia.com/gpu.shared":
+        return int(count) / REPLICAS
+    profile = models()["A100-80GB"].profile(resource.removeprefix("nvidia.com/mig-"))
+    return int(count) * (profile.size / 8.0 if profile is not None else 1.0)
 
 
 def _gpus(

@@ -44,6 +44,8 @@ GroupKind = Literal["gpu", "node", "whole", "static"]
 _IMPROVES = 1e-7
 _CLOSED = 1e-8
 _PRICE_DIGITS = 9
+_SCALE: Floats = np.array([1000.0, 1024.0])
+"""Host rows are in cores and GiB inside the LP: GLOP then meets numbers of one size."""
 NO_HOST = -1
 
 
@@ -164,16 +166,17 @@ class Master:
 
     def _host_rows(self, hosts: Hosts) -> list[list[Any]]:
         solver = self._solver
-        rows = [[solver.Constraint(0.0, float(free)) for free in pool] for pool in hosts.free.tolist()]
+        free = (hosts.free / _SCALE).tolist()
+        rows = [[solver.Constraint(0.0, limit) for limit in pool] for pool in free]
         self._wanted = solver.Constraint(0.0, 0.0)
         cpu, memory = hosts.others
         if cpu > 0.0:
             for pool in rows:
                 served = solver.NumVar(0.0, solver.infinity(), "")
                 pool[0].SetCoefficient(served, 1.0)
-                pool[1].SetCoefficient(served, memory / cpu)
+                pool[1].SetCoefficient(served, memory / cpu * _SCALE[0] / _SCALE[1])
                 self._wanted.SetCoefficient(served, 1.0)
-                solver.Objective().SetCoefficient(served, hosts.value)
+                solver.Objective().SetCoefficient(served, hosts.value * _SCALE[0])
         return rows
 
     def add(self, group: int, filling: Filling) -> bool:
@@ -191,6 +194,7 @@ class Master:
             need = self._hosts.need
             for row, resource in zip(self._capacity[host], (0, 1), strict=True):
                 taken = float(sum(number * need[index, resource] for index, number in filling))
+                taken /= _SCALE[resource]
                 if taken:
                     row.SetCoefficient(column, taken)
         self._solver.Objective().SetCoefficient(
@@ -249,10 +253,10 @@ class Master:
             return
         self._free = self._hosts.free * usable
         self._others = self._hosts.others[0] * others
-        for pool, limits in zip(self._capacity, self._free.tolist(), strict=True):
+        for pool, limits in zip(self._capacity, (self._free / _SCALE).tolist(), strict=True):
             for row, limit in zip(pool, limits, strict=True):
                 row.SetBounds(0.0, limit)
-        self._wanted.SetBounds(0.0, self._others)
+        self._wanted.SetBounds(0.0, self._others / _SCALE[0])
 
     def _generate(self, demand: Floats, max_gpus: int) -> bool:
         """Add the columns that improve; False when there are none, or too little is left to gain."""
@@ -262,10 +266,10 @@ class Master:
         need = np.zeros((len(self.multipliers), 2))
         if self._hosts is not None:
             need = self._hosts.need
-            host_prices = np.array([_duals(pool) for pool in self._capacity]).reshape(-1, 2)
+            host_prices = np.array([_duals(pool) for pool in self._capacity]).reshape(-1, 2) / _SCALE
             used = host_prices > 0.0
             bound += float((host_prices[used] * self._free[used]).sum())
-            bound += max(0.0, float(self._wanted.dual_value())) * self._others
+            bound += max(0.0, float(self._wanted.dual_value())) * self._others / _SCALE[0]
         # One more row answers for the groups without a host (-1).
         host_prices = np.vstack([host_prices, np.zeros((1, 2))])
         better: list[tuple[int, GroupKind, Tables, Ints, int]] = []

@@ -40,7 +40,8 @@ class NodeFact:
 @dataclass(frozen=True, slots=True)
 class PodFact:
     """A living pod that asks for devices. ``since`` orders pods that first-fit has to be replayed for;
-    ``leaving``: it is being deleted and holds its devices until it is gone.
+    ``leaving``: it is being deleted and holds its devices until it is gone; ``noted``: the repacker is making
+    room for it where it is nominated.
     """
 
     uid: str
@@ -54,6 +55,7 @@ class PodFact:
     claims: tuple[ClaimKey, ...]
     extended_claim: ClaimKey | None
     leaving: bool = False
+    noted: bool = False
 
     @property
     def demand(self) -> Demand | None:

@@ -266,6 +266,7 @@ class Facts:
             if extended is not None and extended.resource_claim_name
             else None,
             leaving=pod.metadata.deletion_timestamp is not None,
+            noted=ROOM_ON_ANNOTATION in pod.metadata.annotations,
         )
         old = self.pods.get(uid)
         touched = counted

@@ -93,13 +93,17 @@ def occupied(
 
 
 def _fenced(inventory: NodeInventory, site: Site, facts: Facts, room: Room, unmet: list[Tenant]) -> Room:
-    """The expected room; all of the node where somebody waits there for pods that are leaving.
+    """The expected room; all of the node where somebody waits there for pods that are leaving, or that the
+    repacker has noted it will evict.
 
     A nominated pod that fits only once they are gone has nothing to hold yet, and whoever came meanwhile
     would be given the very units it waits for by first-fit. So the node is priced full until they are gone.
     """
     if not unmet:
         return room
+    full = Room(site.fulls, tuple(sorted(site.static_total.items())), site.shared_total)
+    if any((pod := facts.pods.get(tenant.uid)) is not None and pod.noted for tenant in unmet):
+        return full
     leaving = facts.leaving(inventory.node)
     masks = [0] * len(inventory.gpus)
     if inventory.driver is not None and inventory.pool is not None:
@@ -113,7 +117,7 @@ def _fenced(inventory: NodeInventory, site: Site, facts: Facts, room: Room, unme
             staying = with_tenant(inventory, site, staying, tenant)
     if all(with_tenant(inventory, site, staying, tenant) is staying for tenant in unmet):
         return room
-    return Room(site.fulls, tuple(sorted(site.static_total.items())), site.shared_total)
+    return full
 
 
 def _take(

@@ -257,7 +257,8 @@ class ClusterPolicy(PolicyModel):
     mig_geometry: MigGeometry = MigGeometry()
 
     def contradictions(self) -> Sequence[tuple[tuple[str | int, ...], object, str, str]]:
-        found = [*self.carbon.contradictions(), *self.interference.contradictions()]
+        sections = (self.carbon, self.interference, self.mig_geometry)
+        found = [problem for section in sections for problem in section.contradictions()]
         times = Counter(node_class.name for node_class in self.nodes)
         for index, node_class in enumerate(self.nodes):
             if times[node_class.name] > 1:

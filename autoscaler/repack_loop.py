@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 STEP_SECONDS = 0.5
 HOLD_SECONDS = 30.0
 MOST_TIED_LOOKS = 8
+NOTICE_SECONDS = 0.1
+NOTED_SECONDS = 2.0
 
 
 class RepackObserver(Protocol):
@@ -68,14 +70,16 @@ class RepackLoop:
         active: Callable[[], bool],
         observer: RepackObserver,
         read_only: bool = False,
+        notice_seconds: float = NOTICE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``read_only``: never more than a dry run. ``clock``: Unix seconds, the one that the decider's
+        """``read_only``: never more than a dry run; ``notice_seconds``: between the note and the evictions.
+        ``clock``: Unix seconds, the one that the decider's
         reservations run on.
         """
         self._decider, self._census, self._reader = decider, census, reader
         self._hands, self._policy, self._active, self._observer = hands, policy, active, observer
-        self._read_only = read_only
+        self._read_only, self._notice_seconds = read_only, notice_seconds
         self._clock = clock
         self._pace = Pace()
         self._underway = Underway()
@@ -142,11 +146,27 @@ class RepackLoop:
         self._hold(step)
         for move, outcome in step.moves:
             self._observer.settled(move, outcome)
-        for relief, result in step.reliefs:
+        ends = list(step.reliefs)
+        for relief in step.overdue:
+            if self._taken(relief):
+                # A pod came before everybody knew: plan anew at once.
+                self._underway.give_up(relief)
+                self._hold(Step(releases=[relief.waiter.uid]))
+                self._leftover = True
+                ends.append((relief, "timed_out"))
+        for relief, result in ends:
             if result == "timed_out":
                 waiter = relief.waiter
                 self._hands.room_on(waiter.namespace, waiter.name, waiter.uid, None)
             self._observer.relieved(relief, result)
+
+    def _taken(self, relief: Relief) -> bool:
+        """Whether the room that was made is not there for the waiting pod."""
+        holding, waiter = self._reader.holding(relief.node), relief.waiter
+        if holding is None:
+            return True
+        room = holding.room(frozenset({waiter.uid}))
+        return holding.settle(room, waiter.demand, linked=waiter.linked) is None
 
     # --- planning -----------------------------------------------------------------------------------------
 
@@ -219,6 +239,7 @@ class RepackLoop:
                 log.info("repack: %s is not there to be helped any more: %s", waiter.full_name, problem)
                 self._hands.room_on(*told[:3], None)
                 return False
+            self._until_noted(waiter, relief.node)
         step = Step(holds=[(stand_in(move), move, move.target) for move in moves if move.target])
         if relief is not None and not chain:
             step.holds.append((relief.waiter.uid, relief.waiter, relief.node))
@@ -235,6 +256,15 @@ class RepackLoop:
             self._hold(Step(releases=[relief.waiter.uid]))
             self._hands.room_on(relief.waiter.namespace, relief.waiter.name, relief.waiter.uid, None)
         return sent > 0
+
+    def _until_noted(self, waiter: Waiter, node: str) -> None:
+        """Wait until our own watch shows the note, and a moment more: the extenders know it by then."""
+        for _ in range(int(NOTED_SECONDS / NOTICE_SECONDS)):
+            pod = self._census.get(waiter.uid)
+            if pod is None or pod.room_on == node or self._stopping.is_set():
+                break
+            self._stopping.wait(NOTICE_SECONDS)
+        self._stopping.wait(self._notice_seconds)
 
     def _still_there(self, move: Move) -> bool:
         """The pod runs where it did and its new place is still free."""

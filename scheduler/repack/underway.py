@@ -18,6 +18,7 @@ ReliefOutcome = Literal["helped", "elsewhere", "gone", "timed_out"]
 HELD_FOR = "repack of "
 RENOMINATE_SECONDS = 2.0
 DESERTED_SECONDS = 10.0
+OVERDUE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class _Help:
     since: float
     nominated_at: float
     predecessors: frozenset[str]
+    gone_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,16 @@ class Nominate:
 
 @dataclass(slots=True)
 class Step:
-    """What one look at the census asks for. ``holds``: (pod or stand-in UID, waiter or move, node)."""
+    """What one look at the census asks for. ``holds``: (pod or stand-in UID, waiter or move, node);
+    ``overdue``: who was in the way has been gone for a while, yet the waiting pod has no node.
+    """
 
     holds: list[tuple[str, Move | Waiter, str]] = field(default_factory=list)
     releases: list[str] = field(default_factory=list)
     nominations: list[Nominate] = field(default_factory=list)
     moves: list[tuple[Move, MoveOutcome]] = field(default_factory=list)
     reliefs: list[tuple[Relief, ReliefOutcome]] = field(default_factory=list)
+    overdue: list[Relief] = field(default_factory=list)
 
 
 def stand_in(move: Move) -> str:
@@ -96,6 +101,10 @@ class Underway:
         """All evictions of one wave for a waiting pod were sent, its nomination written."""
         leaving = frozenset(move.pod.uid for move in relief.moves if move.wave == 0)
         self._helps[relief.waiter.uid] = _Help(relief, now, now, leaving)
+
+    def give_up(self, relief: Relief) -> None:
+        """The room is not there: somebody else has it."""
+        self._helps.pop(relief.waiter.uid, None)
 
     def step(self, now: float, census: Census, settle_seconds: float) -> Step:
         """Look at the census; forget what has ended."""
@@ -176,6 +185,10 @@ class Underway:
             step.holds.extend((stand_in(move), move, move.target) for move in later)
             return False
         step.holds.append((waiter.uid, waiter, relief.node))
+        if gone:
+            help_.gone_at = now if help_.gone_at is None else help_.gone_at
+            if now - help_.gone_at >= OVERDUE_SECONDS:
+                step.overdue.append(relief)
         if pod is not None and gone and not pod.nominated and now - help_.nominated_at >= RENOMINATE_SECONDS:
             # The scheduler tried before the room was free, and dropped the nomination.
             help_.nominated_at = now

@@ -40,8 +40,9 @@ def town() -> Town:
 def test_a_node_that_pods_leave_for_a_waiting_one_takes_nobody_else():
     made = town()
     assert feasible(made, "small") == {"a": True, "b": True}
+    # From the note on: the evictions follow.
     noted(made, "big", "a")
-    assert feasible(made, "small") == {"a": True, "b": True}
+    assert feasible(made, "small") == {"a": False, "b": True}
     leaving(made, "x")
     assert feasible(made, "small") == {"a": False, "b": True}
     # Once the room is free, the waiting pod's own hold is enough.
@@ -69,10 +70,25 @@ def test_pods_that_leave_for_nobody_fence_nothing():
     assert feasible(made, "small") == {"a": True, "b": True}
 
 
-def test_a_wish_that_leaving_pods_do_not_serve_fences_nothing():
+def nominated(town: Town, name: str, node: str) -> None:
+    old = next(pod for pod in reversed(town.pods) if pod.metadata.name == name)
+    town.put_pod(
+        msgspec.structs.replace(old, status=msgspec.structs.replace(old.status, nominated_node_name=node))
+    )
+
+
+def test_kube_scheduler_s_own_preemption_fences_while_its_victims_leave():
+    made = town()
+    nominated(made, "big", "a")
+    assert feasible(made, "small") == {"a": True, "b": True}
+    leaving(made, "x")
+    assert feasible(made, "small") == {"a": False, "b": True}
+
+
+def test_a_nomination_that_leaving_pods_do_not_serve_fences_nothing():
     made = town()
     made.runs("stays", "a", (0, "1g", 1))
-    noted(made, "big", "a")
+    nominated(made, "big", "a")
     leaving(made, "x")
     assert feasible(made, "small") == {"a": True, "b": True}
 

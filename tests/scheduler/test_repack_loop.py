@@ -24,6 +24,7 @@ class FakeHands:
     tied_pods: dict[str, str] = field(default_factory=dict)
     done: list[tuple[str, ...]] = field(default_factory=list)
     on_evict: object = None
+    on_note: object = None
 
     def tied(self, namespace, name):
         return self.tied_pods.get(name)
@@ -41,6 +42,8 @@ class FakeHands:
 
     def room_on(self, namespace, name, uid, node):
         self.done.append(("room on", name, node))
+        if self.on_note:
+            self.on_note(name, node)
         return ""
 
     def evictions(self):
@@ -81,15 +84,24 @@ class Scene:
             policy=lambda: town.policy,
             active=lambda: True,
             observer=self.notes,
+            notice_seconds=0.0,
             clock=lambda: self.now,
             **settings,
         )
         self.hands.on_evict = self.leaves
+        self.hands.on_note = self.noted
 
     def leaves(self, name):
         """The pod is being deleted, and its ReplicaSet makes another at once."""
         old = self.pod(name)
         meta = msgspec.structs.replace(old.metadata, deletion_timestamp="2027-01-15T08:00:00Z")
+        self.town.put_pod(msgspec.structs.replace(old, metadata=meta))
+
+    def noted(self, name, node):
+        """The note stands on the pod."""
+        old = self.pod(name)
+        notes = {"slicewise.io/room-on": node} if node else {}
+        meta = msgspec.structs.replace(old.metadata, annotations=notes)
         self.town.put_pod(msgspec.structs.replace(old, metadata=meta))
 
     def successor_comes(self, name, profile, on=""):
@@ -248,6 +260,22 @@ def test_a_workload_that_was_deleted_meanwhile_holds_nothing_up():
     scene.now += 11
     scene.loop.turn()
     assert ("unsettled", "x") in scene.notes.told
+
+
+def test_a_pod_that_lands_in_the_way_is_noticed_and_all_planned_anew():
+    scene = Scene(town_with_one_move())
+    scene.loop.turn()
+    scene.successor_comes("x", "1g")
+    scene.is_bound("x-2", "a", (0, "1g", 1))
+    scene.is_gone("x")
+    scene.loop.turn()
+    assert ("elsewhere", "x") in scene.notes.told
+    scene.now += 6
+    scene.loop.turn()
+    assert ("timed_out", "big") in scene.notes.told
+    assert ("room on", "big", None) in scene.hands.done
+    scene.loop.turn()
+    assert scene.hands.evictions() == ["x", "x-2"]
 
 
 def test_a_look_leaves_alone_who_is_being_helped():

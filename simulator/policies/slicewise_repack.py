@@ -102,8 +102,8 @@ class SlicewiseRepack(Slicewise):
             for shape in shapes
         ]
         gpus = np.zeros((len(placed), state.gpu_free.shape[1]), dtype=np.bool_)
-        for number, pod in enumerate(placed):
-            gpus[number, list(pod.gpus)] = True
+        numbers = [number for number, pod in enumerate(placed) for _ in pod.gpus]
+        gpus[numbers, [gpu for pod in placed for gpu in pod.gpus]] = True
         pods = PlacedPods(
             np.arange(len(placed)),
             np.array([pod.shape for pod in placed], dtype=np.int64),

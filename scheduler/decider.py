@@ -124,9 +124,10 @@ class Decider:
         passed = passed if short is None else passed[short]
         outcome = FilterOutcome(passed.tolist(), shortened=short is not None)
         texts = [reason.text for reason in told]
-        sides = [outcome.unresolvable if reason.unresolvable else outcome.failed for reason in told]
-        for index, reason in zip(refused.tolist(), found[refused].tolist(), strict=True):
-            sides[reason][names[index]] = texts[reason]
+        final = np.array([reason.unresolvable for reason in told])[found[refused]]
+        for side, rows in ((outcome.failed, refused[~final]), (outcome.unresolvable, refused[final])):
+            reasons = map(texts.__getitem__, found[rows].tolist())
+            side.update(zip(map(names.__getitem__, rows.tolist()), reasons, strict=True))
         return outcome
 
     def prioritize(self, pod: Pod, names: Sequence[str]) -> NDArray[np.uint8] | None:

@@ -296,6 +296,8 @@ def _kinds(
     kinds: list[NodeKind] = []
     found = np.zeros(len(columns), dtype=np.int64)
     statics = columns.static_total > 0
+    # What pods need depends on less than what GPUs are worth: not on the published orders.
+    needs: dict[bytes, tuple[Need | None, ...]] = {}
     for row in range(len(columns)):
         key = b"".join(
             part[row].tobytes()
@@ -313,14 +315,15 @@ def _kinds(
         )
         if key not in known:
             known[key] = len(kinds)
-            kinds.append(_kind(world, columns, row, shapes, profiles))
+            same = b"".join(p[row].tobytes() for p in (columns.model_id, columns.whole_as, statics))
+            if same not in needs:
+                needs[same] = tuple(_need(world, columns, row, shape, profiles) for shape in shapes)
+            kinds.append(_kind(world, columns, row, needs[same]))
         found[row] = known[key]
     return kinds, found
 
 
-def _kind(
-    world: World, columns: Columns, row: int, shapes: Sequence[_Shape], profiles: Sequence[str]
-) -> NodeKind:
+def _kind(world: World, columns: Columns, row: int, needs: tuple[Need | None, ...]) -> NodeKind:
     dual, _ = _factors(world)
     count = int(columns.gpu_count[row])
     pools: dict[tuple[int, bool], int] = {}
@@ -341,7 +344,7 @@ def _kind(
     return NodeKind(
         gpus=tuple(gpus),
         pools=tuple(tables),
-        needs=tuple(_need(world, columns, row, shape, profiles) for shape in shapes),
+        needs=needs,
         topology=world.hardware.topologies.values[topology][0] if topology >= 0 else None,
         best_links=bool(columns.best_links[row]),
     )

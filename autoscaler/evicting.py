@@ -97,8 +97,8 @@ class Hands:
             return str(problem)
         return ""
 
-    def nominate(self, namespace: str, name: str, uid: str, node: str) -> str:
-        """Nominate a waiting pod; answers why not, or an empty text."""
+    def nominate(self, namespace: str, name: str, uid: str, node: str | None) -> str:
+        """Nominate a waiting pod (None: take the nomination back); answers why not, or an empty text."""
         body = {"metadata": {"uid": uid}, "status": {"nominatedNodeName": node}}
         try:
             self._api.patch(f"/api/v1/namespaces/{namespace}/pods/{name}/status", body, MERGE_PATCH)

@@ -157,6 +157,7 @@ class RepackLoop:
         for relief, result in ends:
             if result == "timed_out":
                 waiter = relief.waiter
+                self._hands.nominate(waiter.namespace, waiter.name, waiter.uid, None)
                 self._hands.room_on(waiter.namespace, waiter.name, waiter.uid, None)
             self._observer.relieved(relief, result)
 

@@ -23,6 +23,10 @@ from simulator.report import as_json, as_rows
 
 DEFAULT_POLICIES = ("slicewise", "fgd")
 _BAR = 30
+_COLUMNS = (
+    "Correct it or give another list. A node list has the columns sn, cpu_milli, memory_mib, gpu, model;\n"
+    "a pod list name, cpu_milli, memory_mib, num_gpu, gpu_milli and, if pods are bound to models, gpu_spec."
+)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -87,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
         if not any(node.gpus for node in nodes):
             raise TraceRefused(f"{options.nodes}: no node of the list has a GPU")
     except TraceRefused as refused:
-        print(f"simulate packing: {refused}", file=sys.stderr)
+        print(f"simulate packing: {refused}\n{_COLUMNS}", file=sys.stderr)
         return 1
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + options.seeds))
     progress = Progress(len(seeds) * len(options.policy), sys.stderr)

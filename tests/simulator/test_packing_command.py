@@ -91,9 +91,10 @@ def test_an_unknown_policy_is_a_usage_error_that_names_the_known_ones(lists, cap
     assert "got best, expected any of slicewise, slicewise-repack, fgd" in capsys.readouterr().err
 
 
-def test_a_refused_list_is_told_in_one_line(lists, capsys):
+def test_a_refused_list_is_told_with_what_to_do(lists, capsys):
     _, pods = lists
     assert _call("--nodes", pods, "--pods", pods) == 1
     problem = capsys.readouterr().err
     assert problem.startswith("simulate packing: ")
     assert "no column sn" in problem
+    assert "A node list has the columns sn" in problem

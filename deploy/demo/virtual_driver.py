@@ -74,7 +74,7 @@ class VirtualDriver:
                 connection.request("POST", _CLASSES, document)
         for name, node in self._nodes.items():
             inventory = self._hardware[name]
-            documents = slices(inventory, [0] * len(inventory.gpus), self._weights, self._side)
+            documents = self.documents(inventory, [0] * len(inventory.gpus))
             self._documents[name] = documents
             self._inventories[name] = published(node, documents)
             self._masks[name] = (0,) * len(inventory.gpus)
@@ -110,6 +110,10 @@ class VirtualDriver:
         """For every pod that ever held whole GPUs: its node, and their driver indices as bits."""
         with self._changed:
             return dict(self._whole_sets)
+
+    def documents(self, inventory: NodeInventory, masks: Sequence[int]) -> list[dict[str, Any]]:
+        """The node's slices with ``masks`` occupied, as they are published; asked by one thread at a time."""
+        return slices(inventory, masks, self._weights, self._side)
 
     def replaced(self, items: Sequence[ResourceClaim]) -> None:
         with self._changed:
@@ -187,7 +191,7 @@ class VirtualDriver:
                     self._renew(connection, name, masks)
 
     def _renew(self, connection: Connection, name: str, masks: Sequence[int]) -> None:
-        renewed = slices(self._hardware[name], masks, self._weights, self._side)
+        renewed = self.documents(self._hardware[name], masks)
         for old, new in zip(self._documents[name], renewed, strict=True):
             if old["spec"].get("devices") == new["spec"].get("devices"):
                 continue

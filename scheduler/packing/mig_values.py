@@ -44,9 +44,9 @@ Floats = NDArray[np.float64]
 
 LOAD = 1.0
 WAITING_FACTOR = 3.0
-CONVEXITY_AT_REST = 0.5  # κ while no profile smaller than a card waits
-CONVEXITY_IN_QUEUE = 0.12
-STRANDED_COST = 0.08
+CONVEXITY_AT_REST = 0.4  # κ while no profile smaller than a card waits
+CONVEXITY_IN_QUEUE = 0.08
+STRANDED_COST = 0.2
 SHARE_STEP = 0.05
 
 _TOLERANCE = 1e-2  # compute slices per mean run

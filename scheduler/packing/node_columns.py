@@ -162,9 +162,7 @@ class NodeMaster:
         groups = self._groups
         for column, state, filling in self._columns:
             if column.solution_value() > _PART_OF_PLAN:
-                self._useful.add(
-                    (int(groups.model[groups.group[state]]), int(groups.free[state]), filling)
-                )
+                self._useful.add((int(groups.model[groups.group[state]]), int(groups.free[state]), filling))
 
     def _add_known(self, known: Iterable[KnownFilling]) -> None:
         by_state: dict[tuple[int, int], list[Filling]] = {}

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run both sides of every list and seed; write the figures."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--nodes", type=int, default=1213)
-    flags.add_argument("--pods", nargs="+", default=["default", "cpu250", "gpuspec33"], metavar="LIST")
+    flags.add_argument("--pods", nargs="+", default=["default", "cpu250"], metavar="LIST")
     flags.add_argument("--seeds", type=int, default=3)
     options = flags.parse_args(argv)
     report: Json = {"nodes": options.nodes, "lists": {}}

@@ -4,8 +4,8 @@ The node list gives CPU, memory and GPU counts (1,213 nodes, 6,212 GPUs; more no
 the trace's where it names them; its anonymous G2 and G3 become A100-80GB and H100-80GB under our DRA driver,
 MIG on demand; every sixth T4 node shares its GPUs in four time-sliced replicas, all others offer whole GPUs.
 Pods are drawn from the ``default`` list with their CPU and memory: whole GPUs as they are, a fraction as the
-smallest MIG profile that holds it, on a whole GPU where none does, and one in ten as a replica. They go where
-the product's own prices send them, solved on the empty cluster.
+smallest MIG profile that holds it, on a whole GPU where none does, and one in ten as a replica. Wishes for
+a model are left out. They go where the product's own prices send them, solved on the empty cluster.
 """
 
 from __future__ import annotations

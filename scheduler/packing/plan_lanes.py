@@ -345,12 +345,14 @@ def _slack(problem: PlanProblem) -> Floats:
             low = masks[(masks >> bit) & 1 == 0]
             upper[low] = np.maximum(upper[low], upper[low | (1 << bit)])
         gains.append(upper - worth)
-    return np.array(
-        [
-            sum(
-                float(gains[gpu.value][mask & ((1 << problem.values[gpu.value].units) - 1)])
-                for gpu, mask in zip(problem.kinds[node.kind].gpus, node.masks, strict=True)
-            )
-            for node in problem.nodes
-        ]
-    )
+    found = []
+    for node in problem.nodes:
+        kind = problem.kinds[node.kind]
+        free = [0] * len(kind.pools)
+        total = 0.0
+        for gpu, mask in zip(kind.gpus, node.masks, strict=True):
+            free[gpu.pool] += mask == 0
+            total += float(gains[gpu.value][mask & ((1 << problem.values[gpu.value].units) - 1)])
+        total += sum(max(t[: n + 1]) - t[n] for t, n in zip(kind.pools, free, strict=True))
+        found.append(total)
+    return np.array(found)

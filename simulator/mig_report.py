@@ -24,7 +24,7 @@ OURS = "slicewise"
 MEASURES: Mapping[str, Callable[[MigRun], float]] = MappingProxyType(
     {
         "gpc_utilisation_percent": lambda run: run.gpc_utilisation_percent,
-        "gpc_utilisation_arrivals_percent": lambda run: run.gpc_utilisation_arrivals_percent,
+        "gpc_utilisation_makespan_percent": lambda run: run.gpc_utilisation_makespan_percent,
         "stranded_percent": lambda run: run.stranded_percent,
         "stranded_cells_percent": lambda run: run.stranded_cells_percent,
         "mean_wait_seconds": lambda run: float(np.mean(run.waits)),

@@ -7,8 +7,8 @@ Only an ordering policy departs from arrival order.
 Measures:
 
 - wait: start − arrival of each job, seconds;
-- GPC utilisation: compute slices in use × time / (all compute slices × time), over the makespan and over the
-  arrival window (first to last arrival, MIGBench's choice: afterwards the cards only drain);
+- GPC utilisation: compute slices in use × time / (all compute slices × time), over the arrival window (until
+  the last arrival, as MIGBench has it: afterwards the cards only drain) and over the makespan;
 - stranded (MIGBench): mean over cards of (free − most that further instances of the mix can cover) / free,
   0 for a full card, averaged over time in the arrival window. ``stranded_cells`` is the plain share:
   stranded cells / all cells. Both count cells of the grid in use.
@@ -37,7 +37,7 @@ class MigRun:
     waits: tuple[float, ...]
     makespan_seconds: float
     gpc_utilisation_percent: float
-    gpc_utilisation_arrivals_percent: float
+    gpc_utilisation_makespan_percent: float
     stranded_percent: float
     stranded_cells_percent: float
 
@@ -120,8 +120,8 @@ def run(fleet: Fleet, arrivals: Arrivals, policy: MigPolicy) -> MigRun:
     return MigRun(
         waits=tuple(waits),
         makespan_seconds=now,
-        gpc_utilisation_percent=_percent(work, capacity * now),
-        gpc_utilisation_arrivals_percent=_percent(slice_seconds, capacity * last_arrival),
+        gpc_utilisation_makespan_percent=_percent(work, capacity * now),
+        gpc_utilisation_percent=_percent(slice_seconds, capacity * last_arrival),
         stranded_percent=_percent(strand_seconds, cards * last_arrival),
         stranded_cells_percent=_percent(strand_cell_seconds, cards * space.card_cells * last_arrival),
     )

@@ -88,7 +88,7 @@ def test_no_policy_ever_makes_an_illegal_state_and_every_job_runs_once(
     assert not any(fleet.waiting)
     assert min(found.waits) >= 0.0
     assert 0.0 <= found.gpc_utilisation_percent <= 100.0
-    assert 0.0 <= found.gpc_utilisation_arrivals_percent <= 100.0
+    assert 0.0 <= found.gpc_utilisation_makespan_percent <= 100.0
     assert 0.0 <= found.stranded_percent <= 100.0
 
 
@@ -146,8 +146,8 @@ def test_utilisation_and_stranded_capacity_of_a_run_done_by_hand():
     # 1g on unit 0 for 40 s, alone; the window ends with the last arrival at 20.
     arrivals = Arrivals(at=(0.0, 20.0), profile=(0, 0), seconds=(40.0, 20.0))
     found = run(Fleet(space, 1, 1), arrivals, FirstFit())
-    assert found.gpc_utilisation_percent == pytest.approx(100.0 * 60.0 / (7 * 40.0))
-    assert found.gpc_utilisation_arrivals_percent == pytest.approx(100.0 / 7.0)
+    assert found.gpc_utilisation_makespan_percent == pytest.approx(100.0 * 60.0 / (7 * 40.0))
+    assert found.gpc_utilisation_percent == pytest.approx(100.0 / 7.0)
     # Units 1..7 free: 1g@1, 2g@2, 3g@4 cover all of them, so nothing is stranded.
     assert found.stranded_percent == 0.0
 

@@ -13,6 +13,7 @@ coarse levels (``level``): see there why. Pure.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.packing.node_columns import FreeNodes
 from scheduler.packing.share_gradient import ShareGradient
@@ -41,12 +42,15 @@ def placing_cost(
     value = prices.node_value(nodes)
     before = gradient.of(model, nodes.cpu, free)
     if pod.gpus == 1 and pod.gpu_milli < MILLI:
-        after = FreeNodes(model, left, free)
-        lost = value[:, None] - prices.after_share(after, pod.gpu_milli)
-        growth = gradient.after_share(model, left, free, pod.gpu_milli) - before[:, None]
-        cost = np.where(free >= pod.gpu_milli, dual_weight * lost + gradient_weight * growth, np.inf)
+        row, gpu = np.nonzero(_worth_trying(free, pod.gpu_milli))
+        rest = free[row]
+        rest[np.arange(len(row)), gpu] -= pod.gpu_milli
+        lost = value[row] - prices.node_value(FreeNodes(model[row], left[row], rest))
+        growth = gradient.of(model[row], left[row], rest) - before[row]
+        cost = np.full(free.shape, np.inf)
         # Rounded: of GPUs that differ by arithmetic only, the lowest.
-        gpus = np.round(cost, 3).argmin(axis=1)
+        cost[row, gpu] = np.round(dual_weight * lost + gradient_weight * growth, 3)
+        gpus = cost.argmin(axis=1)
         return cost[np.arange(len(model)), gpus], gpus
     if pod.gpus:
         whole = free == MILLI
@@ -54,6 +58,14 @@ def placing_cost(
     lost = value - prices.node_value(FreeNodes(model, left, free))
     growth = gradient.of(model, left, free) - before
     return dual_weight * lost + gradient_weight * growth, np.zeros(len(model), dtype=np.int64)
+
+
+def _worth_trying(free: Ints, gpu_milli: int) -> NDArray[np.bool_]:
+    """bool[n, g]: GPUs that a share fits on, of those with the same room on a node only the lowest."""
+    tried: NDArray[np.bool_] = free >= gpu_milli
+    for gpu in range(1, free.shape[1]):
+        tried[:, gpu] &= (free[:, :gpu] != free[:, gpu : gpu + 1]).all(axis=1)
+    return tried
 
 
 def level(cost: Floats, scale_milli: float = LEVEL_MILLI) -> Floats:

@@ -60,9 +60,17 @@ class SharePrices:
 
     def node_value(self, nodes: FreeNodes) -> Floats:
         """float64[n]: V of each node."""
-        parts, whole, kind = self._parts(nodes)
-        total = parts.sum(axis=1) + self.whole[kind, whole] + nodes.cpu[:, None] * self.levels
-        result: Floats = total.min(axis=1).astype(np.float64)
+        kind, steps = self._kind(nodes), self.share.shape[1]
+        # GPU by GPU: sums over whole columns are several times quicker than over short rows.
+        flat = self.share.reshape(-1, len(self.levels))
+        at = kind * steps
+        free = nodes.gpu_free // self.unit_milli
+        total = self.whole[kind, (nodes.gpu_free == MILLI).sum(axis=1)] + nodes.cpu[:, None] * self.levels
+        for gpu in range(free.shape[1]):
+            total += flat[at + free[:, gpu]]
+        result: Floats = np.minimum.reduce([total[:, level] for level in range(total.shape[1])]).astype(
+            np.float64
+        )
         return result
 
     def after_share(self, nodes: FreeNodes, gpu_milli: int) -> Floats:
@@ -79,8 +87,13 @@ class SharePrices:
         result: Floats = (base[:, None] - parts + taken + left).min(axis=2).astype(np.float64)
         return result
 
+    def _kind(self, nodes: FreeNodes) -> Ints:
+        """int64[n]: the row of the tables for a node's model and free CPU."""
+        kind: Ints = nodes.model * (len(self.steps) + 1)
+        return kind + np.searchsorted(self.steps, nodes.cpu, side="right")
+
     def _parts(self, nodes: FreeNodes) -> tuple[Floats32, Ints, Ints]:
-        kind = nodes.model * (len(self.steps) + 1) + np.searchsorted(self.steps, nodes.cpu, side="right")
+        kind = self._kind(nodes)
         parts = self.share[kind[:, None], nodes.gpu_free // self.unit_milli]
         return parts, (nodes.gpu_free == MILLI).sum(axis=1), kind
 

@@ -240,8 +240,8 @@ def odd(number: int) -> Pod:
 
 
 def reprice(decider: Decider) -> None:
-    shapes = list(decider._shapes)[-1:]
-    for shape in decider._shapes.values():
+    shapes = decider.shapes.demands()[-1:]
+    for shape in decider.shapes._shapes.values():
         shape.epoch = -1
     decider.refresh(shapes)
 

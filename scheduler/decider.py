@@ -17,7 +17,6 @@ Time comes from the ``clock`` passed in (Unix seconds: validity of intensities a
 from __future__ import annotations
 
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -40,13 +39,11 @@ from scheduler.packing.prices import PriceTables
 from scheduler.pricing import TERMS, priced
 from scheduler.ranking import distinct, rank, rank_of
 from scheduler.scoring.context import World
+from scheduler.shape_prices import ShapePrices, teller
 from scheduler.shortlist import shortlist, states_preferences
 from scheduler.world import WorldKeeper
 
-_MOST_SHAPES = 256
-_FEW_ROWS = 4
 _SHORT = 64
-_MOST_CONTENTS = 4096
 
 
 @dataclass(slots=True)
@@ -60,21 +57,6 @@ class FilterOutcome:
     unresolvable: dict[str, str] = field(default_factory=dict)
     untouched: bool = False
     shortened: bool = False
-
-
-@dataclass(slots=True)
-class _Shape:
-    """Vectors of one demand over all rows, one entry longer: the last is for unknown nodes (index -1)."""
-
-    prices: NDArray[np.float64]
-    reasons: NDArray[np.int32]
-    told: list[Reason]
-    ids: dict[tuple[str, bool], int]
-    known: dict[bytes, tuple[float, int]] = field(default_factory=dict)
-    ids_renewed: int = 0
-    generation: int = -1
-    epoch: int = -1
-    codes: tuple[NDArray[np.int64], int] | None = None
 
 
 class Decider:
@@ -93,11 +75,9 @@ class Decider:
         self.fleet = fleet
         self.unknown_nodes = 0
         self.not_understood = 0
-        self.shapes_built = 0
-        self.rows_repriced = 0
         self._keeper = WorldKeeper(fleet, policy, tables, carbon, clock, learned)
         self._clock = clock
-        self._shapes: OrderedDict[Demand, _Shape] = OrderedDict()
+        self.shapes = ShapePrices(fleet, self._keeper)
         self._last_rows: tuple[Sequence[str], int, Rows] | None = None
 
     # --- the webhook --------------------------------------------------------------------------------------
@@ -116,7 +96,7 @@ class Decider:
             if demand is None:
                 return FilterOutcome(list(range(len(names))), untouched=True)
             rows = self._rows_of(names)
-            found, told = self._refusals(demand, rows)
+            found, told = self.shapes.refusals(demand, rows)
             refused, passed = np.flatnonzero(found), np.flatnonzero(found == 0)
             short = self._shortlist(pod, demand, rows[passed])
         if not refused.size and short is None:
@@ -142,7 +122,7 @@ class Decider:
             self.fleet.expire(self._clock())
             # A pod that comes again has lost the node that was held for it.
             self.fleet.release(uid)
-            shape = self._shape(demand)
+            shape = self.shapes.of(demand)
             rows = self._rows_of(names)
             own, own_prices = self._own_rows(uid, demand)
             if own.size:
@@ -190,7 +170,7 @@ class Decider:
             if exclude_self:
                 self._put_rows(columns, *self.fleet.view_without(pod_uid(pod)))
             told: list[Reason] = [Reason("", False)]
-            result = priced(demand, world, columns, _teller(told, {}))
+            result = priced(demand, world, columns, teller(told, {}))
             absent = {name: missing.reason for name, missing in result.absent.items()}
             bills = []
             for row in np.flatnonzero(
@@ -219,7 +199,7 @@ class Decider:
         ``allowed``: bool[rows], which nodes may be used at all.
         """
         with self.fleet.lock:
-            prices = self._shape(demand).prices[:-1]
+            prices = self.shapes.of(demand).prices[:-1]
             if allowed is not None:
                 prices = np.where(allowed[: len(prices)], prices, np.inf)
             if not len(prices):
@@ -234,7 +214,7 @@ class Decider:
     def prices(self, demand: Demand) -> NDArray[np.float64]:
         """float64[rows]: money per hour on every row, infinite where the demand does not fit (a copy)."""
         with self.fleet.lock:
-            return self._shape(demand).prices[:-1].copy()
+            return self.shapes.of(demand).prices[:-1].copy()
 
     def price_without(self, uid: str, demand: Demand, node: str) -> float | None:
         """Money per hour of a pod on a node where it holds room, priced as if it held none yet; None where it
@@ -250,11 +230,11 @@ class Decider:
         """Bring cached vectors up to date, and build those of ``shapes``: call it after a change of prices,
         off the request path.
         """
-        for demand in list(self._shapes) if shapes is None else shapes:
+        for demand in self.shapes.demands() if shapes is None else shapes:
             if demand.understood:
                 # The lock is given up between shapes so that requests get through.
                 with self.fleet.lock:
-                    shape = self._shape(demand)
+                    shape = self.shapes.of(demand)
                     if shape.codes is None:
                         shape.codes = distinct(shape.prices)
 
@@ -279,24 +259,11 @@ class Decider:
         self._last_rows = (names, self.fleet.layout_generation, rows)
         return rows
 
-    def _refusals(self, demand: Demand, rows: Rows) -> tuple[NDArray[np.int32], list[Reason]]:
-        """The reasons of some rows, as positions among the reasons told. A nominated pod is asked about on
-        one node alone: then only that row is brought up to date.
-        """
-        world, shape = self._keeper.world(), self._shapes.get(demand)
-        if len(rows) > _FEW_ROWS or shape is None or shape.epoch != self._keeper.epoch:
-            shape = self._shape(demand)
-            return shape.reasons[rows], shape.told
-        found = np.zeros(len(rows), dtype=np.int32)
-        known = rows >= 0
-        found[known] = self._reprice(shape, demand, world, self.fleet.view(rows[known]))[1]
-        return found, shape.told
-
     def _shortlist(self, pod: Pod, demand: Demand, rows: Rows) -> NDArray[np.int64] | None:
         most = self._keeper.world().policy.extender.shortlist
         if not most or len(rows) <= most or states_preferences(pod):
             return None
-        prices = self._shape(demand).prices
+        prices = self.shapes.of(demand).prices
         own, own_prices = self._own_rows(pod_uid(pod), demand)
         if own.size:
             prices = prices.copy()
@@ -321,62 +288,6 @@ class Decider:
             return codes, count
         return np.where(planned, 0, codes + (codes >= 0)), count + 1
 
-    def _shape(self, demand: Demand) -> _Shape:
-        world = self._keeper.world()
-        epoch, fleet = self._keeper.epoch, self.fleet
-        shape = self._shapes.get(demand)
-        if shape is None:
-            shape = _Shape(np.full(1, np.inf), np.zeros(1, dtype=np.int32), [Reason("", False)], {})
-            self._shapes[demand] = shape
-            self.shapes_built += 1
-            if len(self._shapes) > _MOST_SHAPES:
-                self._shapes.popitem(last=False)
-        self._shapes.move_to_end(demand)
-        if shape.epoch == epoch and shape.generation == fleet.generation:
-            return shape
-        if shape.epoch != epoch or len(shape.told) > 4096:
-            # Texts carry intensities and names; they are told anew rather than kept for ever.
-            shape.told, shape.ids, shape.known = [Reason("", False)], {}, {}
-            result = priced(demand, world, fleet.view(), _teller(shape.told, shape.ids))
-            shape.prices = np.append(result.total, np.inf)
-            shape.reasons = np.append(result.reasons, 0).astype(np.int32)
-            self.rows_repriced += fleet.size
-            shape.codes = None
-        else:
-            rows = fleet.changes_since(shape.generation)
-            if fleet.size + 1 > len(shape.prices):
-                more = fleet.size + 1 - len(shape.prices)
-                shape.prices = np.append(shape.prices, np.full(more, np.inf))
-                shape.reasons = np.append(shape.reasons, np.zeros(more, dtype=np.int32))
-                shape.codes = None
-            prices, reasons = self._reprice(shape, demand, world, fleet.view(rows))
-            if not np.array_equal(shape.prices[rows], prices):
-                shape.prices[rows] = prices
-                shape.codes = None
-            shape.reasons[rows] = reasons
-        shape.epoch, shape.generation = epoch, fleet.generation
-        return shape
-
-    def _reprice(
-        self, shape: _Shape, demand: Demand, world: World, columns: Columns
-    ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """Prices and refusals of some rows. A price follows from the row's content alone, and contents come
-        again (equal nodes, room taken and given back): where few rows changed, one content is priced once.
-        """
-        if shape.ids_renewed != self.fleet.ids_renewed or len(shape.known) > _MOST_CONTENTS:
-            shape.ids_renewed, shape.known = self.fleet.ids_renewed, {}
-        few = len(columns) <= _FEW_ROWS
-        keys = [columns.content(index) for index in range(len(columns))] if few else []
-        pairs = [pair for key in keys if (pair := shape.known.get(key)) is not None]
-        if few and len(pairs) == len(keys):
-            prices = np.array([price for price, _ in pairs], np.float64)
-            return prices, np.array([reason for _, reason in pairs], np.int32)
-        result = priced(demand, world, columns, _teller(shape.told, shape.ids))
-        self.rows_repriced += len(columns)
-        for key, price, reason in zip(keys, result.total.tolist(), result.reasons.tolist(), strict=False):
-            shape.known[key] = (price, reason)
-        return result.total, result.reasons.astype(np.int32)
-
     def _own_rows(self, uid: str, demand: Demand) -> tuple[Rows, NDArray[np.float64]]:
         """The rows on which the pod itself holds room, and their prices without it."""
         if uid not in self.fleet.facts.pods or not self.fleet.facts.nodes_of_pod(uid):
@@ -384,24 +295,13 @@ class Decider:
         rows, columns = self.fleet.view_without(uid)
         if not rows.size:
             return rows, np.zeros(0)
-        result = priced(demand, self._keeper.world(), columns, _teller([Reason("", False)], {}))
+        result = priced(demand, self._keeper.world(), columns, teller([Reason("", False)], {}))
         return rows, result.total
 
     @staticmethod
     def _put_rows(columns: Columns, rows: Rows, parts: Columns) -> None:
         for name in Columns.__slots__:
             getattr(columns, name)[rows] = getattr(parts, name)
-
-
-def _teller(told: list[Reason], ids: dict[tuple[str, bool], int]) -> Callable[[str, bool], int]:
-    def tell(text: str, unresolvable: bool) -> int:
-        key = (text, unresolvable)
-        if key not in ids:
-            ids[key] = len(told)
-            told.append(Reason(text, unresolvable))
-        return ids[key]
-
-    return tell
 
 
 __all__ = ["TERMS", "Decider", "FilterOutcome", "NoData", "rank"]

@@ -79,9 +79,19 @@ class Columns:
     memory_free: Ids
     changed_at: NDArray[np.int64]
 
-    def content(self, row: int) -> bytes:
-        """All that a price can depend on in one row, as bytes; equal for equal rows."""
-        return b"".join([getattr(self, name)[row].tobytes() for name in _CONTENT])
+    def contents(self) -> list[bytes]:
+        """All that a price can depend on in each row, as bytes; equal for equal rows."""
+        count = len(self)
+        if not count:
+            return []
+        parts = [
+            np.ascontiguousarray(column).reshape(count, -1).view(np.uint8)
+            for column in _CONTENT(self)
+            if column.size
+        ]
+        packed = np.concatenate(parts, axis=1)
+        data, width = packed.tobytes(), packed.shape[1]
+        return [data[start : start + width] for start in range(0, len(data), width)]
 
     def __len__(self) -> int:
         return len(self.valid)
@@ -99,7 +109,7 @@ class Columns:
 
 
 _ALL = attrgetter(*(field.name for field in fields(Columns)))
-_CONTENT = tuple(field.name for field in fields(Columns) if field.name != "changed_at")
+_CONTENT = attrgetter(*(field.name for field in fields(Columns) if field.name != "changed_at"))
 
 
 def empty_columns(rows: int, gpus: int, profiles: int, images: int, weights: int) -> Columns:

@@ -44,6 +44,7 @@ from scheduler.shortlist import shortlist, states_preferences
 from scheduler.world import WorldKeeper
 
 _SHORT = 64
+_LISTS = 4
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ class Decider:
         self._keeper = WorldKeeper(fleet, policy, tables, carbon, clock, learned)
         self._clock = clock
         self.shapes = ShapePrices(fleet, self._keeper)
-        self._last_rows: tuple[Sequence[str], int, Rows] | None = None
+        self._last_rows: list[tuple[Sequence[str], int, Rows]] = []
 
     # --- the webhook --------------------------------------------------------------------------------------
 
@@ -235,7 +236,8 @@ class Decider:
                 # The lock is given up between shapes so that requests get through.
                 with self.fleet.lock:
                     shape = self.shapes.of(demand)
-                    if shape.codes is None:
+                    short = self._keeper.world().policy.extender.shortlist
+                    if shape.codes is None and not 0 < short <= _SHORT:
                         shape.codes = distinct(shape.prices)
 
     # --- inside -------------------------------------------------------------------------------------------
@@ -251,12 +253,17 @@ class Decider:
         """The row of each name, -1 for unknown ones. Asked for the same list object again (prioritize after
         filter), while no node came or went, it answers what it knows; such a list must not be changed.
         """
-        last = self._last_rows
-        if last is not None and last[0] is names and last[1] == self.fleet.layout_generation:
-            return last[2]
-        rows = np.fromiter(map(self.fleet.rows.get, names, repeat(-1)), dtype=np.int64, count=len(names))
+        last, generation = self._last_rows, self.fleet.layout_generation
+        found = next((entry for entry in last if entry[0] is names and entry[1] == generation), None)
+        if found is not None and found is last[-1]:
+            return found[2]
+        if found is None:
+            rows = np.fromiter(map(self.fleet.rows.get, names, repeat(-1)), dtype=np.int64, count=len(names))
+            found = (names, generation, rows)
+        else:
+            rows = found[2]
         self.unknown_nodes += int((rows < 0).sum())
-        self._last_rows = (names, self.fleet.layout_generation, rows)
+        self._last_rows = [*(entry for entry in last if entry is not found), found][-_LISTS:]
         return rows
 
     def _shortlist(self, pod: Pod, demand: Demand, rows: Rows) -> NDArray[np.int64] | None:

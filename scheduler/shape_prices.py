@@ -1,7 +1,9 @@
 """Prices and refusals of every demand seen, on all rows: vectors of which only stale rows are priced anew.
 
 A change of a row makes that row stale in every vector; a change of the world (policy, price tables,
-intensities) all of them. The demands asked about longest ago are forgotten. Called with the fleet's lock held.
+intensities) all of them. Rows of one content (``scheduler.row_contents``) have one price: of the stale ones
+each content is priced once, and not at all when it has been before. The demands asked about longest ago are
+forgotten. Called with the fleet's lock held.
 """
 
 from __future__ import annotations
@@ -13,42 +15,49 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.columns import Columns, Rows
+from scheduler.columns import Rows
 from scheduler.demand import Demand
 from scheduler.feasibility import Reason
 from scheduler.fleet import Fleet
 from scheduler.pricing import priced
+from scheduler.row_contents import RowContents
 from scheduler.scoring.context import World
 from scheduler.world import WorldKeeper
 
 _MOST_SHAPES = 256
 _FEW_ROWS = 4
-_MOST_CONTENTS = 4096
+_MOST_REASONS = 4096
 
 
 @dataclass(slots=True)
 class Shape:
-    """Vectors of one demand over all rows, one entry longer: the last is for unknown nodes (index -1)."""
+    """Vectors of one demand over all rows, one entry longer: the last is for unknown nodes (-1).
+
+    ``price_of`` and ``reason_of``: by number of a content, the reason -1 where it has not been priced;
+    they hold for one ``stamp`` of the contents and one ``epoch`` of the world.
+    """
 
     prices: NDArray[np.float64]
     reasons: NDArray[np.int32]
     told: list[Reason]
     ids: dict[tuple[str, bool], int]
-    known: dict[bytes, tuple[float, int]] = field(default_factory=dict)
-    ids_renewed: int = 0
     generation: int = -1
     epoch: int = -1
+    stamp: int = -1
+    price_of: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    reason_of: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
     codes: tuple[NDArray[np.int64], int] | None = None
 
 
 class ShapePrices:
-    """The vectors by demand. ``built``: demands seen for the first time; ``rows_repriced``: rows priced."""
+    """The vectors by demand. ``built``: demands seen for the first time; ``rows_repriced``: contents priced."""
 
     def __init__(self, fleet: Fleet, keeper: WorldKeeper) -> None:
         self.built = 0
         self.rows_repriced = 0
         self._fleet = fleet
         self._keeper = keeper
+        self._contents = RowContents(fleet)
         self._shapes: OrderedDict[Demand, Shape] = OrderedDict()
 
     def demands(self) -> list[Demand]:
@@ -69,14 +78,13 @@ class ShapePrices:
         self._shapes.move_to_end(demand)
         if shape.epoch == epoch and shape.generation == fleet.generation:
             return shape
-        if shape.epoch != epoch or len(shape.told) > 4096:
+        if shape.epoch != epoch or len(shape.told) > _MOST_REASONS:
             # Texts carry intensities and names; they are told anew rather than kept for ever.
-            shape.told, shape.ids, shape.known = [Reason("", False)], {}, {}
-            result = priced(demand, world, fleet.view(), teller(shape.told, shape.ids))
-            shape.prices = np.append(result.total, np.inf)
-            shape.reasons = np.append(result.reasons, 0).astype(np.int32)
-            self.rows_repriced += fleet.size
+            shape.told, shape.ids, shape.stamp, shape.epoch = [Reason("", False)], {}, -1, epoch
+            shape.prices = np.full(fleet.size + 1, np.inf)
+            shape.reasons = np.zeros(fleet.size + 1, dtype=np.int32)
             shape.codes = None
+            rows: Rows = np.arange(fleet.size)
         else:
             rows = fleet.changes_since(shape.generation)
             if fleet.size + 1 > len(shape.prices):
@@ -84,33 +92,35 @@ class ShapePrices:
                 shape.prices = np.append(shape.prices, np.full(more, np.inf))
                 shape.reasons = np.append(shape.reasons, np.zeros(more, dtype=np.int32))
                 shape.codes = None
-            prices, reasons = self._reprice(shape, demand, world, fleet.view(rows))
-            if not np.array_equal(shape.prices[rows], prices):
-                shape.prices[rows] = prices
-                shape.codes = None
-            shape.reasons[rows] = reasons
-        shape.epoch, shape.generation = epoch, fleet.generation
+        prices, reasons = self._reprice(shape, demand, world, rows)
+        if not np.array_equal(shape.prices[rows], prices):
+            shape.prices[rows] = prices
+            shape.codes = None
+        shape.reasons[rows] = reasons
+        shape.generation = fleet.generation
         return shape
 
     def _reprice(
-        self, shape: Shape, demand: Demand, world: World, columns: Columns
+        self, shape: Shape, demand: Demand, world: World, rows: Rows
     ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """Prices and refusals of some rows. A price follows from the row's content alone, and contents come
-        again (equal nodes, room taken and given back): where few rows changed, one content is priced once.
-        """
-        if shape.ids_renewed != self._fleet.ids_renewed or len(shape.known) > _MOST_CONTENTS:
-            shape.ids_renewed, shape.known = self._fleet.ids_renewed, {}
-        few = len(columns) <= _FEW_ROWS
-        keys = [columns.content(index) for index in range(len(columns))] if few else []
-        pairs = [pair for key in keys if (pair := shape.known.get(key)) is not None]
-        if few and len(pairs) == len(keys):
-            prices = np.array([price for price, _ in pairs], np.float64)
-            return prices, np.array([reason for _, reason in pairs], np.int32)
-        result = priced(demand, world, columns, teller(shape.told, shape.ids))
-        self.rows_repriced += len(columns)
-        for key, price, reason in zip(keys, result.total.tolist(), result.reasons.tolist(), strict=False):
-            shape.known[key] = (price, reason)
-        return result.total, result.reasons.astype(np.int32)
+        """Prices and refusals of some rows: those of their contents, unseen contents priced first."""
+        numbers = self._contents.of_rows()[rows]
+        if shape.stamp != self._contents.stamp:
+            shape.stamp = self._contents.stamp
+            shape.price_of, shape.reason_of = np.zeros(0), np.zeros(0, dtype=np.int32)
+        if len(shape.reason_of) < len(self._contents):
+            more = len(self._contents) + len(self._contents) // 4 + 16 - len(shape.reason_of)
+            shape.price_of = np.append(shape.price_of, np.zeros(more))
+            shape.reason_of = np.append(shape.reason_of, np.full(more, -1, dtype=np.int32))
+        unseen = np.flatnonzero(shape.reason_of[numbers] < 0)
+        if unseen.size:
+            fresh, first = np.unique(numbers[unseen], return_index=True)
+            result = priced(
+                demand, world, self._fleet.view(rows[unseen[first]]), teller(shape.told, shape.ids)
+            )
+            self.rows_repriced += len(fresh)
+            shape.price_of[fresh], shape.reason_of[fresh] = result.total, result.reasons
+        return shape.price_of[numbers], shape.reason_of[numbers]
 
     def refusals(self, demand: Demand, rows: Rows) -> tuple[NDArray[np.int32], list[Reason]]:
         """The reasons of some rows, as positions among the reasons told. A nominated pod is asked about on
@@ -122,7 +132,7 @@ class ShapePrices:
             return shape.reasons[rows], shape.told
         found = np.zeros(len(rows), dtype=np.int32)
         known = rows >= 0
-        found[known] = self._reprice(shape, demand, world, self._fleet.view(rows[known]))[1]
+        found[known] = self._reprice(shape, demand, world, rows[known])[1]
         return found, shape.told
 
 

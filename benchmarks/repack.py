@@ -26,7 +26,7 @@ from dra.catalog import models
 from dra.inventory import Gpu, NodeInventory, from_slices
 from dra.mig import geometry
 from dra.nvlink import nvswitch
-from dra.resource_api import DeviceClass, ResourceClaim, slices_from_json
+from dra.resource_api import DeviceClass, ResourceClaim, ResourceSlice, slices_from_json
 from dra.slices import nvidia_slices
 from scheduler.conditions import read_conditions
 from scheduler.decider import Decider
@@ -56,7 +56,8 @@ class Made:
             spec = {"selectors": [{"cel": {"expression": expression}}]}
             self.fleet.apply_class(msgspec.convert({"metadata": {"name": name}, "spec": spec}, DeviceClass))
         names = [f"node-{number:05d}" for number in range(nodes)]
-        made_nodes, made_slices = [], []
+        made_nodes: list[Node] = []
+        made_slices: list[ResourceSlice] = []
         for name in names:
             made_nodes.append(_node(name))
             made_slices.extend(slices_from_json(nvidia_slices(_inventory(name, gpus))))

@@ -257,7 +257,12 @@ def _chain(
 ) -> tuple[Relief, Overlay] | None:
     second = overlay.scene.movers[offer.uids[0]]
     trial = overlay.fork()
-    away = _resettle(trial, second, _Aim(first, offer.node, frozenset(offer.uids)))
+    away = _resettle(
+        trial,
+        second,
+        _Aim(first, offer.node, frozenset(offer.uids)),
+        _Aim(waiter, candidate.node, frozenset(candidate.uids)),
+    )
     if away is None:
         return None
     trial.finished(second)
@@ -271,8 +276,8 @@ def _chain(
     return _admit(trial, waiter, candidate.node, [away, _Placed(first, offer.node, 1)])
 
 
-def _resettle(trial: Overlay, mover: Mover, aim: _Aim) -> _Placed | None:
-    """Find the mover the cheapest place that exists now and does not spoil the aim; counts both ends of the
+def _resettle(trial: Overlay, mover: Mover, *aims: _Aim) -> _Placed | None:
+    """Find the mover the cheapest place that exists now and spoils none of the aims; counts both ends of the
     move.
     """
     if trial.evictions < 1 or not trial.may_move(mover):
@@ -281,18 +286,18 @@ def _resettle(trial: Overlay, mover: Mover, aim: _Aim) -> _Placed | None:
         room = trial.place_now(node, mover.demand, mover.resources, linked=mover.linked)
         if room is None:
             continue
-        step = trial
-        if node == aim.node:
-            step = trial.fork()
+        step = trial.fork()
         step.take(node, room, mover.resources)
-        if node == aim.node:
-            pod = aim.pod
-            if step.place_later(node, pod.demand, pod.resources, aim.leaving, linked=pod.linked) is None:
-                continue
+        if all(aim.node != node or _reachable(step, aim) for aim in aims):
             trial.take(node, room, mover.resources)
-        trial.evict(mover)
-        return _Placed(mover, node, 0)
+            trial.evict(mover)
+            return _Placed(mover, node, 0)
     return None
+
+
+def _reachable(step: Overlay, aim: _Aim) -> bool:
+    pod = aim.pod
+    return step.place_later(aim.node, pod.demand, pod.resources, aim.leaving, linked=pod.linked) is not None
 
 
 def _admit(trial: Overlay, waiter: Waiter, node: str, placed: list[_Placed]) -> tuple[Relief, Overlay] | None:

@@ -17,7 +17,8 @@ from scheduler.repack.scene import Limits
 
 GEOMETRY = geometry(models()["H100-80GB"])
 SHORT = {name: short for short, name in PROFILES.items()}
-ORDER = GEOMETRY.least_harm_order(0, {})
+# NVIDIA's driver sorts devices by name, so first-fit meets low starts first.
+ORDER = sorted(GEOMETRY.placements, key=lambda placement: placement.start)
 FULL = GEOMETRY.full_mask
 
 

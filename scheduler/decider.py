@@ -19,7 +19,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import compress, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,11 +104,13 @@ class Decider:
             return FilterOutcome(list(range(len(names))), untouched=True)
         passed = passed if short is None else passed[short]
         outcome = FilterOutcome(passed.tolist(), shortened=short is not None)
+        if not refused.size:
+            return outcome
         texts = [reason.text for reason in told]
-        final = np.array([reason.unresolvable for reason in told])[found[refused]]
-        for side, rows in ((outcome.failed, refused[~final]), (outcome.unresolvable, refused[final])):
-            reasons = map(texts.__getitem__, found[rows].tolist())
-            side.update(zip(map(names.__getitem__, rows.tolist()), reasons, strict=True))
+        final = np.array([reason.unresolvable for reason in told])[found]
+        for side, mask in ((outcome.failed, ~final & (found > 0)), (outcome.unresolvable, final)):
+            reasons = map(texts.__getitem__, found[mask].tolist())
+            side.update(zip(compress(names, mask.tolist()), reasons, strict=True))
         return outcome
 
     def prioritize(self, pod: Pod, names: Sequence[str]) -> NDArray[np.uint8] | None:

@@ -109,7 +109,7 @@ class Verbs:
         except Exception:  # noqa: BLE001 - whatever it is, the pod must stay schedulable
             self._failed("filter", question.pod)
             return self._pass(question, "error")
-        reason = self._judged(question.pod, *seen)
+        reason = self._judged(question.pod, *seen, opinion=not outcome.untouched)
         if outcome.untouched:
             return self._pass(question, reason)
         self._metrics.refused_nodes.labels("resolvable").inc(len(outcome.failed))
@@ -130,7 +130,7 @@ class Verbs:
             self._failed("prioritize", question.pod)
             self._count("prioritize", "error")
             return NO_PRIORITIES
-        self._count("prioritize", self._judged(question.pod, *seen))
+        self._count("prioritize", self._judged(question.pod, *seen, opinion=scores is not None))
         self._ranked = None if scores is None else question.pod
         return NO_PRIORITIES if scores is None else priorities(question.names, scores, self._entries)
 
@@ -179,14 +179,16 @@ class Verbs:
             self._failed("preempt", request.pod)
             return victims
 
-    def _judged(self, pod: Pod, unknown_before: int, not_understood_before: int) -> str:
-        """The reason to count a decision under, from what it added to the decider's numbers."""
+    def _judged(self, pod: Pod, unknown_before: int, not_understood_before: int, *, opinion: bool) -> str:
+        """The reason to count a decision under, from what it added to the decider's numbers. With an
+        ``opinion`` there is no need to read the pod again.
+        """
         unknown = self._decider.unknown_nodes - unknown_before
         if unknown > 0:
             self._metrics.unknown_nodes.inc(unknown)
         if self._decider.not_understood != not_understood_before:
             return "not_understood"
-        return "not_a_gpu_pod" if pod_shape(pod) is None else "decided"
+        return "decided" if opinion or pod_shape(pod) is not None else "not_a_gpu_pod"
 
     def _pass(self, question: Question, reason: str) -> bytes:
         self._count("filter", reason)

@@ -5,6 +5,7 @@ placements.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -55,8 +56,7 @@ class Town:
 
     def runs(self, name: str, on: str, *places: tuple[int, str, int], **spec: Any) -> str:
         """A running pod that holds (GPU, short profile, start) placements; answers its UID."""
-        made = inventory(on, gpus=8)
-        devices = [_device(made, *place) for place in places]
+        devices = [_device(*place) for place in places]
         kind = places[0][1]
         profile = "" if kind == "whole" else PROFILES[kind]
         pod = a_pod(name, on=on, claims={"gpu": f"{name}-gpu"}, **spec)
@@ -175,8 +175,9 @@ def _status(extra: Mapping[str, str]):
     return msgspec.convert({"allocatable": {**OFFERED, **extra}}, type(Node().status))
 
 
-def _device(made, gpu: int, kind: str, start: int) -> str:
-    for name, ref in from_slices(made.node, slices_from_json(nvidia_slices(made))).devices.items():
+def _device(gpu: int, kind: str, start: int) -> str:
+    """The name that NVIDIA's driver gives a placement, the same on every node."""
+    for name, ref in _devices().items():
         if ref.gpu != gpu:
             continue
         placement = ref.placement
@@ -186,3 +187,8 @@ def _device(made, gpu: int, kind: str, start: int) -> str:
         elif kind != "whole" and (placement.profile, placement.start) == (PROFILES[kind], start):
             return name
     raise LookupError(f"{kind}@{start} on GPU {gpu}")
+
+
+@cache
+def _devices():
+    return from_slices("any", slices_from_json(nvidia_slices(inventory("any", gpus=2)))).devices

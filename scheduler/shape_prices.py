@@ -50,7 +50,7 @@ class Shape:
 
 
 class ShapePrices:
-    """The vectors by demand. ``built``: demands seen for the first time; ``rows_repriced``: contents priced."""
+    """The vectors by demand. ``built``: demands first seen; ``rows_repriced``: contents priced."""
 
     def __init__(self, fleet: Fleet, keeper: WorldKeeper) -> None:
         self.built = 0

@@ -384,6 +384,10 @@ class Facts:
     def _set_pod(self, uid: str, fact: PodFact | None) -> set[str]:
         old = self.pods.get(uid)
         touched: set[str] = set()
+        if old is None or fact is None or old.leaving != fact.leaving:
+            # Claims that outlive their pods count as about to be freed, wherever they are allocated.
+            for key in self.claim_index.of_pod(uid):
+                touched |= self._allocation_nodes(self.claims.get(key))
         if old is not None:
             if place := self._place(old):
                 self._leave(place, uid)

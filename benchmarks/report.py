@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report_cluster import arrivals, demo, extender, planned_road, sync
+from benchmarks.report_packing import decision, gangs, mig, packing, planner
 
 BENCH = Path("build/bench")
 DEMO = Path("build/demo.json")
@@ -29,7 +30,12 @@ kube-scheduler, kwok and Prometheus share those cores with Slicewise.
 
 SECTIONS: Mapping[Path, Callable[[Json], list[str]]] = {
     DEMO: demo,
+    BENCH / "packing.json": packing,
+    BENCH / "mig.json": mig,
+    BENCH / "planner.json": planner,
+    BENCH / "gangs.json": gangs,
     BENCH / "extender.json": extender,
+    BENCH / "decision.json": decision,
     BENCH / "planned_road.json": planned_road,
     BENCH / "arrivals.json": arrivals,
     BENCH / "sync.json": sync,

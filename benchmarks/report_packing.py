@@ -19,9 +19,9 @@ def packing(found: Json) -> list[str]:
         f"`python -m benchmarks.packing --seeds {len(seeds)}`, seeds {seeds[0]} to {seeds[-1]}",
         "",
         "1,213 nodes, 6,212 GPUs of the openb trace; pods come one by one until as many GPUs have "
-        "been asked for as there are; mean ± standard deviation, % of all GPUs. *Bound*: nobody leaves fewer. "
-        "*Closed*: the share of Fragmentation Gradient Descent's (FGD's) distance to the bound that is gained. "
-        "See [packing.md](packing.md).",
+        "been asked for as there are; mean ± standard deviation, % of all GPUs. *Bound*: nobody leaves "
+        "fewer. *Closed*: the share of the distance of FGD (Fragmentation Gradient Descent) to the bound "
+        "that is gained. See [packing.md](packing.md).",
         "",
         "| list | bound | FGD | slicewise | closed | slicewise-repack | closed | pods moved |",
         "|---|---|---|---|---|---|---|---|",

@@ -36,8 +36,8 @@ def states_preferences(pod: Pod) -> bool:
 def shortlist(prices: NDArray[np.float64], zones: NDArray[np.int32], most: int) -> NDArray[np.int64] | None:
     """Ascending positions of the ``most`` cheapest, the first of equals, and of the cheapest of each zone.
 
-    ``prices``: float64[k] money per hour, infinite where the pod does not fit; ``zones``: int32[k], -1 for none. None
-    when there is nothing to shorten: at most ``most`` of them, or none with a finite price.
+    ``prices``: float64[k] money per hour, infinite where the pod does not fit; ``zones``: int32[k], -1 for
+    none. None when there is nothing to shorten: at most ``most`` of them, or none with a finite price.
     """
     finite = np.flatnonzero(np.isfinite(prices))
     if len(prices) <= most or not finite.size:

@@ -12,7 +12,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from metrics import names
 from metrics.exposition import Exposition
 
-GROUPS = ("extender", "fleet", "prices", "watches", "policy", "leader", "planner", "repack", "autoscaler", "sources")
+GROUPS = (
+    "extender",
+    "fleet",
+    "prices",
+    "watches",
+    "policy",
+    "leader",
+    "planner",
+    "repack",
+    "autoscaler",
+    "sources",
+)
 
 
 def exposition_with_everything():

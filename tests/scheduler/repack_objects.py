@@ -9,16 +9,16 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from fleet_objects import Setting, claim, device_class, inventory, node, policy, slices
 
 from cluster.disruption import Budgets, PodDisruptionBudget
 from cluster.wire import Node, Pod
-from dra.inventory import from_slices
+from dra.inventory import DeviceRef, from_slices
 from dra.resource_api import slices_from_json
 from dra.slices import nvidia_slices
 from scheduler.fleet import Fleet
 from scheduler.repack.census import Census
 from scheduler.repack.read import SceneReader
+from tests.scheduler.fleet_objects import Setting, claim, device_class, inventory, node, policy, slices
 
 NOW = 1_800_000_000.0  # January 2027
 PROFILES = {"1g": "1g.10gb", "2g": "2g.20gb", "3g": "3g.40gb", "4g": "4g.40gb", "7g": "7g.80gb"}
@@ -190,5 +190,7 @@ def _device(gpu: int, kind: str, start: int) -> str:
 
 
 @cache
-def _devices():
-    return from_slices("any", slices_from_json(nvidia_slices(inventory("any", gpus=2)))).devices
+def _devices() -> Mapping[str, DeviceRef]:
+    found = from_slices("any", slices_from_json(nvidia_slices(inventory("any", gpus=2))))
+    assert found is not None
+    return found.devices

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 
 import msgspec
-from extender_calls import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from repack_objects import PROFILES, Town, a_pod
 
 from dra.catalog import models
 from dra.mig import geometry
@@ -16,6 +14,8 @@ from metrics.exposition import Exposition
 from scheduler.extender.app import create_app
 from scheduler.extender.codec import MetaVictim, MetaVictims
 from scheduler.extender.preempting import Preemptor
+from tests.scheduler.extender_calls import call
+from tests.scheduler.repack_objects import PROFILES, Town, a_pod
 
 GEOMETRY = geometry(models()["H100-80GB"])
 SHORT = {name: short for short, name in PROFILES.items()}

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from repack_objects import a_pod
 
 from cluster.wire import Node, Pod
 from scheduler.repack.census import Census
 from scheduler.repack.resources import NOTHING, PLENTY, Resources, node_resources, pod_resources
+from tests.scheduler.repack_objects import a_pod
 
 GPU = {"nvidia.com/gpu": "1"}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
-from repack_objects import Town, a_pod
+
+from tests.scheduler.repack_objects import Town, a_pod
 
 
 def leaving(town: Town, name: str) -> None:
@@ -23,7 +24,9 @@ def noted(town: Town, name: str, node: str) -> None:
 def feasible(town: Town, name: str) -> dict[str, bool]:
     decider = town.setting.decider
     pod = next(pod for pod in reversed(town.pods) if pod.metadata.name == name)
-    prices = decider.prices(decider.demand(pod))
+    demand = decider.demand(pod)
+    assert demand is not None
+    prices = decider.prices(demand)
     return {node: bool(np.isfinite(prices[row])) for node, row in town.fleet.rows.items()}
 
 

@@ -5,15 +5,16 @@ writes nothing in a dry run.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import msgspec
-from fleet_objects import claim
-from repack_objects import NOW, PROFILES, Town, a_pod
 
 from autoscaler.evicting import Answer, Verdict
 from autoscaler.repack_loop import RepackLoop
 from scheduler.repack.pace import Pace
 from scheduler.repack.read import SceneReader
+from tests.scheduler.fleet_objects import claim
+from tests.scheduler.repack_objects import NOW, PROFILES, Town, a_pod
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Scene:
             decider=decider,
             census=town.census,
             reader=SceneReader(decider, town.census, town.budgets),
-            hands=self.hands,
+            hands=cast(Any, self.hands),
             policy=lambda: town.policy,
             active=lambda: True,
             observer=self.notes,

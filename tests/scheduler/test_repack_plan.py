@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from repack_objects import Town
 
 from scheduler.repack.plan import plan
 from scheduler.repack.scene import Limits
+from tests.scheduler.repack_objects import Town
 
 LIMITS = Limits(evictions=10, concurrent=4, horizon_hours=4.0)
 

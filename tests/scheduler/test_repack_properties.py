@@ -8,12 +8,12 @@ from itertools import combinations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from repack_objects import PROFILES, Town
 
 from dra.catalog import models
 from dra.mig import geometry
 from scheduler.repack.plan import plan
 from scheduler.repack.scene import Limits
+from tests.scheduler.repack_objects import PROFILES, Town
 
 GEOMETRY = geometry(models()["H100-80GB"])
 SHORT = {name: short for short, name in PROFILES.items()}

@@ -31,6 +31,7 @@ from scheduler.planner.chooser import DeciderChooser
 from scheduler.planner.follow import Fate
 from scheduler.planner.loop import PlannerLoop
 from scheduler.planner.nominate import Nominator, Outcome
+from scheduler.planner.order import UrgencyOrder
 from scheduler.planner.plan import Plan
 from scheduler.planner.pod_groups import PodGroups
 from scheduler.planner.queue import WaitingPod
@@ -82,6 +83,9 @@ class FleetSide:
             solving=Solving(self._solver, self._chooser),
             group_size=self._groups.size,
             still_holds=self._chooser.still_holds,
+            urgency=UrgencyOrder(
+                service.fleet, service.decider.demand, lambda: service.prices.current().demand
+            ),
         )
         self._chooser.nodes_changed = self._planner.nodes_changed
         self.live.feed.listen("nodes", self._chooser)

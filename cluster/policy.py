@@ -232,6 +232,9 @@ class Planner(PolicyModel):
     max_patch_concurrency: Annotated[int, Field(strict=True, ge=1, le=256)] = Field(
         default=8, description="status patches in flight at once"
     )
+    order: Literal["urgency", "arrival"] = Field(
+        default="urgency", description="which waiting MIG pod goes first at equal priority"
+    )
     solver: PlanSolver = PlanSolver()
 
 

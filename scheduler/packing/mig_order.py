@@ -12,6 +12,13 @@ Pure. The planner sorts with it; it decides neither priority classes nor quotas,
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import numpy as np
+
+from scheduler.packing.mig_space import CardSpace
+from scheduler.packing.mig_values import Floats, card_values
+
 PATIENCE_SECONDS = 1000.0
 
 
@@ -20,3 +27,19 @@ def urgency(compute_slices: float, value_lost: float, waited_seconds: float) -> 
     if compute_slices <= 0:
         raise ValueError(f"compute slices: got {compute_slices}, expected more than 0")
     return (compute_slices - value_lost + waited_seconds / PATIENCE_SECONDS) / compute_slices
+
+
+@lru_cache(maxsize=4096)
+def cheapest_losses(
+    space: CardSpace, shares: tuple[float, ...], waiting: frozenset[int], profile: int
+) -> Floats:
+    """float64[n_states], compute slices: what the cheapest placement of a profile costs from each state, inf
+    where none fits or nothing of the space leads there. Arguments as of ``card_values``; read-only.
+    """
+    values = card_values(space, shares, waiting)
+    losses = np.full(space.n_states, np.inf)
+    for state in space.states:
+        for _, number in space.steps[profile][state]:
+            losses[state] = min(losses[state], float(values[state] - values[state + number]))
+    losses.setflags(write=False)
+    return losses

@@ -16,17 +16,23 @@ from scheduler.planner.queue import PlanQueue, WaitingPod
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Pods to plan, best first; gangs beside them; ``incomplete``: due members of gangs that cannot be
-    planned yet, with the reason.
+    planned yet, with the reason. ``first``: pods that go before the others of their priority, because it was
+    their turn and not all have room.
     """
 
     singles: tuple[WaitingPod, ...] = ()
     gangs: tuple[GangUnit, ...] = ()
     incomplete: tuple[tuple[WaitingPod, str], ...] = ()
+    first: frozenset[str] = frozenset()
 
     @property
     def pods(self) -> tuple[WaitingPod, ...]:
         """Everything that would be placed."""
         return (*self.singles, *(pod for gang in self.gangs for pod in gang.pods))
+
+    def rank(self, pod: WaitingPod, priority: int) -> int:
+        """The pod's priority with its turn; compares within the batch only."""
+        return 2 * priority + (pod.uid in self.first)
 
 
 def collect(

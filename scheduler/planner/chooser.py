@@ -116,10 +116,10 @@ class DeciderChooser:
             for pod in batch.pods:
                 fleet.release(pod.uid)
             for pod in batch.singles:
-                self._ask(asked, pod, -1, pod.priority)
+                self._ask(asked, pod, -1, batch.rank(pod, pod.priority))
             for index, gang in enumerate(batch.gangs):
                 for pod in gang.pods:
-                    self._ask(asked, pod, index, gang.priority)
+                    self._ask(asked, pod, index, batch.rank(pod, gang.priority))
             return snapshot(self._decider, asked, len(batch.gangs), self._mask)
 
     def _ask(self, asked: list[Asked], pod: WaitingPod, gang: int, priority: int) -> None:

@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from cluster.policy import Planner as PlannerPolicy
@@ -24,6 +25,7 @@ from scheduler.planner.batch import Batch, collect
 from scheduler.planner.follow import Fate, Follow
 from scheduler.planner.gangs import CONFIRM_SECONDS, GangBook, is_kept_whole
 from scheduler.planner.nominate import Nominator, Outcome
+from scheduler.planner.order import UrgencyOrder
 from scheduler.planner.plan import Chooser, Plan, Unplaced, plan_batch
 from scheduler.planner.queue import UNGATED_GRACE_SECONDS, PlanQueue, WaitingPod, as_waiting
 from scheduler.planner.solving import Solving
@@ -78,10 +80,13 @@ class PlannerLoop:
         solving: Solving | None = None,
         group_size: Callable[[str, str], int | None] = lambda namespace, name: None,
         still_holds: Callable[[Pod, str, bool], bool] = lambda pod, node, look_at_room: True,
+        urgency: UrgencyOrder | None = None,
     ) -> None:
         """``solving`` None: everything is planned by price. ``group_size``: see ``gangs.GangBook``.
-        ``still_holds(pod, node, look_at_room)``: whether a nomination still makes sense.
+        ``still_holds(pod, node, look_at_room)``: whether a nomination still makes sense. ``urgency``: who
+        goes first where the policy's ``order`` says so; None: by arrival.
         """
+        self._urgency = urgency
         self._queue = PlanQueue(asks_for_gpus, scheduler_names, ungated_grace_seconds)
         self._book = GangBook(asks_for_gpus, group_size)
         self._follow = Follow()
@@ -231,12 +236,44 @@ class PlannerLoop:
         told = tuple(Unplaced(pod, reason) for pod, reason in batch.incomplete)
         if not batch.pods:
             return Plan((), told) if told else None
+        turns = self._in_turn(policy, batch)
+        if turns is not None:
+            made, batch = turns
+            if not batch.pods:
+                return Plan(made.nominations, (*made.unplaced, *told))
         if large and self._begin(policy, batch, now):
             return Plan((), told) if told else None
         made = plan_batch(batch, self._chooser, HOLD_SECONDS)
         if made.unplaced and len(batch.pods) > 1 and not large and self._begin(policy, batch, now):
             return Plan((), told) if told else None
         return Plan(made.nominations, (*made.unplaced, *told))
+
+    def _in_turn(self, policy: PlannerPolicy, batch: Batch) -> tuple[Plan, Batch] | None:
+        """The plan by price in order of urgency, and the batch that is left for the other ways to a plan;
+        None where urgency has nothing to say.
+
+        Where MIG pods must wait, the solver may say where those whose turn it is go, not who waits: left to
+        count pods, it would serve the small ones first. With nobody else in the batch the plan stands.
+        """
+        urgency = self._urgency
+        if urgency is None or policy.order != "urgency":
+            return None
+        turning = [pod for pod in batch.singles if urgency.decides(pod)]
+        if not turning:
+            return None
+        with self._wake:
+            everyone = tuple(self._queue.waiting().values())
+        made = plan_batch(batch, self._chooser, HOLD_SECONDS, lambda pods: urgency.arrange(pods, everyone))
+        left = {missing.waiting.uid for missing in made.unplaced}
+        contested = any(pod.uid in left for pod in turning)
+        if contested and len(turning) == len(batch.pods):
+            return made, Batch()
+        # By the turn they had: planned again in this order, the same pods find the same room.
+        singles = tuple(one.waiting for one in made.nominations if not one.gang)
+        alone = {pod.uid for pod in batch.singles}
+        singles += tuple(missing.waiting for missing in made.unplaced if missing.waiting.uid in alone)
+        first = frozenset(one.waiting.uid for one in made.nominations) if contested else frozenset()
+        return made, replace(batch, singles=singles, first=first)
 
     def _begin(self, policy: PlannerPolicy, batch: Batch, now: float) -> bool:
         """Hand a batch to the solver, if there is one and it is free."""

@@ -1,15 +1,15 @@
 """Choose a node for each waiting pod by price, over all nodes at once.
 
-One pass by priority, at equal priority gangs first, then queue order: each pod takes the cheapest feasible
-node, and the room it will take is held before the next one is looked at, so a burst packs as tightly as pods
-that come one by one. A gang takes all its room or gives all of it back. This is the thin, price-only plan
-(design §1a): a lookup over columns a pod; it evicts nobody. ``adopt`` does the same with nodes that a solver
-chose: whatever no longer holds when it comes to it is planned by price.
+One pass by priority, at equal priority gangs first, then single pods in the order given: each pod takes the
+cheapest feasible node, and the room it will take is held before the next one is looked at, so a burst packs
+as tightly as pods that come one by one. A gang takes all its room or gives all of it back. This is the thin,
+price-only plan (design §1a): a lookup over columns a pod; it evicts nobody. ``adopt`` does the same with
+nodes that a solver chose: whatever no longer holds when it comes to it is planned by price.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,11 @@ from cluster.wire import Pod
 from scheduler.planner.batch import Batch
 from scheduler.planner.gangs import GangUnit
 from scheduler.planner.queue import WaitingPod
+
+Ordering = Callable[[Sequence[WaitingPod]], Iterable[WaitingPod]]
+"""Single pods of one priority, by arrival → the same in the order to plan them. Each is planned before the
+next one is asked for.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +102,20 @@ def plan(waiting: Iterable[WaitingPod], chooser: Chooser, hold_seconds: float) -
     return made.plan()
 
 
-def plan_batch(batch: Batch, chooser: Chooser, hold_seconds: float) -> Plan:
+def plan_batch(
+    batch: Batch, chooser: Chooser, hold_seconds: float, order: Ordering = lambda pods: pods
+) -> Plan:
     """Plan singles and gangs by price."""
-    return adopt(batch, {}, chooser, hold_seconds)
+    return adopt(batch, {}, chooser, hold_seconds, order)
 
 
-def adopt(batch: Batch, nodes: Mapping[str, str], chooser: Chooser, hold_seconds: float) -> Plan:
+def adopt(
+    batch: Batch,
+    nodes: Mapping[str, str],
+    chooser: Chooser,
+    hold_seconds: float,
+    order: Ordering = lambda pods: pods,
+) -> Plan:
     """Plan a batch with the nodes that are already known for it (UID → node); all of these first, so that
     nothing planned by price takes their room.
     """
@@ -114,9 +127,8 @@ def adopt(batch: Batch, nodes: Mapping[str, str], chooser: Chooser, hold_seconds
         for gang in late_gangs:
             if gang.priority == level:
                 made.gang(gang)
-        for pod in late:
-            if pod.priority == level:
-                made.single(pod)
+        for pod in order([pod for pod in late if pod.priority == level]):
+            made.single(pod)
     return made.plan()
 
 

@@ -140,7 +140,8 @@ class Solving:
         }
         if result.nodes is not None:
             solved = adopt(batch, result.nodes, chooser, hold_seconds)
-            if solved.placed() >= _among(result.by_price, kept):
+            placed = {one.waiting.uid for one in solved.nominations}
+            if solved.placed() >= _among(result.by_price, kept) and batch.first <= placed:
                 return solved
             for pod in batch.pods:
                 chooser.release(pod.uid)
@@ -158,6 +159,7 @@ def _still_here(batch: Batch, here: Mapping[str, WaitingPod]) -> Batch:
     return Batch(
         tuple(here[pod.uid] for pod in batch.singles if pod.uid in here),
         tuple(gang for gang in batch.gangs if all(pod.uid in here for pod in gang.pods)),
+        first=batch.first & here.keys(),
     )
 
 

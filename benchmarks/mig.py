@@ -38,7 +38,7 @@ ELSEWHERE: tuple[tuple[str, int, int, str], ...] = (
     ("A30-24GB", 4, 4, "1g:50,2g:35,4g:15"),
 )
 """(model, nodes, GPUs a node, mix) of the runs that nothing was tuned on."""
-ELSEWHERE_POLICIES = ("slicewise", "slicewise-plan", "hami", "first-fit")
+ELSEWHERE_POLICIES = ("slicewise", "slicewise-webhook", "hami", "first-fit")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ Json = Mapping[str, Any]
 COLOURS: Final[Mapping[str, str]] = {
     "slicewise": "#0072B2",
     "slicewise-repack": "#009E73",
-    "slicewise-plan": "#CC79A7",
+    "slicewise-webhook": "#CC79A7",
     "fgd": "#D55E00",
     "hami": "#D55E00",
     "first-fit": "#E69F00",

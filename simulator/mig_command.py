@@ -53,9 +53,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--policy",
         type=_policies,
-        default=("slicewise", "hami", "first-fit"),
+        default=("slicewise", "slicewise-webhook", "hami", "first-fit"),
         metavar="NAME,…",
-        help=f"policies to compare, of: {', '.join(MIG_POLICIES)} (default: slicewise,hami,first-fit)",
+        help=f"policies to compare, of: {', '.join(MIG_POLICIES)} "
+        "(default: slicewise,slicewise-webhook,hami,first-fit)",
     )
     parser.add_argument(
         "--seeds", type=_positive, default=5, metavar="N", help="seeds, from 42 on (default: 5)"

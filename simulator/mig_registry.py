@@ -18,9 +18,9 @@ Maker = Callable[[Sequence[float], int], MigPolicy]
 
 MIG_POLICIES: Mapping[str, Maker] = MappingProxyType(
     {
-        "slicewise": lambda _weights, _seed: Slicewise(),
+        "slicewise": lambda _weights, _seed: SlicewisePlan(),
+        "slicewise-webhook": lambda _weights, _seed: Slicewise(),
         "slicewise-node": lambda _weights, _seed: SlicewiseNode(),
-        "slicewise-plan": lambda _weights, _seed: SlicewisePlan(),
         "hami": lambda _weights, _seed: Ranked(newest),
         "hami-2.10": lambda _weights, _seed: Ranked(release_2_10),
         "fullest-hami": lambda _weights, _seed: Ranked(fullest_newest),

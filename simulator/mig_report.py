@@ -2,10 +2,15 @@
 
     {"load", "seeds", "grid", "model", "cards", "jobs", "mix",
      "policies": {NAME: {MEASURE: {"mean", "sd"}}},
-     "paired": {"slicewise-vs-NAME": {MEASURE: {"mean", "ci95"}}}}    (and slicewise-plan-vs-NAME, …)
+     "order": {NAME: "urgency" | "arrival"},
+     "paired": {"slicewise-vs-NAME": {MEASURE: {"mean", "ci95"}}}}    (and slicewise-webhook-vs-NAME, …)
 
 ``sd`` is the sample standard deviation over seeds. A paired value is slicewise − NAME on the same arrivals:
-its mean, and as ``ci95`` the two ends of the 95 % interval of that mean (Student's t). Pure.
+its mean, and as ``ci95`` the two ends of the 95 % interval of that mean (Student's t).
+
+``order`` says how the queue goes. ``slicewise`` also chooses which waiting pod starts first; the others keep
+kube-scheduler's order (arrival, backfill), ``slicewise-webhook`` too: it shows what placing alone is worth.
+Pure.
 """
 
 from __future__ import annotations
@@ -20,6 +25,11 @@ from simulator.mig_run import MigRun
 from simulator.mig_study import MigStudy
 
 OURS = "slicewise"
+PLACING = "slicewise-webhook"
+NOTE = (
+    f"{OURS} also chooses which waiting pod starts first; all others keep kube-scheduler's order (arrival, "
+    "backfill)."
+)
 
 MEASURES: Mapping[str, Callable[[MigRun], float]] = MappingProxyType(
     {
@@ -55,6 +65,7 @@ def as_json(study: MigStudy) -> dict[str, Any]:
             name: {measure: _spread([value(run) for run in runs]) for measure, value in MEASURES.items()}
             for name, runs in study.runs.items()
         },
+        "order": {name: "urgency" if name == OURS else "arrival" for name in study.runs},
         "paired": {
             f"{ours}-vs-{name}": {
                 measure: paired(
@@ -83,6 +94,8 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
 
 def as_text(study: MigStudy) -> str:
     """The table, shortest wait first."""
+    report = as_json(study)
+    shown = [ours for ours in (OURS, PLACING) if ours in report["policies"]]
     rows = [
         (
             "POLICY",
@@ -91,14 +104,13 @@ def as_text(study: MigStudy) -> str:
             "P95 WAIT s",
             "GPC USE %",
             "STRANDED %",
-            f"{OURS.upper()} − IT, s [95 %]",
+            *(f"{ours.upper()} − IT, s [95 %]" for ours in shown),
         )
     ]
-    report = as_json(study)
     for name, found in sorted(
         report["policies"].items(), key=lambda item: item[1]["mean_wait_seconds"]["mean"]
     ):
-        pair = report["paired"].get(f"{OURS}-vs-{name}", {}).get("mean_wait_seconds")
+        pairs = [report["paired"].get(f"{ours}-vs-{name}", {}).get("mean_wait_seconds") for ours in shown]
         rows.append(
             (
                 name,
@@ -106,17 +118,18 @@ def as_text(study: MigStudy) -> str:
                 f"{found['mean_wait_seconds']['sd'] or 0:.0f}",
                 f"{found['p95_wait_seconds']['mean']:.0f}",
                 *(f"{found[m]['mean']:.2f}" for m in ("gpc_utilisation_percent", "stranded_percent")),
-                "-" if pair is None else f"{pair['mean']:+.0f}{_interval(pair['ci95'])}",
+                *("-" if p is None else f"{p['mean']:+.0f}{_interval(p['ci95'])}" for p in pairs),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
+    table = "\n".join(
         "   ".join(
             cell.rjust(width) if column else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     )
+    return f"{table}\n{NOTE}" if OURS in shown else table
 
 
 def _interval(ends: list[float] | None) -> str:

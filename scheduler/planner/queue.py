@@ -2,8 +2,9 @@
 
 A pod waits when it asks for GPUs, is bound to no node, has no nomination in force, and nothing but our own
 scheduling gate (KEP-3521) keeps it from the scheduler. Order: priority first, then age, then UID, as
-kube-scheduler's own queue (PrioritySort) has it; whose turn it is among MIG pods ``order`` decides. A pod whose nomination was refused comes back after a pause
-that doubles, so that a pod nobody can place costs little.
+kube-scheduler's own queue (PrioritySort) has it; whose turn it is among MIG pods ``order`` decides. A pod
+whose nomination was refused comes back after a pause that doubles, so that a pod nobody can place costs
+little.
 
 Values in, values out: the time is passed in; the watch that feeds the queue is ``scheduler.planner.loop``'s.
 """

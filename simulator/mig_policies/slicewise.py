@@ -1,12 +1,15 @@
-"""``slicewise``: the product's own tables (``scheduler.packing.mig_values``) decide card and start.
+"""``slicewise…``: the product's own tables (``scheduler.packing.mig_values``) decide card and start.
 
 The demand is learned from the arrivals seen so far, starting from all profiles alike; a profile waits when a
 job of it does, other than the one being placed. Of equals the first card and the lowest number.
 
-- ``slicewise``: any card. This is what the rule gives when the card can be chosen.
-- ``slicewise-node``: the scheduler chooses the node only; on it the in-tree allocator takes the first GPU, in
-  the order of the published slices, on which the profile fits. One slice a GPU, as ``dra.slices`` publishes.
-- ``slicewise-plan``: also chooses who goes first, as the planner may. Another queue discipline.
+- ``slicewise``: with the planner, which also chooses who goes first (``scheduler.planner.order``). Another
+  queue discipline than the baselines'.
+- ``slicewise-webhook``: placement only, any card, arrival order. What the rule gives when the card can be
+  chosen.
+- ``slicewise-node``: the same where the scheduler chooses the node only; on it the in-tree allocator takes
+  the first GPU, in the order of the published slices, on which the profile fits. One slice a GPU, as
+  ``dra.slices`` publishes.
 """
 
 from __future__ import annotations
@@ -83,7 +86,7 @@ class SlicewiseNode(Slicewise):
 
 
 class SlicewisePlan(Slicewise):
-    """As ``slicewise``, and of the jobs that could start the most urgent goes first."""
+    """As above, any card, and of the jobs that could start the most urgent goes first."""
 
     def pick(self, fleet: Fleet, candidates: dict[int, float]) -> int:
         """The profile to place next. ``candidates``: profile → seconds its oldest job has waited."""

@@ -13,7 +13,7 @@ SMALL = ("--nodes", "1", "--gpus", "2", "--jobs", "30", "--processes", "1")
 
 
 def test_json_has_the_documented_form(capsys):
-    policies = "slicewise,slicewise-plan,hami,first-fit"
+    policies = "slicewise,slicewise-webhook,hami,first-fit"
     arguments = [
         "simulate",
         "mig",
@@ -34,6 +34,12 @@ def test_json_has_the_documented_form(capsys):
     assert report["grid"] == "memory"
     assert report["mix"] == {"1g.10gb": 35.0, "2g.20gb": 25.0, "3g.40gb": 25.0, "7g.80gb": 5.0}
     assert list(report["policies"]) == policies.split(",")
+    assert report["order"] == {
+        "slicewise": "urgency",
+        "slicewise-webhook": "arrival",
+        "hami": "arrival",
+        "first-fit": "arrival",
+    }
     for found in report["policies"].values():
         for measure in (
             "gpc_utilisation_percent",
@@ -43,7 +49,7 @@ def test_json_has_the_documented_form(capsys):
         ):
             assert set(found[measure]) == {"mean", "sd"}
     assert set(report["paired"]) == {
-        f"{ours}-vs-{name}" for ours in ("slicewise", "slicewise-plan") for name in ("hami", "first-fit")
+        f"{ours}-vs-{name}" for ours in ("slicewise", "slicewise-webhook") for name in ("hami", "first-fit")
     }
     pair = report["paired"]["slicewise-vs-hami"]["mean_wait_seconds"]
     means = [report["policies"][name]["mean_wait_seconds"]["mean"] for name in ("slicewise", "hami")]
@@ -64,7 +70,9 @@ def test_the_table_names_the_setting_and_every_policy(capsys):
     assert main(["simulate", "mig", *SMALL, "--seeds", "2", "--model", "A30-24GB", "--mix", "1g:3,2g:2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1 × 2 A30-24GB, 30 jobs (1g.6gb 3, 2g.12gb 2), load 1.4, memory grid, 2 seeds"
-    assert {line.split()[0] for line in lines[2:]} == {"slicewise", "hami", "first-fit"}
+    names = {line.split()[0] for line in lines[2:6]}
+    assert names == {"slicewise", "slicewise-webhook", "hami", "first-fit"}
+    assert "which waiting pod starts first" in lines[-1]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_fgd_spares_the_windows_the_mix_asks_for():
 
 
 def test_slicewise_puts_small_instances_where_no_window_breaks():
-    card, start = _start("slicewise", 0, 0, 0b01000000)
+    card, start = _start("slicewise-webhook", 0, 0, 0b01000000)
     assert card == 1
     assert start in (4, 5)
 
@@ -68,7 +68,7 @@ def test_slicewise_puts_small_instances_where_no_window_breaks():
 def test_slicewise_node_takes_the_first_card_of_a_node():
     # One node of two cards: first-fit over GPUs reaches the empty one first.
     assert _start("slicewise-node", 0, 0, 0b01000000, gpus=2)[0] == 0
-    assert _start("slicewise", 0, 0, 0b01000000, gpus=2)[0] == 1
+    assert _start("slicewise-webhook", 0, 0, 0b01000000, gpus=2)[0] == 1
 
 
 def test_nvidia_dra_takes_starts_in_the_order_of_the_published_names():

@@ -16,13 +16,9 @@
 cheapest start on the cheapest card is taken. Only costs of one profile compare: adding the same amount for
 every free cell changes none of these choices, and ``mask_values`` adds it to get a table worth money.
 
-How the parts of the product use it, all off the request path:
-
-- price tables: ``mask_values(model, counts, waiting, empty_worth=W(1))`` as ``gpu_value[model]`` of a model
-  that MIG classes ask for, after each LP, with the pods that run, wait and are forecast as ``counts`` and the
-  profiles that have a pending pod as ``waiting``;
-- a driver that publishes placements: ``device_order`` of the same table for each card's occupied mask;
-- the planner, when several pods wait: ``mig_order.urgency``.
+Who uses it: the planner, for whose turn it is among waiting pods (``mig_order``, ``planner.order``), and the
+simulator. ``mask_values`` gives the table as money for price tables, ``device_order`` the order to publish
+placements in; the installed price loop and driver do not use these two (docs/mig.md says what that costs).
 
 Pure: the same demand gives the same table. A table takes about 15 ms for a demand not seen before (723
 layouts: 100 ms); ``lru_cache`` keeps it, and shares are rounded to 5 % so that small drift changes nothing.

@@ -167,7 +167,7 @@ def bound(cluster, namespace, app, count=1):
         found = [item for item in pods(cluster, namespace, app) if item["spec"].get("nodeName")]
         return found if len(found) == count else None
 
-    return until(look, 30, f"{count} pods of {app} bound")
+    return until(look, 90, f"{count} pods of {app} bound")
 
 
 def cordon(cluster, node, value):
@@ -191,7 +191,7 @@ def test_a_pod_is_moved_for_a_waiting_one_when_mode_and_budget_allow(mig_cluster
     pod(cluster, namespace, "big", {"nvidia.com/mig-4g.40gb": "1"})
 
     # Dry run: it says what it would do, and does nothing.
-    made = until(lambda: [m for m in newest(cluster)["moves"] if m["for"]], 30, "a plan")
+    made = until(lambda: [m for m in newest(cluster)["moves"] if m["for"]], 90, "a plan")
     assert [(m["pod"].split("/")[1], m["from"], m["to"]) for m in made] == [
         (small["metadata"]["name"], "repack-1", "repack-2")
     ]
@@ -207,7 +207,7 @@ def test_a_pod_is_moved_for_a_waiting_one_when_mode_and_budget_allow(mig_cluster
     cluster.request("POST", path, budget)
     until(
         lambda: any(one["pod"] == f"{namespace}/big" for one in newest(cluster)["unmet"]),
-        30,
+        90,
         "big is said to be unmet",
     )
     write_policy(cluster, policy("on"))

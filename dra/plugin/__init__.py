@@ -1,0 +1,1 @@
+"""The kubelet side of our DRA driver: gRPC services, sockets, registration."""

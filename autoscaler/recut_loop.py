@@ -13,7 +13,6 @@ configuration is labelled.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import msgspec
 
 from cluster.api_errors import ApiError
 from cluster.client import MERGE_PATCH, Api
+from cluster.periodic import Periodic
 from cluster.policy import ClusterPolicy
 from cluster.wire import Node, Pod
 from scheduler.fleet import Fleet
@@ -68,8 +68,10 @@ class RecutObserver(Protocol):
         """A re-cut came to its end."""
 
 
-class RecutLoop:
-    """Owns the thread. ``look`` and ``follow`` are called by it, and by tests."""
+class RecutLoop(Periodic):
+    """Owns the thread. ``look`` and ``follow`` are called by it, and by tests. What is under way when it is
+    stopped stands on the nodes.
+    """
 
     def __init__(
         self,
@@ -84,6 +86,9 @@ class RecutLoop:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``read_only``: never more than a dry run. ``clock``: Unix seconds."""
+        super().__init__(
+            "recut", self.turn, STEP_SECONDS, if_failed="MIG geometry: a look failed; trying again"
+        )
         self._api, self._fleet, self._census = api, fleet, census
         self._policy, self._active, self._observer = policy, active, observer
         self._read_only, self._clock = read_only, clock
@@ -91,25 +96,6 @@ class RecutLoop:
         self._started: deque[float] = deque()
         self._looked_at = float("-inf")
         self._stuck: set[str] = set()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="recut", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread; what is under way stands on the nodes."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(STEP_SECONDS):
-            try:
-                self.turn()
-            except Exception:
-                log.exception("MIG geometry: a look failed; trying again")
 
     def turn(self) -> None:
         """Bring forward what is under way; look anew when that is due."""

@@ -14,13 +14,13 @@ with a dry run, and only when none is refused are they evicted.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from autoscaler.evicting import Hands, Verdict
 from cluster.api_errors import ApiError
+from cluster.periodic import Periodic
 from cluster.policy import ClusterPolicy
 from scheduler.decider import Decider
 from scheduler.repack.census import Census
@@ -56,8 +56,10 @@ class RepackObserver(Protocol):
         """What became of a waiting pod that others were moved for."""
 
 
-class RepackLoop:
-    """Owns the thread. ``round`` and ``follow`` are called by it, and by tests."""
+class RepackLoop(Periodic):
+    """Owns the thread. ``round`` and ``follow`` are called by it, and by tests. Once it is stopped, nothing
+    new is evicted.
+    """
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class RepackLoop:
         ``clock``: Unix seconds, the one that the decider's
         reservations run on.
         """
+        super().__init__("repack", self.turn, STEP_SECONDS, if_failed="repack: a look failed; trying again")
         self._decider, self._census, self._reader = decider, census, reader
         self._hands, self._policy, self._active, self._observer = hands, policy, active, observer
         self._read_only, self._notice_seconds = read_only, notice_seconds
@@ -86,27 +89,7 @@ class RepackLoop:
         self._tied: dict[str, str] = {}
         self._looked_at = float("-inf")
         self._leftover = False
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="repack", daemon=True)
         self.latest: RepackPlan = RepackPlan()
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread; nothing new is evicted."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(STEP_SECONDS):
-            try:
-                self.turn()
-            except Exception:
-                log.exception("repack: a look failed; trying again")
-                self._looked_at = self._clock()
 
     def turn(self) -> None:
         """Follow what is under way; look anew when that is due."""

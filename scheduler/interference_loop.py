@@ -10,10 +10,10 @@ restart the declared ones hold until enough was seen again.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from cluster.periodic import Periodic
 from cluster.policy import ClusterPolicy
 from metrics.interference import NOTHING_LEARNED, Estimate, Pair, Slowdowns
 from metrics.samples import NoData, Vector
@@ -38,7 +38,7 @@ class Source(Protocol):
         """Answer all queries at the same instant, each with a vector or with why there is none."""
 
 
-class InterferenceLoop:
+class InterferenceLoop(Periodic):
     """The thread, and the slowdowns it last published (``learned``)."""
 
     def __init__(
@@ -53,30 +53,20 @@ class InterferenceLoop:
         period_seconds: float = PERIOD_SECONDS,
     ) -> None:
         """``clock``: Unix time. ``published`` is called with the estimates each time they have changed."""
+        super().__init__(
+            "interference-loop", self.step, period_seconds, if_failed="interference: this round failed"
+        )
         self._fleet, self._policy, self._source, self._clock = fleet, policy, source, clock
         self._published = published
         self._scope = scope
-        self._period = period_seconds
         self._sums = Slowdowns()
         self._learned: Mapping[Pair, float] = NOTHING_LEARNED
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="interference-loop", daemon=True)
 
     def learned(self) -> Mapping[Pair, float]:
         """The slowdowns in force by (what is shared, class, neighbour's class); the same object until they
         change.
         """
         return self._learned
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the thread and wait for it."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(10.0)
 
     def step(self) -> None:
         """One round. Never raises."""
@@ -93,7 +83,7 @@ class InterferenceLoop:
             return
         answers = self._source.query_many(queries(self._scope), self._clock())
         found = samples(self._standings(policy), answers, self._scope)
-        self._sums.decay(0.5 ** (self._period / HALF_LIFE_SECONDS))
+        self._sums.decay(0.5 ** (self._period_seconds / HALF_LIFE_SECONDS))
         self._sums.add(found)
         stated = declared(rules)
         learning = rules.learning
@@ -133,7 +123,3 @@ class InterferenceLoop:
             return
         self._learned = fresh
         self._published(estimates)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._period):
-            self.step()

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from cluster.periodic import Periodic
 from scheduler.packing.forecast import Forecast
 from scheduler.packing.host_tables import HostTables
 from scheduler.packing.mix import mix_of, smooth
@@ -65,7 +65,7 @@ class Round:
     at_seconds: float
 
 
-class PriceLoop:
+class PriceLoop(Periodic):
     """The background thread, and the tables it last published (``current``)."""
 
     def __init__(
@@ -81,11 +81,13 @@ class PriceLoop:
         """``read`` is called each round; ``published`` after each new set of tables; ``finished``
         after every round.
         """
+        super().__init__(
+            "price-loop", self.step, period_seconds, if_failed="price tables: this round failed", at_once=True
+        )
         self._read = read
         self._clock = clock
         self._published = published
         self._finished = finished
-        self._period = period_seconds
         self._time_limit = time_limit_seconds
         self._tables = unsolved()
         self._smoothed: dict[str, float] | None = None
@@ -93,9 +95,6 @@ class PriceLoop:
         self._last_input: tuple[object, ...] | None = None
         self._last: Round | None = None
         self._good_at: float | None = None
-        self._stop = threading.Event()
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="price-loop", daemon=True)
 
     def current(self) -> PriceTables:
         """The tables in force; version 0 before the first solve."""
@@ -112,21 +111,6 @@ class PriceLoop:
     def last(self) -> Round | None:
         """The last pass."""
         return self._last
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def nudge(self) -> None:
-        """Do not wait for the period: the policy or the hardware has changed."""
-        self._wake.set()
-
-    def stop(self, timeout_seconds: float = 10.0) -> None:
-        """Stop the thread and wait for it."""
-        self._stop.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_seconds)
 
     def step(self) -> Round:
         """One pass. Never raises."""
@@ -185,12 +169,6 @@ class PriceLoop:
             return False
         self._tables = found
         return True
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._wake.clear()
-            self.step()
-            self._wake.wait(self._period)
 
 
 def _states(found: FleetSummary | HostPool) -> tuple[object, ...]:

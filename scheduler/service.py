@@ -40,6 +40,7 @@ from scheduler.snapshot import Snapshot, load
 log = logging.getLogger(__name__)
 
 COMPONENT = "slicewise-scheduler"
+STOP_SECONDS = 10.0
 _OFFLINE_PROVIDERS = frozenset({"static", "file"})
 
 
@@ -135,8 +136,8 @@ class Service:
     def stop(self) -> None:
         """Stop the threads."""
         if self._learning is not None:
-            self._learning.stop()
-        self.prices.stop()
+            self._learning.stop(STOP_SECONDS)
+        self.prices.stop(STOP_SECONDS)
         self.board.stop()
 
     def policy_changed(self, policy: ClusterPolicy) -> None:

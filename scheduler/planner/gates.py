@@ -8,24 +8,22 @@ one could bind half of it, so such a gang waits for a planner, all of it.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 
+from cluster.periodic import Periodic
 from cluster.wire import Pod
 from scheduler.planner.gangs import is_kept_whole
 from scheduler.planner.nominate import Nominator, Outcome
 from scheduler.planner.queue import PlanQueue, WaitingPod, is_gated
-
-log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 1.0
 # The planner's own check comes first; this one is for when it is gone.
 GRACE_SECONDS = 2.0
 
 
-class GateWatch:
+class GateWatch(Periodic):
     """A pod handler and a thread that ungates overdue pods."""
 
     def __init__(
@@ -36,6 +34,12 @@ class GateWatch:
         released: Callable[[Sequence[WaitingPod]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(
+            "gate-watch",
+            self.release_overdue,
+            LOOK_EVERY_SECONDS,
+            if_failed="gate watch: could not take the gate off overdue pods; trying again",
+        )
         # A pod that was nominated by a planner that died before it took the gate away waits all the same.
         self._queue = PlanQueue(asks_for_gpus=is_gated, also_nominated=True)
         self._nominator = nominator
@@ -43,18 +47,10 @@ class GateWatch:
         self._released = released
         self._clock = clock
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="gate-watch", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+    def stop(self, timeout_seconds: float | None = None) -> None:
+        """End the thread, then the connections."""
+        super().stop(timeout_seconds)
         self._nominator.close()
 
     def replaced(self, items: Sequence[Pod]) -> None:
@@ -85,10 +81,3 @@ class GateWatch:
         if released:
             self._released(released)
         return released
-
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_EVERY_SECONDS):
-            try:
-                self.release_overdue()
-            except Exception:
-                log.exception("gate watch: could not take the gate off overdue pods; trying again")

@@ -1,0 +1,67 @@
+"""A thread that does one thing again and again until it is stopped.
+
+The thread outlives any error of its work: it is logged, and the next turn comes after the usual pause. What
+is worth more than a line in the log (a metric, a status) is the work's own business. The thread is a daemon
+and never keeps the process alive. It keeps to no beat: the pause follows the work, however long that took.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+
+class Periodic:
+    """To be inherited by whoever owns such a thread; one thread an object, started once."""
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], object],
+        period_seconds: float,
+        *,
+        if_failed: str,
+        at_once: bool = False,
+    ) -> None:
+        """``if_failed``: what the log says beside the error. ``at_once``: the first turn comes with ``start``
+        and not a period later.
+        """
+        self._work, self._period_seconds = work, period_seconds
+        self._if_failed, self._at_once = if_failed, at_once
+        self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """Do not wait for the period: the next turn comes now, or right after the one that runs."""
+        self._woken.set()
+
+    def stop(self, timeout_seconds: float | None = None) -> None:
+        """End the thread and wait for the turn that runs, at most for the timeout. Safe to call twice, and
+        without ``start``.
+        """
+        self._stopping.set()
+        self._woken.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        if not self._at_once:
+            self._woken.wait(self._period_seconds)
+        while True:
+            # Before the work: what changes while it runs is not missed.
+            self._woken.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                self._work()
+            except Exception:
+                log.exception("%s", self._if_failed)
+            self._woken.wait(self._period_seconds)

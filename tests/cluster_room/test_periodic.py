@@ -1,0 +1,103 @@
+"""A periodic thread: its first turn, its pause, its end, and that an error of the work does not end it."""
+
+import threading
+
+from cluster.periodic import Periodic
+
+NEVER_SECONDS = 3600.0
+SOON_SECONDS = 10.0
+
+
+def test_the_first_turn_comes_a_period_after_the_start():
+    turned = threading.Event()
+    loop = Periodic("late", turned.set, NEVER_SECONDS, if_failed="-")
+    loop.start()
+    loop.stop()
+    assert not turned.is_set()
+
+
+def test_the_first_turn_comes_at_once_where_it_is_asked_for():
+    turned = threading.Event()
+    loop = Periodic("early", turned.set, NEVER_SECONDS, if_failed="-", at_once=True)
+    loop.start()
+    assert turned.wait(SOON_SECONDS)
+    loop.stop()
+
+
+def test_turns_follow_one_another():
+    third, turns = threading.Event(), []
+
+    def work():
+        turns.append(threading.current_thread().name)
+        if len(turns) == 3:
+            third.set()
+
+    loop = Periodic("often", work, 0.001, if_failed="-")
+    loop.start()
+    assert third.wait(SOON_SECONDS)
+    loop.stop()
+    assert set(turns) == {"often"}
+
+
+def test_a_nudge_brings_the_next_turn_forward():
+    turned = threading.Event()
+    loop = Periodic("nudged", turned.set, NEVER_SECONDS, if_failed="-")
+    loop.start()
+    loop.nudge()
+    assert turned.wait(SOON_SECONDS)
+    loop.stop()
+
+
+def test_a_nudge_while_the_work_runs_is_not_lost():
+    began, may_end, second = threading.Event(), threading.Event(), threading.Event()
+
+    def work():
+        if began.is_set():
+            second.set()
+        began.set()
+        may_end.wait(SOON_SECONDS)
+
+    loop = Periodic("busy", work, NEVER_SECONDS, if_failed="-", at_once=True)
+    loop.start()
+    assert began.wait(SOON_SECONDS)
+    loop.nudge()
+    may_end.set()
+    assert second.wait(SOON_SECONDS)
+    loop.stop()
+
+
+def test_an_error_is_logged_and_the_thread_goes_on(caplog):
+    second, turns = threading.Event(), []
+
+    def work():
+        turns.append(None)
+        if len(turns) == 1:
+            raise ValueError("the first turn fails")
+        second.set()
+
+    loop = Periodic("clumsy", work, 0.001, if_failed="the work failed; trying again")
+    loop.start()
+    assert second.wait(SOON_SECONDS)
+    loop.stop()
+    assert "the work failed; trying again" in caplog.text
+    assert "the first turn fails" in caplog.text
+
+
+def test_stopping_waits_for_the_turn_that_runs_and_may_be_said_twice():
+    began, ended = threading.Event(), threading.Event()
+
+    def work():
+        began.set()
+        loop._stopping.wait(SOON_SECONDS)
+        ended.set()
+
+    loop = Periodic("slow", work, NEVER_SECONDS, if_failed="-", at_once=True)
+    loop.start()
+    assert began.wait(SOON_SECONDS)
+    loop.stop()
+    loop.stop()
+    assert ended.is_set()
+
+
+def test_one_that_was_never_started_can_be_stopped():
+    Periodic("idle", lambda: None, NEVER_SECONDS, if_failed="-").stop()

@@ -6,9 +6,7 @@ when their units are disjoint (NVIDIA MIG user guide; NVML refuses overlapping m
 slices never bind first on the known models, but unit 7 of a 7-slice GPU is peculiar: only the double-memory
 1g, 3g@4 and 7g reach it.
 
-Harm of a placement = Σ over profiles p of weight_p × size_p × number of legal starts of p that were free
-before and are not after. The least-harm order sorts by it; ties go to high starts, which keeps the low half
-(the only home of 4g) whole.
+The harm of a placement and the least-harm order are those of ``dra.placement``.
 
 Not decided here: the one-media-extension-per-GPU rule and engine counts of +me, +gfx and -me profiles. A
 mask cannot show them; published counters carry them (``dra.slices``) and ``dra.allocator`` checks them.
@@ -24,25 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dra.catalog import GpuModel
+from dra.placement import WHOLE, Placement, harm, least_harm_order, placements, plain_placements
 
-WHOLE = "whole"
-"""Name of the pseudo-profile that stands for all units of a GPU."""
+__all__ = ["WHOLE", "Geometry", "Placement", "geometry"]
 
 _MOST_UNITS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """An instance of ``profile`` on units [start, start + size)."""
-
-    profile: str
-    start: int
-    size: int
-
-    @property
-    def bits(self) -> int:
-        """Bitmask of the units it takes."""
-        return ((1 << self.size) - 1) << self.start
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,34 +68,14 @@ class Geometry:
         return tuple(p.start for p in self.placements if p.profile == profile and not p.bits & mask)
 
     def lost(self, mask: int, placement: Placement, weights: Mapping[str, float]) -> float:
-        """Weighted units of placements that ``placement`` makes impossible on a GPU with ``mask`` occupied.
-
-        ``weights``: profile name (or ``WHOLE``) to weight, 0 where absent; an empty mapping means 1 for each
-        plain profile. The placement itself counts too, so the result compares placements of one profile, and
-        of several.
-        """
-        after = mask | placement.bits
-        total = 0.0
-        for other in self.placements if weights else self._plain:
-            weight = weights.get(other.profile, 0.0) if weights else 1.0
-            if weight and not other.bits & mask and other.bits & after:
-                total += weight * other.size
-        if mask == 0:
-            total += weights.get(WHOLE, 0.0) * self.model.units
-        return total
+        """Weighted units of placements that ``placement`` makes impossible (``dra.placement.harm``)."""
+        return harm(self.model, mask, placement, weights)
 
     def least_harm_order(self, mask: int, weights: Mapping[str, float]) -> tuple[Placement, ...]:
         """All placements: those that fit by (harm, then high start), then the rest in the order for an empty
         GPU.
         """
-
-        def key(placement: Placement, occupied: int) -> tuple[float, int]:
-            # Rounded: sums in another order must not turn a tie into an order.
-            return round(self.lost(occupied, placement, weights), 9), -placement.start
-
-        fitting = sorted((p for p in self.placements if not p.bits & mask), key=lambda p: key(p, mask))
-        others = sorted((p for p in self.placements if p.bits & mask), key=lambda p: key(p, 0))
-        return (*fitting, *others)
+        return least_harm_order(self.model, mask, weights)
 
     def first_start(self, order: tuple[Placement, ...], profile: str) -> NDArray[np.int16]:
         """int16[n_states]: the start that first-fit over ``order`` takes for each occupied mask, -1 = none
@@ -151,27 +115,21 @@ def geometry(model: GpuModel) -> Geometry:
     if not 1 <= model.units <= _MOST_UNITS:
         raise ValueError(f"GPU model {model.name}: {model.units} memory units, expected 1 to {_MOST_UNITS}")
     n_states = 1 << model.units
-    placements = tuple(
-        Placement(profile.name, start, profile.size) for profile in model.profiles for start in profile.starts
-    )
-    plain_names = {profile.name for profile in model.profiles if profile.plain}
-    plain = tuple(p for p in placements if p.profile in plain_names)
+    legal, plain = placements(model), plain_placements(model)
     masks = np.arange(n_states, dtype=np.int64)
-    fits = np.array([(masks & p.bits) == 0 for p in placements], dtype=np.bool_).reshape(
-        len(placements), n_states
-    )
+    fits = np.array([(masks & p.bits) == 0 for p in legal], dtype=np.bool_).reshape(len(legal), n_states)
     reachable = np.zeros(n_states, dtype=np.bool_)
     # A placement only adds bits, so going up through the masks meets every predecessor before its successors.
     reachable[0] = True
     for mask in range(n_states):
         if reachable[mask]:
-            for p in placements:
+            for p in legal:
                 if not p.bits & mask:
                     reachable[mask | p.bits] = True
     reachable[n_states - 1] = True  # a whole GPU occupies every unit
     fits.setflags(write=False)
     reachable.setflags(write=False)
-    return Geometry(model, placements, n_states, reachable, fits, plain, _stranded(n_states, plain))
+    return Geometry(model, legal, n_states, reachable, fits, plain, _stranded(n_states, plain))
 
 
 @lru_cache(maxsize=65536)

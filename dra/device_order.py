@@ -1,0 +1,154 @@
+"""In which order a GPU's MIG placements are published, so that the allocator's first-fit takes the best.
+
+The in-tree allocator takes the first device that satisfies a request, in published order. An ``OrderTable``
+says what a GPU of one model is worth by what is occupied; of the places that fit, the one that takes the
+least worth goes first, of equals the high start. What does not fit follows in the order for an empty GPU, so
+that every placement is always published. Without a table: the least-harm order with equal weights
+(``dra.placement``).
+
+The tables come from whoever knows the demand: the controller writes them to ConfigMap ``CONFIG_MAP`` under
+``KEY``, the node's driver watches that one object. The text is JSON:
+
+    {"version": 1, "tables": {"H100-80GB": {"units": 8, "worth": [1000000, ...]}}}
+
+``worth`` holds one whole number for each of the 2 ** units masks, millionths of an empty GPU. Whole numbers
+compare the same everywhere, and text made of them is small (2 KiB a model of 8 units).
+
+Pure; no numpy. Where the masks come from, and when to publish, is the driver's to decide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+from dra.catalog import GpuModel
+from dra.placement import Placement, least_harm_order, placements
+
+CONFIG_MAP = "slicewise-device-order"
+KEY = "tables.json"
+VERSION = 1
+SCALE = 1_000_000  # the worth of an empty GPU
+
+_MOST_UNITS = 16
+
+
+class OrderRefused(ValueError):
+    """The text or the numbers are not an order: the message says where, what was found and what is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderTable:
+    """What a GPU is worth by occupied mask: 2 ** units whole numbers, ``SCALE`` when empty; hashable."""
+
+    worth: tuple[int, ...]
+
+    @property
+    def units(self) -> int:
+        """Memory units of the GPUs it is for."""
+        return len(self.worth).bit_length() - 1
+
+
+def order_table(worth: Sequence[float]) -> OrderTable:
+    """The table of any worths by mask (money, slices), scaled so that an empty GPU counts ``SCALE``.
+
+    Raises OrderRefused when their number is not a power of 2 or one of them is not finite.
+    """
+    if not _is_grid(len(worth)):
+        raise OrderRefused(f"device order: got {len(worth)} worths, expected 2 ** units, at most 16 units")
+    least, most = float(min(worth)), float(worth[0])
+    if not all(abs(float(value)) < float("inf") for value in worth):
+        raise OrderRefused("device order: got a worth that is not finite, expected a number for each mask")
+    span = most - least
+    scale = SCALE / span if span > 0.0 else 0.0
+    return OrderTable(tuple(round((float(value) - least) * scale) for value in worth))
+
+
+@lru_cache(maxsize=8192)
+def device_order(model: GpuModel, mask: int, table: OrderTable | None) -> tuple[Placement, ...]:
+    """All placements of a GPU with ``mask`` occupied, fitting ones first, best first; plain profiles and
+    those with suffixes alike.
+
+    A table for another number of units says nothing about this model and counts as none.
+    """
+    if table is None or table.units != model.units:
+        return least_harm_order(model, mask, {})
+    worth = table.worth
+
+    def key(placement: Placement, occupied: int) -> tuple[int, int]:
+        return worth[occupied] - worth[occupied | placement.bits], -placement.start
+
+    every = placements(model)
+    fitting = sorted((p for p in every if not p.bits & mask), key=lambda p: key(p, mask))
+    others = sorted((p for p in every if p.bits & mask), key=lambda p: key(p, 0))
+    return (*fitting, *others)
+
+
+def same_order(model: GpuModel, one: OrderTable | None, other: OrderTable | None) -> bool:
+    """Whether both give every mask the same order of the places that fit, profile by profile: no pod could
+    tell them apart.
+    """
+    return one == other or _choices(model, one) == _choices(model, other)
+
+
+def parse_tables(text: str) -> Mapping[str, OrderTable]:
+    """Tables by model from the ConfigMap's text.
+
+    Raises OrderRefused; a later ``version`` is refused too, so that the driver keeps what it has.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as problem:
+        raise OrderRefused(f"{CONFIG_MAP}, key {KEY}: not JSON: {problem}") from problem
+    if not isinstance(document, dict) or document.get("version") != VERSION:
+        found = document.get("version") if isinstance(document, dict) else type(document).__name__
+        raise OrderRefused(f"{CONFIG_MAP}, key {KEY}: got version {found!r}, expected {VERSION}")
+    tables = document.get("tables")
+    if not isinstance(tables, dict):
+        raise OrderRefused(
+            f"{CONFIG_MAP}, key {KEY}: tables: got {type(tables).__name__}, expected an object"
+        )
+    return MappingProxyType({name: _table(name, entry) for name, entry in sorted(tables.items())})
+
+
+def render_tables(tables: Mapping[str, OrderTable]) -> str:
+    """The ConfigMap's text; ``parse_tables`` reads it back."""
+    document = {
+        "version": VERSION,
+        "tables": {
+            name: {"units": table.units, "worth": list(table.worth)} for name, table in sorted(tables.items())
+        },
+    }
+    return json.dumps(document, separators=(",", ":"))
+
+
+def _table(name: str, entry: object) -> OrderTable:
+    where = f"{CONFIG_MAP}, key {KEY}: tables[{name!r}]"
+    if not isinstance(entry, dict):
+        raise OrderRefused(f"{where}: got {type(entry).__name__}, expected an object")
+    units, worth = entry.get("units"), entry.get("worth")
+    if type(units) is not int or not 0 <= units <= _MOST_UNITS:
+        raise OrderRefused(f"{where}.units: got {units!r}, expected a whole number up to {_MOST_UNITS}")
+    if not isinstance(worth, list) or len(worth) != 1 << units:
+        found = len(worth) if isinstance(worth, list) else type(worth).__name__
+        raise OrderRefused(f"{where}.worth: got {found}, expected {1 << units} numbers")
+    if not all(type(value) is int for value in worth):
+        raise OrderRefused(f"{where}.worth: expected whole numbers only")
+    return OrderTable(tuple(worth))
+
+
+def _is_grid(count: int) -> bool:
+    return count > 0 and count & (count - 1) == 0 and count <= 1 << _MOST_UNITS
+
+
+@lru_cache(maxsize=256)
+def _choices(model: GpuModel, table: OrderTable | None) -> tuple[tuple[tuple[str, int], ...], ...]:
+    """By mask the starts of each profile that fit, in order."""
+    found = []
+    for mask in range(1 << model.units):
+        fitting = [p for p in device_order(model, mask, table) if not p.bits & mask]
+        found.append(tuple(sorted(((p.profile, p.start) for p in fitting), key=lambda one: one[0])))
+    return tuple(found)

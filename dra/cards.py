@@ -54,7 +54,7 @@ class InstanceProfile:
 class LiveInstance:
     """A GPU instance that exists on a card, with its compute instance when it has just one that fills it.
 
-    ``compute_instance_id`` None: none was made (a half-made instance). ``mig_uuid`` None: no compute instance,
+    ``compute_instance_id`` None: none was made (half-made instance). ``mig_uuid`` None: no compute instance,
     or the driver does not tell. ``others``: ids of further compute instances, made by someone else.
     """
 
@@ -111,7 +111,7 @@ class Card:
     """One GPU of the node.
 
     ``minor``: number in ``/dev/nvidia<minor>``. ``pcie_root``: "pciDDDD:BB" of the root complex.
-    ``profiles``: empty where MIG is unknown to the card, or where it tells none. ``links``: NVLink by far end.
+    ``profiles``: empty where the card tells none. ``links``: NVLink by far end.
     ``nvlink_peers``: indices of the node's GPUs that NVLink reaches, by switch or directly.
     ``nvlink_megabytes_per_second``: of one link, one direction. ``mig_pending``: mode after the next reset.
     """

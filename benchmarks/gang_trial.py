@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.gang_model import GPU, GangSet, random_set
+from benchmarks.gang_world import GPU, GangSet, random_set
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, delete_nodes, in_parallel, node_manifest
 from deploy.local.rest import SUCCESS

@@ -21,35 +21,42 @@ device.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, Literal
 
 from dra.catalog import GpuModel, MigProfile
 from dra.inventory import NVIDIA_DRIVER, SLICEWISE_DRIVER, Gpu, NodeInventory
 from dra.mig import Placement, geometry
 from dra.nvlink import islands
 from dra.quantity import mebibytes
-
-Version = Literal["1.34", "1.35+"]
-Json = dict[str, Any]
-
-MOST_DEVICES = 64
-MOST_COUNTER_SETS = 8
-MOST_COUNTERS = 32
-
-_MOST_NAME = 253
-_ENGINES = (
-    "multiprocessors",
-    "copy-engines",
-    "decoders",
-    "encoders",
-    "jpeg-engines",
-    "ofa-engines",
-    "memory_mib",
+from dra.slice_parts import (
+    MOST_COUNTER_SETS,
+    MOST_COUNTERS,
+    MOST_DEVICES,
+    Json,
+    Version,
+    counter_set,
+    counter_totals,
+    engines,
+    memory_mib,
+    name_of,
+    partition_use,
+    profile_of,
+    slice_name,
+    slice_specs,
+    whole_use,
 )
+
+__all__ = [
+    "MOST_COUNTERS",
+    "MOST_COUNTER_SETS",
+    "MOST_DEVICES",
+    "Json",
+    "Version",
+    "counter_totals",
+    "device_name",
+    "nvidia_slices",
+    "to_slices",
+]
 
 
 def to_slices(
@@ -79,7 +86,7 @@ def to_slices(
             devices.append(_whole(inventory, gpu, island_of[position]))
         bodies.append(devices)
     counters = [
-        _counter_set(gpu, device_name(gpu), zeros=False) if gpu.partitionable else None
+        counter_set(gpu.model, device_name(gpu), zeros=False) if gpu.partitionable else None
         for gpu in inventory.gpus
     ]
     return _assemble(inventory.node, SLICEWISE_DRIVER, inventory.pool, bodies, counters, version, generation)
@@ -91,7 +98,7 @@ def nvidia_slices(inventory: NodeInventory, *, version: Version = "1.35+", gener
     """
     bodies = [sorted(_nvidia_devices(gpu), key=lambda device: device["name"]) for gpu in inventory.gpus]
     counters = [
-        _counter_set(gpu, f"{device_name(gpu)}-counter-set", zeros=True) if gpu.partitionable else None
+        counter_set(gpu.model, f"{device_name(gpu)}-counter-set", zeros=True) if gpu.partitionable else None
         for gpu in inventory.gpus
     ]
     return _assemble(inventory.node, NVIDIA_DRIVER, inventory.pool, bodies, counters, version, generation)
@@ -101,24 +108,7 @@ def device_name(gpu: Gpu, placement: Placement | None = None) -> str:
     """Our name of a device: "gpu-0", "gpu-0-1g10gb-6". A suffix keeps its sign in words, as names have
     none.
     """
-    if placement is None:
-        return f"gpu-{gpu.index}"
-    profile = placement.profile.replace("-me", "-nome").replace("+", "-")
-    return f"gpu-{gpu.index}-{profile.replace('.all', '-all').replace('.', '')}-{placement.start}"
-
-
-@lru_cache(maxsize=256)
-def counter_totals(model: GpuModel) -> Mapping[str, int]:
-    """Counters of one GPU without its memory slices: engine kinds known for every profile, largest use
-    each.
-    """
-    uses = [_engines(profile) for profile in model.profiles]
-    known = [name for name in _ENGINES if uses and all(name in use for use in uses)]
-    return MappingProxyType({name: max(use[name] for use in uses) for name in known})
-
-
-def _engines(profile: MigProfile) -> dict[str, int]:
-    return dict(profile.capacities)
+    return name_of(gpu.index, placement)
 
 
 def _island_of(inventory: NodeInventory) -> list[int]:
@@ -147,13 +137,13 @@ def _whole(inventory: NodeInventory, gpu: Gpu, island: int) -> Json:
         "capacity": {"memory": {"value": mebibytes(gpu.model.memory_mib)}},
     }
     if gpu.partitionable:
-        used = _spelled(counter_totals(gpu.model), zeros=False) | _unit_counters(0, gpu.model.units)
+        used = whole_use(gpu.model, zeros=False)
         device["consumesCounters"] = [{"counterSet": device_name(gpu), "counters": used}]
     return device
 
 
 def _partition(gpu: Gpu, placement: Placement) -> Json:
-    profile = _profile(gpu.model, placement)
+    profile = profile_of(gpu.model, placement)
     return {
         "name": device_name(gpu, placement),
         "attributes": {
@@ -163,12 +153,11 @@ def _partition(gpu: Gpu, placement: Placement) -> Json:
             "profile": {"string": placement.profile},
             "placementStart": {"int": placement.start},
         },
-        "capacity": {"memory": {"value": mebibytes(_memory_mib(profile))}},
+        "capacity": {"memory": {"value": mebibytes(memory_mib(profile))}},
         "consumesCounters": [
             {
                 "counterSet": device_name(gpu),
-                "counters": _used(gpu.model, profile, zeros=False)
-                | _unit_counters(placement.start, placement.size),
+                "counters": partition_use(gpu.model, placement, zeros=False),
             }
         ],
     }
@@ -197,12 +186,12 @@ def _nvidia_devices(gpu: Gpu) -> list[Json]:
         return [whole]
     totals = counter_totals(gpu.model)
     whole["capacity"] = memory | _capacities(totals)
-    used = _spelled(totals, zeros=True) | _unit_counters(0, gpu.model.units)
+    used = whole_use(gpu.model, zeros=True)
     whole["consumesCounters"] = [{"counterSet": set_name, "counters": used}]
     devices = [whole]
     for placement in geometry(gpu.model).placements:
-        profile = _profile(gpu.model, placement)
-        engines = {name: use for name, use in _engines(profile).items() if name in totals}
+        profile = profile_of(gpu.model, placement)
+        known = {name: use for name, use in engines(profile).items() if name in totals}
         devices.append(
             {
                 "name": _nvidia_name(gpu, profile, placement.start),
@@ -212,12 +201,11 @@ def _nvidia_devices(gpu: Gpu) -> list[Json]:
                     "profile": {"string": placement.profile},
                     **common,
                 },
-                "capacity": {"memory": {"value": mebibytes(_memory_mib(profile))}} | _capacities(engines),
+                "capacity": {"memory": {"value": mebibytes(memory_mib(profile))}} | _capacities(known),
                 "consumesCounters": [
                     {
                         "counterSet": set_name,
-                        "counters": _used(gpu.model, profile, zeros=True)
-                        | _unit_counters(placement.start, placement.size),
+                        "counters": partition_use(gpu.model, placement, zeros=True),
                     }
                 ],
             }
@@ -230,48 +218,10 @@ def _nvidia_name(gpu: Gpu, profile: MigProfile, start: int) -> str:
     return f"gpu-{gpu.index}-mig-{letters}-{profile.profile_id or 0}-{start}"
 
 
-def _capacities(engines: Mapping[str, int]) -> Json:
+def _capacities(uses: Mapping[str, int]) -> Json:
     """NVIDIA spells capacities in camel case where counters have hyphens."""
     camel: Callable[[str], str] = lambda name: name[0] + name.title().replace("-", "")[1:]  # noqa: E731
-    return {camel(name): {"value": str(use)} for name, use in engines.items() if name != "memory_mib"}
-
-
-def _counter_set(gpu: Gpu, name: str, *, zeros: bool) -> Json:
-    totals = _spelled(counter_totals(gpu.model), zeros=zeros)
-    return {"name": name, "counters": totals | _unit_counters(0, gpu.model.units)}
-
-
-def _used(model: GpuModel, profile: MigProfile, *, zeros: bool) -> Json:
-    totals = counter_totals(model)
-    engines = {name: use for name, use in _engines(profile).items() if name in totals}
-    return _spelled(engines, zeros=zeros)
-
-
-def _spelled(engines: Mapping[str, int], *, zeros: bool) -> Json:
-    counters: Json = {}
-    for name, use in engines.items():
-        if use or zeros:
-            plain = name != "memory_mib"
-            counters[name if plain else "memory"] = {"value": str(use) if plain else mebibytes(use)}
-    return counters
-
-
-def _unit_counters(start: int, size: int) -> Json:
-    return {f"memory-slice-{unit}": {"value": "1"} for unit in range(start, start + size)}
-
-
-def _profile(model: GpuModel, placement: Placement) -> MigProfile:
-    profile = model.profile(placement.profile)
-    if profile is None:
-        raise ValueError(
-            f"GPU model {model.name} has no profile {placement.profile}; it has "
-            f"{', '.join(p.name for p in model.profiles) or 'none'}"
-        )
-    return profile
-
-
-def _memory_mib(profile: MigProfile) -> int:
-    return _engines(profile).get("memory_mib", profile.memory_gb * 1024)
+    return {camel(name): {"value": str(use)} for name, use in uses.items() if name != "memory_mib"}
 
 
 def _product(model: GpuModel) -> str:
@@ -288,32 +238,14 @@ def _assemble(
     generation: int,
 ) -> list[Json]:
     """Wrap the devices of each GPU and the counter sets into slices of one complete pool."""
-    specs: list[Json] = []
-    if version == "1.34":
-        for devices, counter_set in zip(bodies, counters, strict=True):
-            own = {"sharedCounters": [counter_set]} if counter_set is not None else {}
-            specs.append({**own, "devices": devices})
-    else:
-        sets = [counter_set for counter_set in counters if counter_set is not None]
-        for first in range(0, len(sets), MOST_COUNTER_SETS):
-            specs.append({"sharedCounters": sets[first : first + MOST_COUNTER_SETS]})
-        specs += [{"devices": devices} for devices in bodies]
+    specs = slice_specs(bodies, counters, version)
     pool_json = {"name": pool or node, "generation": generation, "resourceSliceCount": len(specs)}
     return [
         {
             "apiVersion": "resource.k8s.io/v1",
             "kind": "ResourceSlice",
-            "metadata": {"name": _slice_name(index, driver, node)},
+            "metadata": {"name": slice_name(index, driver, node)},
             "spec": {"driver": driver, "pool": pool_json, "nodeName": node, **spec},
         }
         for index, spec in enumerate(specs)
     ]
-
-
-def _slice_name(index: int, driver: str, node: str) -> str:
-    """Five hex digits first: the in-tree allocator reads slices in name order."""
-    name = f"{index:05x}-{driver}-{node}"
-    if len(name) <= _MOST_NAME:
-        return name
-    digest = hashlib.sha256(node.encode()).hexdigest()[:16]
-    return f"{name[: _MOST_NAME - 17]}-{digest}"

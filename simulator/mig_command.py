@@ -12,6 +12,7 @@ import os
 import sys
 from typing import Any
 
+from simulator.flags import names_of, positive
 from simulator.mig_arrivals import MEDIAN_SECONDS, SIGMA, parse_mix
 from simulator.mig_grid import GRIDS, StudyRefused
 from simulator.mig_registry import MIG_POLICIES
@@ -34,9 +35,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--model", default="H100-80GB", help="GPU model of the catalogue (default: H100-80GB)"
     )
-    parser.add_argument("--nodes", type=_positive, default=2, metavar="N", help="nodes (default: 2)")
-    parser.add_argument("--gpus", type=_positive, default=4, metavar="K", help="GPUs a node (default: 4)")
-    parser.add_argument("--jobs", type=_positive, default=500, metavar="J", help="jobs (default: 500)")
+    parser.add_argument("--nodes", type=positive, default=2, metavar="N", help="nodes (default: 2)")
+    parser.add_argument("--gpus", type=positive, default=4, metavar="K", help="GPUs a node (default: 4)")
+    parser.add_argument("--jobs", type=positive, default=500, metavar="J", help="jobs (default: 500)")
     parser.add_argument(
         "--mix",
         default="1g:35,2g:25,3g:25,7g:5",
@@ -52,18 +53,18 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--policy",
-        type=_policies,
+        type=names_of(MIG_POLICIES),
         default=("slicewise", "slicewise-webhook", "hami", "first-fit"),
         metavar="NAME,…",
         help=f"policies to compare, of: {', '.join(MIG_POLICIES)} "
         "(default: slicewise,slicewise-webhook,hami,first-fit)",
     )
     parser.add_argument(
-        "--seeds", type=_positive, default=5, metavar="N", help="seeds, from 42 on (default: 5)"
+        "--seeds", type=positive, default=5, metavar="N", help="seeds, from 42 on (default: 5)"
     )
     parser.add_argument(
         "--processes",
-        type=_positive,
+        type=positive,
         default=os.cpu_count() or 1,
         metavar="N",
         help="runs at a time (default: one a core)",
@@ -102,26 +103,6 @@ def run(options: argparse.Namespace) -> int:
     )
     print(as_text(found))
     return 0
-
-
-def _policies(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in MIG_POLICIES]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(
-            f"got {', '.join(unknown) or 'no name'}, expected any of {', '.join(MIG_POLICIES)}"
-        )
-    return names
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of 1 or more")
-    return number
 
 
 def _load(text: str) -> float:

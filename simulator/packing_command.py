@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from simulator import cluster_command, cluster_replay
+from simulator.flags import names_of, positive
 from simulator.openb import TraceRefused, read_nodes, read_pods
 from simulator.packing_study import FIRST_SEED, study
 from simulator.registry import POLICIES
@@ -57,17 +58,17 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--policy",
-        type=_policies,
+        type=names_of(dict.fromkeys((*POLICIES, *cluster_replay.POLICIES))),
         metavar="NAME,…",
         help=f"policies to compare, of: {', '.join(POLICIES)} (default: {','.join(DEFAULT_POLICIES)}); of a "
         f"cluster: {', '.join(cluster_replay.POLICIES)} (default: all)",
     )
     parser.add_argument(
-        "--seeds", type=_positive, default=3, metavar="N", help="seeds, from 42 on (default: 3)"
+        "--seeds", type=positive, default=3, metavar="N", help="seeds, from 42 on (default: 3)"
     )
     parser.add_argument(
         "--processes",
-        type=_positive,
+        type=positive,
         default=os.cpu_count() or 1,
         metavar="N",
         help="runs at a time (default: one a core)",
@@ -181,24 +182,3 @@ def format_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
         )
         for row in (header, *rows)
     )
-
-
-def _policies(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    known = dict.fromkeys((*POLICIES, *cluster_replay.POLICIES))
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(
-            f"got {', '.join(unknown) or 'no name'}, expected any of {', '.join(known)}"
-        )
-    return names
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of 1 or more")
-    return number

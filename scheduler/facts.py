@@ -3,11 +3,7 @@
 Raw facts are kept (pods in a compact form) so that a node's row can always be computed from them anew:
 events may come in any order, a pod before its node, a claim before the slice it points into, and the state
 still converges. Every method that takes a change returns the names of the nodes whose rows may now be
-wrong.
-
-Where a pod stands: bound (``spec.nodeName``), nominated (``status.nominatedNodeName``) or reserved (our own
-prediction), the first that applies. A reservation ends when the pod is bound, when a claim is allocated for
-it, or when it expires. No lock, no clock.
+wrong. Where pods stand is in ``scheduler.standing``. No lock, no clock.
 """
 
 from __future__ import annotations
@@ -18,7 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cluster.wire import Node, Pod
-from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
+from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate
 from scheduler.claim_index import ClaimIndex, allocated_pools, consumer_uids, unlink
 from scheduler.demand import (
     ClaimKey,
@@ -33,15 +29,14 @@ from scheduler.kept_objects import (
     ROOM_ON_ANNOTATION,
     NodeFact,
     PodFact,
-    Reservation,
     Tenant,
     claim_key,
     node_fact,
     pod_uid,
 )
 from scheduler.pod_shape import PodShape, pod_shape
-from scheduler.reservations import Reservations
-from scheduler.slice_store import LeanSlice, SliceFact, SliceStore, lean
+from scheduler.slice_index import SliceIndex
+from scheduler.standing import Standing
 
 K = TypeVar("K")
 
@@ -56,14 +51,10 @@ class Facts:
         self.claim_index = ClaimIndex()
         self.templates: dict[ClaimKey, ResourceClaimTemplate] = {}
         self.classes: dict[str, DeviceClass] = {}
-        self.slices: dict[str, SliceFact] = {}
-        self.store = SliceStore()
-        self._sweep_store_at = 4096
+        self.published = SliceIndex()
         self.hosts = HostLedger()
-        self.reservations = Reservations()
-        self._slices_by_node: dict[str, dict[str, SliceFact]] = defaultdict(dict)
-        self._node_of_pool: dict[tuple[str, str], str] = {}
-        self._pods_by_node: dict[str, set[str]] = defaultdict(set)
+        self.standing = Standing(self.pods, self.claim_index)
+        self.reservations = self.standing.reservations
         self._pods_of_claim: dict[ClaimKey, set[str]] = defaultdict(set)
         self._pods_of_template: dict[ClaimKey, set[str]] = defaultdict(set)
         self._plain: dict[PodShape, Resolved | None] = {}
@@ -83,10 +74,6 @@ class Facts:
         """ClaimLookup: the template, or None."""
         return self.templates.get((namespace, name))
 
-    def slices_of(self, node: str) -> list[SliceFact]:
-        """The slices published for a node."""
-        return list(self._slices_by_node.get(node, {}).values())
-
     def claims_in_pool(self, driver: str, pool: str) -> list[ClaimKey]:
         """The claims with devices allocated from a pool."""
         return self.claim_index.in_pool(driver, pool)
@@ -98,12 +85,12 @@ class Facts:
         Under the device plugin that is every bound pod; ``without`` is left out.
         """
         found: list[tuple[int, str, str, Tenant]] = []
-        for uid in self._pods_by_node.get(node, ()):
+        for uid in self.standing.on(node):
             if uid == without:
                 continue
             pod = self.pods.get(uid)
             reservation = self.reservations.get(uid)
-            if pod is not None and self._place(pod) == node:
+            if pod is not None and self.standing.place(pod) == node:
                 requests = self._unseen(pod)
                 if requests and pod.demand is not None and pod.demand.understood:
                     bound = bool(pod.node)
@@ -118,11 +105,11 @@ class Facts:
     def host_left(self, node: NodeFact, without: str | None = None) -> Need:
         """Milli-CPU and MiB that bound, nominated and reserved pods leave of the node, never below 0."""
         cpu, memory = self.hosts.taken(node.name)
-        for uid in self._pods_by_node.get(node.name, ()):
+        for uid in self.standing.on(node.name):
             if uid == without:
                 continue
             pod, reservation = self.pods.get(uid), self.reservations.get(uid)
-            if pod is not None and self._place(pod) == node.name:
+            if pod is not None and self.standing.place(pod) == node.name:
                 cpu, memory = cpu + pod.shape.cpu_milli, memory + pod.shape.memory_mib
             elif pod is None and reservation is not None:
                 demand = reservation.demand
@@ -143,17 +130,13 @@ class Facts:
 
     def node_of_pod(self, uid: str) -> str | None:
         """Where the pod stands, or None."""
-        pod = self.pods.get(uid)
-        if pod is not None:
-            return self._place(pod) or None
-        reservation = self.reservations.get(uid)
-        return None if reservation is None else reservation.node
+        return self.standing.node_of(uid)
 
     def leaving(self, node: str) -> frozenset[str]:
         """Pods bound to the node that are being deleted."""
         return frozenset(
             uid
-            for uid in self._pods_by_node.get(node, ())
+            for uid in self.standing.on(node)
             if (pod := self.pods.get(uid)) is not None and pod.leaving and pod.node == node
         )
 
@@ -199,34 +182,6 @@ class Facts:
         """Forget a node; what stands on it stays known, in case the node comes back."""
         return {name} if self.nodes.pop(name, None) is not None else set()
 
-    def put_slice(self, item: ResourceSlice | LeanSlice) -> set[str]:
-        """Take a resource slice in."""
-        fact = self.store.fact(item if isinstance(item, LeanSlice) else lean(item))
-        if self.slices.get(fact.name) == fact:
-            return set()
-        touched = self.drop_slice(fact.name)
-        self.slices[fact.name] = fact
-        if fact.node:
-            self._slices_by_node[fact.node][fact.name] = fact
-            self._node_of_pool[(fact.driver, fact.pool.name)] = fact.node
-            touched.add(fact.node)
-        if len(self.store) > self._sweep_store_at:
-            self.store.forget_unused({known.digest for known in self.slices.values()})
-            self._sweep_store_at = max(4096, 2 * len(self.store))
-        return touched
-
-    def drop_slice(self, name: str) -> set[str]:
-        """Forget a resource slice."""
-        old = self.slices.pop(name, None)
-        if old is None or not old.node:
-            return set()
-        node = old.node
-        kept = self._slices_by_node[node]
-        kept.pop(name, None)
-        if not kept:
-            del self._slices_by_node[node]
-        return {node}
-
     def put_pod(self, pod: Pod) -> set[str]:
         """Take a pod in; one that has finished, or asks for no device, is forgotten."""
         uid = pod_uid(pod)
@@ -271,7 +226,7 @@ class Facts:
         old = self.pods.get(uid)
         touched = counted
         if fact.node and uid in self.reservations:
-            touched |= self.release(uid)
+            touched |= self.standing.release(uid)
         if old == fact:
             return touched
         return touched | self._set_pod(uid, fact)
@@ -279,7 +234,7 @@ class Facts:
     def drop_pod(self, uid: str, *, counted: bool = False) -> set[str]:
         """Forget a pod and what was held for it; ``counted`` keeps the CPU and memory of one without GPU."""
         self._sights.pop(uid, None)
-        touched = self.release(uid)
+        touched = self.standing.release(uid)
         if not counted:
             touched |= self.hosts.drop(uid)
         return touched | self._set_pod(uid, None) if uid in self.pods else touched
@@ -295,7 +250,7 @@ class Facts:
         if claim.status.allocation is not None:
             for consumer in claim.status.reserved_for:
                 if consumer.uid in self.reservations and consumer.uid not in self.pods:
-                    touched |= self.release(consumer.uid)
+                    touched |= self.standing.release(consumer.uid)
         return touched
 
     def drop_claim(self, key: ClaimKey) -> set[str]:
@@ -329,57 +284,7 @@ class Facts:
         """Forget a device class."""
         return self._resolve_all() if self.classes.pop(name, None) is not None else set()
 
-    def reserve(self, reservation: Reservation) -> set[str]:
-        """Hold room for a pod, in place of what was held for it; nothing for a pod that is bound already."""
-        touched = self.release(reservation.uid)
-        pod = self.pods.get(reservation.uid)
-        if (pod is not None and pod.node) or (
-            pod is None and self.claim_index.allocated_for(reservation.uid)
-        ):
-            return touched
-        if pod is not None and (place := self._place(pod)):
-            self._leave(place, pod.uid)
-            touched.add(place)
-        self.reservations.hold(reservation)
-        self._pods_by_node[reservation.node].add(reservation.uid)
-        return touched | {reservation.node}
-
-    def release(self, uid: str) -> set[str]:
-        """Give back what is held for a pod."""
-        reservation = self.reservations.pop(uid, None)
-        if reservation is None:
-            return set()
-        pod = self.pods.get(uid)
-        if pod is None or self._place(pod) != reservation.node:
-            self._leave(reservation.node, uid)
-        if pod is not None and (place := self._place(pod)):
-            # A nomination counts again.
-            self._pods_by_node[place].add(uid)
-            return {reservation.node, place}
-        return {reservation.node}
-
-    def expire(self, now: float) -> set[str]:
-        """Give back everything whose time has passed."""
-        touched: set[str] = set()
-        for uid in self.reservations.over(now):
-            touched |= self.release(uid)
-        return touched
-
     # --- inside -------------------------------------------------------------------------------------------
-
-    def _place(self, pod: PodFact) -> str:
-        if pod.node:
-            return pod.node
-        reservation = self.reservations.get(pod.uid)
-        # The webhook's answer is newer than a nomination that the scheduler did not follow.
-        return reservation.node if reservation is not None else pod.nominated
-
-    def _leave(self, node: str, uid: str) -> None:
-        members = self._pods_by_node.get(node)
-        if members is not None:
-            members.discard(uid)
-            if not members:
-                del self._pods_by_node[node]
 
     def _set_pod(self, uid: str, fact: PodFact | None) -> set[str]:
         old = self.pods.get(uid)
@@ -389,17 +294,13 @@ class Facts:
             for key in self.claim_index.of_pod(uid):
                 touched |= self._allocation_nodes(self.claims.get(key))
         if old is not None:
-            if place := self._place(old):
-                self._leave(place, uid)
-                touched.add(place)
+            touched |= self.standing.leave(old)
             unlink(self._pods_of_claim, old.claims, uid)
             unlink(self._pods_of_template, _template_keys(old), uid)
             del self.pods[uid]
         if fact is not None:
             self.pods[uid] = fact
-            if place := self._place(fact):
-                self._pods_by_node[place].add(uid)
-                touched.add(place)
+            touched |= self.standing.enter(fact)
             for key in fact.claims:
                 self._pods_of_claim[key].add(uid)
             for key in _template_keys(fact):
@@ -451,7 +352,7 @@ class Facts:
         return self.claim_index.extended_for(pod.uid)
 
     def _allocation_nodes(self, claim: ResourceClaim | None) -> set[str]:
-        nodes = {self._node_of_pool.get(pool) for pool in allocated_pools(claim)}
+        nodes = {self.published.node_of_pool(pool) for pool in allocated_pools(claim)}
         return {node for node in nodes if node is not None}
 
     def _touch_pods(self, key: ClaimKey, claim: ResourceClaim) -> set[str]:

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import numpy as np
 
 from cluster.wire import Node, Pod
-from dra.inventory import NodeInventory, from_labels
+from dra.inventory import NodeInventory
 from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
 from scheduler.columns import (
     NO_ID,
@@ -35,13 +34,13 @@ from scheduler.interning import Interner
 from scheduler.kept_objects import NodeFact, Reservation, claim_key, pod_uid
 from scheduler.layout import (
     Layout,
-    layout_of,
     sweep_assets,
     sweep_orders,
     write_host,
     write_layout,
     write_room,
 )
+from scheduler.layouts import Layouts
 from scheduler.neighbours import Companies
 from scheduler.node_classes import NodeClassifier
 from scheduler.slice_store import LeanSlice
@@ -70,7 +69,7 @@ class Fleet:
         self.layout_generation = 0
         self.ids_renewed = 0  # how often ids in the columns changed their meaning
         self._free: list[int] = []
-        self._layouts: dict[str, Layout | None] = {}
+        self._layouts = Layouts(self.facts.published, self.hardware, self.profiles)
         self._written: dict[int, tuple[object, ...]] = {}
         self._classifier = NodeClassifier("", {}, ())
         self._sweep_orders_at = _ORDERS_BEFORE_SWEEP
@@ -126,22 +125,22 @@ class Fleet:
     def apply_node(self, node: Node) -> None:
         """Take in one node, new or changed."""
         with self.lock:
-            self._rebuild(self._put_node(node))
+            self._rebuild(self.facts.put_node(node))
 
     def delete_node(self, name: str) -> None:
         """Drop a node and its row."""
         with self.lock:
-            self._rebuild(self._drop_node(name))
+            self._rebuild(self.facts.drop_node(name))
 
     def apply_slice(self, item: ResourceSlice | LeanSlice) -> None:
         """Take in one resource slice."""
         with self.lock:
-            self._rebuild(self._forget_layouts(self.facts.put_slice(item)))
+            self._rebuild(self._layouts.put_slice(item))
 
     def delete_slice(self, name: str) -> None:
         """Drop one resource slice."""
         with self.lock:
-            self._rebuild(self._forget_layouts(self.facts.drop_slice(name)))
+            self._rebuild(self._layouts.drop_slice(name))
 
     def apply_pod(self, pod: Pod) -> None:
         """Take in one pod."""
@@ -186,16 +185,17 @@ class Fleet:
     def replace_nodes(self, nodes: Iterable[Node]) -> None:
         """Take a complete list of nodes: the others are gone."""
         items = {node.metadata.name: node for node in nodes}
-        self._replace(items.values(), self._put_node, set(self.facts.nodes) - items.keys(), self._drop_node)
+        gone = set(self.facts.nodes) - items.keys()
+        self._replace(items.values(), self.facts.put_node, gone, self.facts.drop_node)
 
     def replace_slices(self, slices: Iterable[ResourceSlice | LeanSlice]) -> None:
         """Take a complete list of resource slices."""
         items = {item.metadata.name: item for item in slices}
         self._replace(
             items.values(),
-            lambda item: self._forget_layouts(self.facts.put_slice(item)),
-            set(self.facts.slices) - items.keys(),
-            lambda name: self._forget_layouts(self.facts.drop_slice(name)),
+            self._layouts.put_slice,
+            self.facts.published.names() - items.keys(),
+            self._layouts.drop_slice,
         )
 
     def replace_pods(self, pods: Iterable[Pod]) -> None:
@@ -231,18 +231,18 @@ class Fleet:
         shows the pod bound.
         """
         with self.lock:
-            self._rebuild(self.facts.reserve(Reservation(pod_uid, self.names[row], demand, until)))
+            self._rebuild(self.facts.standing.reserve(Reservation(pod_uid, self.names[row], demand, until)))
 
     def release(self, pod_uid: str) -> None:
         """Give back what is held for a pod."""
         with self.lock:
-            self._rebuild(self.facts.release(pod_uid))
+            self._rebuild(self.facts.standing.release(pod_uid))
 
     def expire(self, now: float) -> None:
         """Give back what has been held for too long."""
         with self.lock:
             if self.facts.reservations:
-                self._rebuild(self.facts.expire(now))
+                self._rebuild(self.facts.standing.expire(now))
 
     # --- policy -------------------------------------------------------------------------------------------
 
@@ -282,23 +282,6 @@ class Fleet:
             with self.lock:
                 self._rebuild(names[start : start + _BATCH])
 
-    def _put_node(self, node: Node) -> set[str]:
-        old = self.facts.nodes.get(node.metadata.name)
-        touched = self.facts.put_node(node)
-        new = self.facts.nodes[node.metadata.name]
-        if old is None or old.labels != new.labels or old.allocatable != new.allocatable:
-            self._layouts.pop(new.name, None)
-        return touched
-
-    def _drop_node(self, name: str) -> set[str]:
-        self._layouts.pop(name, None)
-        return self.facts.drop_node(name)
-
-    def _forget_layouts(self, nodes: set[str]) -> set[str]:
-        for node in nodes:
-            self._layouts.pop(node, None)
-        return nodes
-
     def _rebuild(self, nodes: Iterable[str]) -> None:
         for name in nodes:
             node = self.facts.nodes.get(name)
@@ -308,6 +291,7 @@ class Fleet:
                 self._write(name, node)
 
     def _remove(self, name: str) -> None:
+        self._layouts.forget(name)
         row = self.rows.pop(name, None)
         if row is None:
             return
@@ -318,9 +302,9 @@ class Fleet:
         self._mark(row, layout=True)
 
     def _write(self, name: str, node: NodeFact) -> None:
-        if name not in self._layouts:
-            self._layouts[name] = self._layout(node)
-        layout = self._layouts[name]
+        if len(self.hardware.orders) > self._sweep_orders_at:
+            self._sweep_orders()
+        layout = self._layouts.of(node)
         room, beside = self.companies.room(layout, self.facts)
         zone = self._classifier.zone(node.labels)
         zone_id = NO_ID if zone is None else self.zones.id(zone)
@@ -370,17 +354,6 @@ class Fleet:
             self.columns, rows=rows, gpus=gpus, profiles=len(self.profiles), images=images, weights=weights
         )
 
-    def _layout(self, node: NodeFact) -> Layout | None:
-        slices = self.facts.slices_of(node.name)
-        inventory = self.facts.store.inventory(node.name, slices, node.labels) if slices else None
-        if inventory is None:
-            inventory = from_labels(node.name, node.labels, node.allocatable)
-        if inventory is None:
-            return None
-        if len(self.hardware.orders) > self._sweep_orders_at:
-            self._sweep_orders()
-        return layout_of(node, inventory, self.hardware, self.profiles)
-
     def _write_layout(self, row: int, layout: Layout | None) -> None:
         if layout is not None:
             self._ensure(gpus=len(layout.model_ids))
@@ -409,10 +382,7 @@ class Fleet:
         """Forget published orders that no row has any more."""
         renamed = sweep_orders(self.columns, self.size, self.hardware)
         self.ids_renewed += 1
-        self._layouts = {
-            name: layout and replace(layout, order_ids=tuple(renamed[list(layout.order_ids)].tolist()))
-            for name, layout in self._layouts.items()
-        }
+        self._layouts.rename_orders(renamed)
         for row, state in self._written.items():
             self._written[row] = (self._layouts.get(self.names[row]), *state[1:])
         self._sweep_orders_at = max(_ORDERS_BEFORE_SWEEP, 2 * len(self.hardware.orders))

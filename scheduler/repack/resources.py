@@ -1,8 +1,8 @@
 """CPU, memory and pod slots: what a pod takes and what a node has left beside its GPUs.
 
 The planner leaves these to kube-scheduler's filters; who evicts a pod must look itself, for a pod that is
-evicted cannot be put back. Requests follow KEP-753: containers and sidecars run together, an init container
-with the sidecars before it; the larger of the two counts, plus the pod's overhead where it is known. Pure.
+evicted cannot be put back. What a pod takes is what ``scheduler.host_needs`` says, memory rounded up to whole
+MiB; what a node has is taken to the byte. Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.quantity import QuantityRefused, parse_quantity
-from cluster.wire import Container, Node, Pod
+from cluster.wire import Node, Pod
+from scheduler.host_needs import host_need
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +52,9 @@ PLENTY = 1 << 62
 
 
 def pod_resources(pod: Pod) -> Resources:
-    """What the pod takes; a quantity that cannot be read counts as nothing (the API server takes none)."""
-    running = _sum(pod.spec.containers)
-    highest = NOTHING
-    sidecars = NOTHING
-    for container in pod.spec.init_containers:
-        wanted = _of(container)
-        if container.restart_policy == "Always":
-            sidecars = sidecars + wanted
-            highest = _larger(highest, sidecars)
-        else:
-            highest = _larger(highest, wanted + sidecars)
-    taken = _larger(running + sidecars, highest)
-    return Resources(taken.cpu_millis, taken.memory_bytes, 1)
+    """What the pod takes, as ``host_need`` accounts it, and one slot."""
+    cpu_millis, memory_mib = host_need(pod)
+    return Resources(cpu_millis, memory_mib << 20, 1)
 
 
 def node_resources(node: Node) -> Resources:
@@ -76,23 +67,7 @@ def node_resources(node: Node) -> Resources:
     )
 
 
-def _sum(containers: tuple[Container, ...]) -> Resources:
-    total = NOTHING
-    for container in containers:
-        total = total + _of(container)
-    return total
-
-
-def _of(container: Container) -> Resources:
-    requests = container.resources.requests
-    return Resources(_amount(requests, "cpu", 1000), _amount(requests, "memory", 1))
-
-
-def _larger(one: Resources, other: Resources) -> Resources:
-    return Resources(max(one.cpu_millis, other.cpu_millis), max(one.memory_bytes, other.memory_bytes), 0)
-
-
-def _amount(amounts: Mapping[str, str | int], name: str, scale: int, absent: int = 0) -> int:
+def _amount(amounts: Mapping[str, str | int], name: str, scale: int, absent: int) -> int:
     written = amounts.get(name)
     if written is None:
         return absent

@@ -44,6 +44,20 @@ def test_a_pod_takes_what_its_containers_need_together(main, init, millis):
     assert pod_resources(with_containers(main, init)) == Resources(millis, 0, 1)
 
 
+def test_a_request_of_the_whole_pod_an_overhead_and_a_limit_without_request_count():
+    def taken(spec):
+        return pod_resources(msgspec.convert({"metadata": {"name": "p", "uid": "u"}, "spec": spec}, Pod))
+
+    limited = {"name": "c", "resources": {"limits": {"cpu": "2", "memory": "1Gi"}}}
+    assert taken({"containers": [limited]}) == Resources(2000, 1 << 30, 1)
+    whole = {"requests": {"cpu": "6", "memory": "3Gi"}}
+    assert taken({"containers": [limited], "resources": whole}) == Resources(6000, 3 << 30, 1)
+    overhead = {"cpu": "250m", "memory": "120Mi"}
+    assert taken({"containers": [limited], "overhead": overhead}) == Resources(
+        2250, (1 << 30) + (120 << 20), 1
+    )
+
+
 def test_what_a_node_does_not_tell_is_plenty():
     assert node_resources(node("a", cpu="2")) == Resources(2000, PLENTY, PLENTY)
 

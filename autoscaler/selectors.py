@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from dra.requirements import holds
+
+Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
+
 _REQUIREMENT = re.compile(
     r"""\s*(?:
         !\s*(?P<absent>[\w./-]+)
@@ -30,19 +34,14 @@ class SelectorRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One condition; a pod without the label meets ``absent`` and ``notin``, as in the API server."""
+    """One condition; a pod without the label meets DoesNotExist and NotIn, as in the API server."""
 
     key: str
-    operator: Literal["in", "notin", "present", "absent"]
+    operator: Operator
     values: frozenset[str] = frozenset()
 
     def met_by(self, labels: Mapping[str, str]) -> bool:
-        value = labels.get(self.key)
-        if self.operator == "in":
-            return value in self.values
-        if self.operator == "notin":
-            return value not in self.values
-        return (value is None) == (self.operator == "absent")
+        return holds(self.operator, labels.get(self.key), self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Selector:
         return tuple(
             (r.key, next(iter(r.values)))
             for r in self.requirements
-            if r.operator == "in" and len(r.values) == 1
+            if r.operator == "In" and len(r.values) == 1
         )
 
 
@@ -81,11 +80,11 @@ def parse_selector(text: str) -> Selector:
 
 def _requirement(found: re.Match[str]) -> Requirement:
     if found["absent"]:
-        return Requirement(found["absent"], "absent")
+        return Requirement(found["absent"], "DoesNotExist")
     if found["equality"]:
-        operator: Literal["in", "notin"] = "notin" if found["equality"] == "!=" else "in"
+        operator: Operator = "NotIn" if found["equality"] == "!=" else "In"
         return Requirement(found["key"], operator, frozenset({found["value"]}))
     if found["set"]:
         values = frozenset(value.strip() for value in found["values"].split(","))
-        return Requirement(found["key"], "in" if found["set"] == "in" else "notin", values)
-    return Requirement(found["key"], "present")
+        return Requirement(found["key"], "In" if found["set"] == "in" else "NotIn", values)
+    return Requirement(found["key"], "Exists")

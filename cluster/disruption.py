@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from dra.requirements import holds
 from dra.resource_api import ObjectMeta
 
 BUDGETS_PATH = "/apis/policy/v1/poddisruptionbudgets"
@@ -38,7 +39,7 @@ class Selector(msgspec.Struct, rename="camel", frozen=True, gc=False):
         """Whether a pod with these labels is selected; an unknown operator selects nothing."""
         if any(labels.get(key) != value for key, value in self.match_labels.items()):
             return False
-        return all(_holds(one, labels) for one in self.match_expressions)
+        return all(holds(one.operator, labels.get(one.key), one.values) for one in self.match_expressions)
 
 
 class _Spec(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -105,17 +106,3 @@ class Budgets:
                 for names in self._by_namespace.values()
                 for budget in names.values()
             }
-
-
-def _holds(one: Expression, labels: Mapping[str, str]) -> bool:
-    got = labels.get(one.key)
-    match one.operator:
-        case "In":
-            return got is not None and got in one.values
-        case "NotIn":
-            return got is None or got not in one.values
-        case "Exists":
-            return got is not None
-        case "DoesNotExist":
-            return got is None
-    return False

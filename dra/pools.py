@@ -18,7 +18,8 @@ from fractions import Fraction
 from typing import Literal
 
 from dra.quantity import amount
-from dra.resource_api import Device, NodeSelector, NodeSelectorRequirement, ResourceSlice
+from dra.requirements import holds
+from dra.resource_api import Device, NodeSelector, ResourceSlice
 
 Order = Literal["sorted", "listed"]
 CounterSets = dict[str, dict[str, Fraction]]
@@ -74,10 +75,11 @@ def node_matches(
         return name == node
     if all_nodes:
         return True
+    fields = {"metadata.name": node}
     return selector is not None and any(
         (term.match_expressions or term.match_fields)
-        and all(_requirement(r, labels) for r in term.match_expressions)
-        and all(_requirement(r, {"metadata.name": node}) for r in term.match_fields)
+        and all(holds(r.operator, labels.get(r.key), r.values) for r in term.match_expressions)
+        and all(holds(r.operator, fields.get(r.key), r.values) for r in term.match_fields)
         for term in selector.node_selector_terms
     )
 
@@ -161,24 +163,3 @@ def _fault(
 
 def _binds(pool: Pool) -> bool:
     return any(device.binding_conditions for item in pool.slices for device in item.spec.devices)
-
-
-def _requirement(requirement: NodeSelectorRequirement, labels: Mapping[str, str]) -> bool:
-    value = labels.get(requirement.key)
-    match requirement.operator:
-        case "In":
-            return value in requirement.values
-        case "NotIn":
-            return value not in requirement.values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt":
-            try:
-                have, limit = int(value or ""), int(requirement.values[0])
-            except (ValueError, IndexError):
-                return False
-            return have > limit if requirement.operator == "Gt" else have < limit
-        case _:
-            return False

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.wire import Node, Pod, Taint, Toleration
+from dra.requirements import holds
 
 UNSCHEDULABLE = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
 REPELLING = frozenset({"NoSchedule", "NoExecute"})
@@ -69,7 +70,10 @@ def admits(node: Node, constraints: Constraints) -> bool:
         return True
     fields = {"metadata.name": node.metadata.name}
     return any(
-        term and all(_holds(one, fields if one.field else labels) for one in term)
+        term
+        and all(
+            holds(one.operator, (fields if one.field else labels).get(one.key), one.values) for one in term
+        )
         for term in constraints.terms
     )
 
@@ -92,26 +96,6 @@ def _term(term: Mapping[str, Any]) -> tuple[Expression, ...]:
         ]
 
     return (*read(term.get("matchExpressions"), False), *read(term.get("matchFields"), True))
-
-
-def _holds(expression: Expression, values: Mapping[str, str]) -> bool:
-    got = values.get(expression.key)
-    match expression.operator:
-        case "In":
-            return got is not None and got in expression.values
-        case "NotIn":
-            return got is None or got not in expression.values
-        case "Exists":
-            return got is not None
-        case "DoesNotExist":
-            return got is None
-        case "Gt" | "Lt":
-            try:
-                left, right = int(got or ""), int(expression.values[0])
-            except (ValueError, IndexError):
-                return False
-            return left > right if expression.operator == "Gt" else left < right
-    return False
 
 
 def _tolerated(taint: Taint, tolerations: Sequence[Toleration]) -> bool:

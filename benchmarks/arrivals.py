@@ -22,6 +22,7 @@ import json
 import os
 import platform
 import random
+import re
 import statistics
 import sys
 import tempfile
@@ -134,10 +135,10 @@ def one_side(
         if not reflector.synced.wait(30):
             raise RunFailed(f"{side}: the watch of pods did not start within 30 s")
         arrivals = Arrivals(cluster, pods, rate)
-        before = _cpu_seconds(cluster, ours)
+        before, asked_before = _cpu_seconds(cluster, ours), _requests(cluster)
         arrivals.run()
         _wait_until_bound(watch, len(pods), side)
-        after = _cpu_seconds(cluster, ours)
+        after, asked = _cpu_seconds(cluster, ours), _requests(cluster)
         text = cluster.scheduler_metrics()
         bindings = {name: binding for (_, name), binding in watch.bindings().items()}
     waits = sorted(max(0.0, bindings[name].at_seconds - at) for name, at in arrivals.created.items())
@@ -160,6 +161,9 @@ def one_side(
         "creation_seconds": max(arrivals.created.values()) - first,
         "cpu_milliseconds_per_pod": {
             name: round(1000 * (after[name] - before[name]) / len(pods), 2) for name in before
+        },
+        "api_requests_per_pod": {
+            what: round(count / len(pods), 3) for what, count in (asked - asked_before).most_common()
         },
     }
 
@@ -188,6 +192,19 @@ def _cpu_seconds(cluster: ControlPlane, ours: Mapping[str, int]) -> dict[str, fl
     for name, pid in {**cluster.processes.pids, **ours}.items():
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         found[name] = (int(fields[11]) + int(fields[12])) / ticks
+    return found
+
+
+def _requests(cluster: ControlPlane) -> Counter[str]:
+    """What the API server has answered so far, by verb, resource and status; watches when they ended."""
+    found: Counter[str] = Counter()
+    with cluster.connect() as connection:
+        text = connection.text("/metrics")
+    for labels, value in re.findall(r"^apiserver_request_total\{([^}]*)\} (\S+)$", text, re.MULTILINE):
+        said = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        what = "/".join(part for part in (said["resource"], said["subresource"]) if part)
+        code = "" if said["code"].startswith("2") else f" refused with {said['code']}"
+        found[f"{said['verb']} {what}{code}"] += int(float(value))
     return found
 
 

@@ -101,6 +101,7 @@ class PlannerLoop:
         self._wake = threading.Condition()
         self._stopping = False
         self._arrived = False
+        self._naps_until = 0.0
         self._nodes_moved = False
         self._look_at = 0.0
         self._looked = 0
@@ -157,6 +158,9 @@ class PlannerLoop:
                 self._book.observe(item, self._clock())
             if arrived:
                 self._arrived = True
+                self._wake.notify_all()
+            elif self._queue.due_at(item.metadata.uid) < self._naps_until:
+                # The nap is measured anew, for this pod ends it sooner.
                 self._wake.notify_all()
         if fate is not None:
             self._observer.settled(fate)
@@ -335,8 +339,11 @@ class PlannerLoop:
     def _run(self) -> None:
         while True:
             with self._wake:
-                if not self._arrived and not self._stopping:
-                    self._wake.wait(self._nap())
+                while not (self._arrived or self._stopping):
+                    nap = self._nap()
+                    self._naps_until = self._clock() + nap
+                    if not self._wake.wait(nap):
+                        break
                 if self._stopping:
                     return
                 arrived, self._arrived = self._arrived, False

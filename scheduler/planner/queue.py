@@ -6,20 +6,31 @@ kube-scheduler's own queue (PrioritySort) has it; whose turn it is among MIG pod
 whose nomination was refused comes back after a pause that doubles, so that a pod nobody can place costs
 little.
 
+A pod without our gate is in the scheduler's own queue, and a plan for it is worth its write only if the
+scheduler cannot help itself (``Pace``): it has tried the pod and failed, it binds others but left this one
+out, or it binds nobody. A pod that merely stands in a queue that moves is left alone: its turn would come
+before the write does.
+
 Values in, values out: the time is passed in; the watch that feeds the queue is ``scheduler.planner.loop``'s.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cluster.wire import Pod
 
 PLAN_GATE = "slicewise.io/plan"
-# kube-scheduler takes an ungated pod at once when it is idle. A plan for it is of use only when it had to
-# wait; before that the nomination would race the binding.
-UNGATED_GRACE_SECONDS = 0.15
+# kube-scheduler takes an ungated pod at once when it is idle; a nomination would race the binding.
+UNGATED_GRACE_SECONDS = 0.5
+# So long after its last binding a scheduler counts as one that binds nobody.
+IDLE_SCHEDULER_SECONDS = 2.0
+# A pod that waited so many times longer than those bound of late was left out, not merely queued.
+LEFT_OUT_TIMES = 4.0
+LEFT_OUT_SECONDS = 1.0
+_PACE_SHARE = 0.1
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 FINISHED = frozenset({"Succeeded", "Failed"})
@@ -69,6 +80,38 @@ def is_gated(pod: Pod) -> bool:
     return any(gate.name == PLAN_GATE for gate in pod.spec.scheduling_gates)
 
 
+def was_refused(pod: Pod) -> bool:
+    """Say whether the scheduler has tried the pod and found no node for it."""
+    return any(
+        condition.type == "PodScheduled"
+        and condition.status == "False"
+        and condition.reason == "Unschedulable"
+        for condition in pod.status.conditions
+    )
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long pods without a gate wait for the scheduler at present: a moving mean, seconds."""
+
+    wait_seconds: float = 0.0
+    bound_at: float = -math.inf
+
+    def bound(self, waited_seconds: float, now: float) -> None:
+        """A pod that had waited so long was bound."""
+        if now - self.bound_at > IDLE_SCHEDULER_SECONDS:
+            self.wait_seconds = waited_seconds
+        else:
+            self.wait_seconds += _PACE_SHARE * (waited_seconds - self.wait_seconds)
+        self.bound_at = now
+
+    def patience_ends(self, since: float, grace_seconds: float) -> float:
+        """When a pod that waits since then, and was not refused, is worth a plan (monotonic seconds)."""
+        left_out = since + LEFT_OUT_SECONDS + LEFT_OUT_TIMES * self.wait_seconds
+        nobody_bound = max(since + grace_seconds, self.bound_at + IDLE_SCHEDULER_SECONDS)
+        return min(max(left_out, since + grace_seconds), nobody_bound)
+
+
 @dataclass(slots=True)
 class _Attempt:
     tries: int
@@ -89,23 +132,33 @@ class PlanQueue:
     also_nominated: bool = False
     _pods: dict[str, WaitingPod] = field(default_factory=dict)
     _attempts: dict[str, _Attempt] = field(default_factory=dict)
+    _pace: Pace = field(default_factory=Pace)
 
     def __len__(self) -> int:
         return len(self._pods)
 
     def observe(self, pod: Pod, now: float) -> bool:
-        """Take in one pod as the watch shows it; True when a pod became plannable by it."""
+        """Take in one pod as the watch shows it; True when a pod came that is to be planned at once."""
         uid = pod.metadata.uid
+        known = self._pods.get(uid)
         if pod.spec.scheduler_name not in self.scheduler_names or not waits(pod, self.also_nominated):
+            if known is not None and pod.spec.node_name and self._stood_in_line(known):
+                self._pace.bound(now - known.since_seconds, now)
             self.forget_waiting(uid)
             if pod.spec.node_name or pod.status.phase in FINISHED:
                 self._attempts.pop(uid, None)
             return False
-        known = self._pods.get(uid)
         if known is None and not self.asks_for_gpus(pod):
             return False
-        self._pods[uid] = as_waiting(pod, known.since_seconds if known else now)
-        return known is None
+        kept = self._pods[uid] = as_waiting(pod, known.since_seconds if known else now)
+        if known is not None and (known.gated or was_refused(known.pod)):
+            return False
+        return self._due_at(kept) <= now
+
+    def due_at(self, uid: str) -> float:
+        """When the pod is due (monotonic seconds); infinite for one that does not wait."""
+        pod = self._pods.get(uid)
+        return math.inf if pod is None else self._due_at(pod)
 
     def forget(self, uid: str) -> None:
         """Drop a deleted pod and its history."""
@@ -162,8 +215,14 @@ class PlanQueue:
             pod for pod in self._pods.values() if pod.gated and now - pod.since_seconds >= timeout_seconds
         ]
 
+    def _stood_in_line(self, pod: WaitingPod) -> bool:
+        """Say whether only the length of the scheduler's own queue made the pod wait."""
+        return not (pod.gated or pod.uid in self._attempts or was_refused(pod.pod))
+
     def _due_at(self, pod: WaitingPod) -> float:
         attempt = self._attempts.get(pod.uid)
         if attempt is not None:
             return attempt.due_seconds
-        return pod.since_seconds if pod.gated else pod.since_seconds + self.ungated_grace_seconds
+        if pod.gated or was_refused(pod.pod):
+            return pod.since_seconds
+        return self._pace.patience_ends(pod.since_seconds, self.ungated_grace_seconds)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.wire import ObjectMeta, Pod, PodSpec, PodStatus, SchedulingGate
+from cluster.wire import ObjectMeta, Pod, PodCondition, PodSpec, PodStatus, SchedulingGate
 from scheduler.planner.queue import (
+    IDLE_SCHEDULER_SECONDS,
     LONGEST_PAUSE_SECONDS,
     PLAN_GATE,
     UNGATED_GRACE_SECONDS,
@@ -13,9 +14,19 @@ from scheduler.planner.queue import (
     waits,
 )
 
+TRIED = PodCondition(type="PodScheduled", status="False", reason="Unschedulable")
+
 
 def pod(
-    uid="u1", *, node="", nominated="", gates=(), priority=0, created="2026-01-01T00:00:00Z", phase="Pending"
+    uid="u1",
+    *,
+    node="",
+    nominated="",
+    gates=(),
+    priority=0,
+    created="2026-01-01T00:00:00Z",
+    phase="Pending",
+    refused=False,
 ):
     return Pod(
         metadata=ObjectMeta(name=uid, namespace="ns", uid=uid, creation_timestamp=created),
@@ -25,7 +36,7 @@ def pod(
             priority=priority,
             scheduling_gates=tuple(SchedulingGate(name=gate) for gate in gates),
         ),
-        status=PodStatus(phase=phase, nominated_node_name=nominated),
+        status=PodStatus(phase=phase, nominated_node_name=nominated, conditions=(TRIED,) if refused else ()),
     )
 
 
@@ -75,6 +86,43 @@ def test_a_fresh_ungated_pod_is_left_to_the_scheduler_for_a_moment_a_gated_one_i
     assert [one.uid for one in waiting.due(10.0, 10)] == ["gated"]
     late = 10.0 + UNGATED_GRACE_SECONDS
     assert {one.uid for one in waiting.due(late, 10)} == {"free", "gated"}
+
+
+def test_pods_that_stand_in_a_queue_that_moves_are_left_to_the_scheduler():
+    waiting = PlanQueue(asks_for_gpus=lambda pod: True)
+    for number in range(40):  # one pod a tenth of a second comes, each is bound 3 s later
+        waiting.observe(pod(f"u{number}"), number / 10)
+        if number >= 30:
+            waiting.observe(pod(f"u{number - 30}", node="n1"), number / 10)
+    assert waiting.due(3.9, 100) == []
+
+
+def test_a_pod_that_the_scheduler_passes_over_again_and_again_is_planned():
+    waiting = PlanQueue(asks_for_gpus=lambda pod: True)
+    waiting.observe(pod("left-out"), 0.0)
+    for number in range(60):  # others come and are bound half a second later
+        waiting.observe(pod(f"u{number}"), number / 10)
+        if number >= 5:
+            waiting.observe(pod(f"u{number - 5}", node="n1"), number / 10)
+    assert [one.uid for one in waiting.due(5.9, 100)] == ["left-out"]
+
+
+def test_when_the_scheduler_binds_nobody_any_more_who_waits_is_planned():
+    waiting = PlanQueue(asks_for_gpus=lambda pod: True)
+    for uid in ("a", "b"):
+        waiting.observe(pod(uid), 0.0)
+    waiting.observe(pod("a", node="n1"), 1.0)
+    assert waiting.due(1.0 + IDLE_SCHEDULER_SECONDS - 0.1, 10) == []
+    assert [one.uid for one in waiting.due(1.0 + IDLE_SCHEDULER_SECONDS, 10)] == ["b"]
+
+
+def test_a_pod_that_the_scheduler_tried_in_vain_is_planned_at_once():
+    waiting = PlanQueue(asks_for_gpus=lambda pod: True)
+    waiting.observe(pod("other"), 0.0)
+    waiting.observe(pod("other", node="n1"), 0.1)
+    assert not waiting.observe(pod("tried"), 0.2)
+    assert waiting.observe(pod("tried", refused=True), 0.3)
+    assert [one.uid for one in waiting.due(0.3, 10)] == ["tried"]
 
 
 def test_a_refused_pod_comes_back_after_a_pause_that_doubles_up_to_a_limit():

@@ -12,7 +12,8 @@ GPU on a node without CPU is not what it seems.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from math import inf
 from types import MappingProxyType
 
@@ -24,6 +25,7 @@ from dra.catalog import GpuModel
 from scheduler.columns import Columns
 from scheduler.fleet import Fleet
 from scheduler.host_needs import UNLIMITED
+from scheduler.kept_objects import PodFact
 from scheduler.packing.forecast import Forecast
 from scheduler.packing.mix import observe
 from scheduler.packing.shared_fleet import PLENTY_MILLI, SharedNodes, replicas_per_gpu
@@ -50,18 +52,25 @@ _COPIED = (
 _CPU_EDGES_MILLI = 1000.0 * 2.0 ** np.arange(0.0, 6.0, 0.5)  # for each free GPU: 1 to 45 cores
 _MEMORY_EDGES_MIB = 4096.0 * 2.0 ** np.arange(0.0, 6.0)  # 4 to 128 GiB
 _MOST_POOLS = 64
+_WAITS_AFTER_SECONDS = 2.0  # a pod that has just come is being placed; API times have whole seconds
 
 
 def read_conditions(
-    fleet: Fleet, policy: ClusterPolicy, forecast: Mapping[str, Forecast] = MappingProxyType({})
+    fleet: Fleet,
+    policy: ClusterPolicy,
+    forecast: Mapping[str, Forecast] = MappingProxyType({}),
+    now: float = inf,
 ) -> Conditions:
-    """Read everything that prices follow from. ``forecast``: requests on their way, by class name."""
+    """Read everything that prices follow from. ``forecast``: requests on their way, by class name; ``now``:
+    Unix seconds, from which it follows who waits and who has only just come.
+    """
     with fleet.lock:
         view = fleet.view()
         copies = {name: getattr(view, name).copy() for name in _COPIED}
         models = list(fleet.hardware.models)
         profiles = list(fleet.profiles.values)
         pods = list(fleet.facts.pods.values())
+        promised = {pod.uid for pod in pods if not pod.node and pod.uid in fleet.facts.reservations}
         taken = fleet.facts.hosts.by_node()
         others = [need for node, need in taken.items() if fleet.inventory(node) is not None]
     # Pods of one shape share one Demand object: counting by identity spares hashing 50,000 of them.
@@ -77,8 +86,30 @@ def read_conditions(
         gpu_hour=policy.prices.gpu_hour,
         gpu_hour_by_model=policy.prices.gpu_hour_by_model,
         forecast=forecast,
+        waiting=_waiting((pod for pod in pods if pod.uid not in promised), now),
         without_gpu=(float(sum(cpu for cpu, _ in others)), float(sum(memory for _, memory in others))),
     )
+
+
+def _waiting(pods: Iterable[PodFact], now: float) -> frozenset[str]:
+    """Classes, needs of the node left out, of the pods that a moment after they came have no room and none
+    promised.
+    """
+    demands = {
+        pod.demand
+        for pod in pods
+        if not pod.node and not pod.nominated and _age_seconds(pod.since, now) >= _WAITS_AFTER_SECONDS
+    }
+    found = observe([(demand, 1) for demand in demands if demand is not None])
+    return frozenset(name.partition("/")[0] for name in found)
+
+
+def _age_seconds(created: str, now: float) -> float:
+    """Since an RFC 3339 time; infinite where it cannot be read."""
+    try:
+        return now - datetime.fromisoformat(created).timestamp()
+    except ValueError:
+        return inf
 
 
 def summary_of(columns: Columns, models: Sequence[GpuModel], profiles: Sequence[str]) -> FleetSummary:

@@ -38,7 +38,8 @@ Status = Literal["never", "optimal", "time_limit", "failed"]
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """What prices follow from: the free capacity, the requests counted by class, those foreseen, and what the
-    policy says. ``without_gpu``: milli-CPU and MiB of pods without a GPU on GPU nodes.
+    policy says. ``without_gpu``: milli-CPU and MiB of pods without a GPU on GPU nodes. ``waiting``: classes
+    of which some pod waits for room.
     """
 
     summary: FleetSummary
@@ -49,6 +50,7 @@ class Conditions:
     gpu_hour_by_model: Mapping[str, float]
     forecast: Mapping[str, Forecast] = field(default_factory=dict)
     without_gpu: tuple[float, float] = (0.0, 0.0)
+    waiting: frozenset[str] = frozenset()
 
     def price_of(self, model: str) -> float:
         """Money per hour of one whole GPU of the model."""
@@ -157,13 +159,16 @@ class PriceLoop(Periodic):
         rates = tuple(conditions.price_of(name) for name in sorted(summary.models))
         spread = tuple(sorted((name, round(sd / total, 3)) for name, sd in mix.spread.items()))
         seen = (shares, spread, rates, tuple(sorted(summary.models)), *_states(summary))
+        seen += (conditions.waiting,)
         seen += tuple((pool.cpu_milli, pool.memory_mib, *_states(pool)) for pool in summary.hosts)
         if summary.shared is not None:
             shared = summary.shared
             seen += (shared.kinds, shared.kind.tobytes(), shared.cpu.tobytes(), shared.free.tobytes())
         if seen == self._last_input:
             return False
-        found = solve_prices(summary, mix, conditions.price_of, self._tables, self._time_limit)
+        found = solve_prices(
+            summary, mix, conditions.price_of, self._tables, self._time_limit, conditions.waiting
+        )
         self._last_input = seen if found.converged else None
         if self.priced() and difference(self._tables, found) <= _SAME:
             return False

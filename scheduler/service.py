@@ -79,7 +79,7 @@ class Service:
         self._sources = sources
         self.board = CarbonBoard(provider, fleet.zones_in_use, time.time, observer=self._saw_intensity)
         self.prices = PriceLoop(
-            lambda: read_conditions(fleet, sources.policy(), sources.forecast()),
+            lambda: read_conditions(fleet, sources.policy(), sources.forecast(), time.time()),
             clock=time.monotonic,
             published=self._published,
             finished=self._finished,

@@ -4,7 +4,7 @@ The packing LP (``master``) is solved for the expected mix (``mix``) over the fr
 duals give each class a net price; the tables are the knapsack values of every state under those prices:
 
     gpu_value[model][mask]    V, money per hour one GPU with occupied units ``mask`` can still earn; V(0) =
-                              W(1)
+                              W(1). Where MIG instances are expected: the value table of ``mig_tables``
     node_value[model][F]      W, the same for F entirely free GPUs of one node
     whole_value[model][F]     W where the GPUs cannot be cut (MIG mode off): whole-GPU pods only
     gradient[model][mask]     FGD's F in GPU equivalents (``gradient``), by threshold of free CPU
@@ -12,6 +12,7 @@ duals give each class a net price; the tables are the knapsack values of every s
     hosts                     the same where CPU or memory is short (``host_tables``), None where no class
                               of the mix says what it needs of its node
     shared                    the same for GPUs in shared mode (``shared_fleet``), None where there are none
+    mig                       the value tables that ``gpu_value`` is made of, 1 for an empty GPU
 
 A placement costs V(before) − V(after). A request of class d is worth v_dm = gpu_hour(m) × GPU equivalents on
 model m, so capacity on a dear model is dear to destroy. With several saturations the prices are averaged
@@ -33,7 +34,7 @@ tables unless the limit was hit (``converged`` says so).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from types import MappingProxyType
@@ -46,7 +47,8 @@ from scheduler.packing.columns import MIN_NODE_GPUS, Floats, ModelClasses, model
 from scheduler.packing.gradient import fragmentation, thresholds_of
 from scheduler.packing.host_tables import HostTables, host_levels, host_tables
 from scheduler.packing.master import NO_HOST, Group, Hosts, Master, knapsacks
-from scheduler.packing.mix import DemandClass, DemandMix, Expected, quantiles, uniform
+from scheduler.packing.mig_tables import linear_gradient, mig_shapes, shaped_hosts
+from scheduler.packing.mix import DemandClass, DemandMix, Expected, parse_class, quantiles, uniform
 from scheduler.packing.shared_fleet import SharedNodes, SharedTables, solve_shared
 from scheduler.packing.supply import FleetSummary, HostPool
 
@@ -86,6 +88,7 @@ class PriceTables:
     gradient_cpu: Floats = field(default_factory=lambda: np.zeros(0))
     gradient_steps: Mapping[str, Floats] = field(default_factory=dict)
     shared: SharedTables | None = None
+    mig: Mapping[str, Floats] = field(default_factory=dict)
 
 
 def unsolved() -> PriceTables:
@@ -99,11 +102,13 @@ def solve_prices(
     gpu_hour: Callable[[str], float],
     previous: PriceTables | None = None,
     time_limit_seconds: float = 1.0,
+    waiting: Iterable[str] = (),
 ) -> PriceTables:
     """Solve the LP and return the next version of the tables.
 
-    ``gpu_hour(model)``: money per hour of one whole GPU. ``previous`` seeds the columns and the version. A
-    mix without a class that any model can serve is replaced by the uniform one.
+    ``gpu_hour(model)``: money per hour of one whole GPU. ``previous`` seeds the columns and the version.
+    ``waiting``: names of the classes of which some pod waits. A mix without a class that any model can serve
+    is replaced by the uniform one.
     """
     models = dict(sorted(fleet_summary.models.items()))
     expected = _servable(mix, fleet_summary)
@@ -136,9 +141,18 @@ def solve_prices(
     gradients = {
         name: fragmentation(offer, popularity, need[:, 0], thresholds) for name, offer in offers.items()
     }
+    shapes = mig_shapes(
+        models.values(),
+        [(item.cls, item.count) for item in expected],
+        filter(None, map(parse_class, waiting)),
+    )
+    for name in shapes:
+        gradients[name] = linear_gradient(models[name], gradients[name])
     return PriceTables(
         version=previous.version + 1 if previous is not None else 1,
-        gpu_value=_published({n: _gpu_value(t.gpu.values[0], t.node.values[0]) for n, t in tables.items()}),
+        gpu_value=_published(
+            {n: _gpu_value(t.gpu.values[0], t.node.values[0], shapes.get(n)) for n, t in tables.items()}
+        ),
         node_value=_published({name: t.node.values[0] for name, t in tables.items()}),
         class_price=MappingProxyType(_class_prices(classes, offers, net)),
         gradient=_published({name: found[-1] for name, found in gradients.items()}),
@@ -151,12 +165,13 @@ def solve_prices(
         rounds=master.rounds,
         converged=converged,
         columns=_named(master, [cls.name for cls in classes]),
-        hosts=host_tables(offers, net, need, levels, _profiles(fleet_summary), max_gpus)
+        hosts=shaped_hosts(host_tables(offers, net, need, levels, _profiles(fleet_summary), max_gpus), shapes)
         if with_hosts
         else None,
         gradient_cpu=thresholds,
         gradient_steps=_published(gradients),
         shared=_shared(fleet_summary.shared, mix, previous, time_limit_seconds - master.elapsed_seconds()),
+        mig=_published(shapes),
     )
 
 
@@ -278,10 +293,12 @@ def _demands(
     return found
 
 
-def _gpu_value(values: Floats, node: Floats) -> Floats:
+def _gpu_value(values: Floats, node: Floats, shape: Floats | None) -> Floats:
     """V with the free GPU at what it earns as part of a node, where a whole-GPU pod may beat any MIG
-    filling.
+    filling; with a shape, that times the shape.
     """
+    if shape is not None:
+        return shape * float(node[1])
     table = values.copy()
     table[0] = max(table[0], node[1])
     return table

@@ -103,3 +103,21 @@ def test_needs_are_part_of_the_class(fleet):
     made.spec.containers[0].resources.requests.update({"cpu": "6", "memory": "4Gi"})
     fleet.apply_pod(made)
     assert read_conditions(fleet, ClusterPolicy()).observed == {"whole:2/6000m/4096Mi": 1.0}
+
+
+def test_a_pod_waits_when_it_is_a_moment_old_and_has_no_room(fleet):
+    def mig(uid, profile, created, where="", nominated=""):
+        found = pod(uid, f"nvidia.com/mig-{profile}", 1, where)
+        found = msgspec.structs.replace(
+            found, metadata=msgspec.structs.replace(found.metadata, creation_timestamp=created)
+        )
+        status = msgspec.structs.replace(found.status, nominated_node_name=nominated)
+        return msgspec.structs.replace(found, status=status)
+
+    fleet.apply_pod(mig("old", "3g.40gb", "2026-01-01T00:00:00Z"))
+    fleet.apply_pod(mig("new", "1g.10gb", "2026-01-01T00:00:09Z"))
+    fleet.apply_pod(mig("bound", "2g.20gb", "2026-01-01T00:00:00Z", where="a"))
+    fleet.apply_pod(mig("promised", "7g.80gb", "2026-01-01T00:00:00Z", nominated="a"))
+    now = 1767225610.0  # ten seconds later
+    assert read_conditions(fleet, ClusterPolicy(), now=now).waiting == {"mig:3g.40gb"}
+    assert read_conditions(fleet, ClusterPolicy()).waiting == {"mig:3g.40gb", "mig:1g.10gb"}

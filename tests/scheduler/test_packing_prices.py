@@ -119,7 +119,7 @@ def test_scaling_keeps_prices_informative_in_the_same_empty_cluster():
 def test_prices_are_positive_under_scarcity_and_never_above_the_value_of_a_request():
     tables = solve_prices(a100([(0b1111, 2)]), as_counted(mig_3g_40gb=9.0, mig_1g_10gb=9.0), flat)
     assert 0.0 < tables.class_price["mig:3g.40gb"] <= 1.0 + 1e-9
-    assert tables.gpu_value["A100-80GB"][0b1111] == pytest.approx(1.0)
+    assert 0.0 < tables.gpu_value["A100-80GB"][0b1111] < 1.0
 
 
 def test_destroying_the_last_window_of_a_scarce_profile_costs_its_price():

@@ -1,9 +1,11 @@
 """The NVLink topology of a node as its cards show it.
 
 A pair of GPUs is wired by the links that end at one another, or, where both have links into a switch, by the
-smaller of their two numbers: the far end of such a link is the switch and says nothing of the other GPU. Where
-a card tells no far end, "peer-to-peer over NVLink works" stands for a switch. Speed of a link: the
-catalogue's (both directions), else twice what the card tells for one direction.
+smaller of their two numbers: the far end of such a link is the switch and says nothing of the other GPU.
+Peer-to-peer status then tells whether the switch joins the two (a fabric manager may split it); it is not
+asked of a GPU in MIG mode, which has no peers whatever its wires. Where a card tells no links at all,
+"peer-to-peer over NVLink works" stands for a switch. Speed of a link: the catalogue's (both directions), else
+twice what the card tells for one direction.
 
 A matrix that equals one of the usual wirings becomes exactly that topology, so that tables made for it are
 shared and readers that know only its kind rebuild it. Else the matrix is kept as it was seen.
@@ -24,7 +26,6 @@ CUBE_MESH_GPUS = 8
 def topology_of(cards: Sequence[Card], models: Sequence[GpuModel]) -> Topology:
     """Topology by position in ``cards``; ``models`` are theirs. Raises ValueError for no or over 16 cards."""
     count = len(cards)
-    position = {card.index: place for place, card in enumerate(cards)}
     rows = [[0.0] * count for _ in cards]
     switched = False
     for a, card in enumerate(cards):
@@ -33,9 +34,6 @@ def topology_of(cards: Sequence[Card], models: Sequence[GpuModel]) -> Topology:
                 links, by_switch = _links(card, other, models[a])
                 rows[a][b] = links * min(_per_link(card, models[a]), _per_link(other, models[b]))
                 switched = switched or by_switch
-    if any(link.peer_gpu not in position for card in cards for link in card.links if link.kind == "gpu"):
-        # A bridge to a card that is not listed (lost, or hidden from us) joins nothing here.
-        switched = switched and any(link.kind == "switch" for card in cards for link in card.links)
     return _named(models[0], rows, switched, _clique(cards))
 
 
@@ -46,8 +44,9 @@ def _links(card: Card, other: Card, model: GpuModel) -> tuple[int, bool]:
         return straight, False
     up, down = _into_switch(card), _into_switch(other)
     if up and down:
-        reached = card.nvlink_peers is None or other.index in card.nvlink_peers
-        return (min(up, down), True) if reached else (0, False)
+        in_mig_mode = card.mig_enabled or other.mig_enabled
+        joined = in_mig_mode or card.nvlink_peers is None or other.index in card.nvlink_peers
+        return (min(up, down), True) if joined else (0, False)
     told_nothing = not card.links and not other.links
     if told_nothing and card.nvlink_peers is not None and other.index in card.nvlink_peers:
         return (model.nvlink.links if model.nvlink is not None else 1), True

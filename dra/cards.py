@@ -24,7 +24,7 @@ RefusalKind = Literal[
     "invalid",
     "other",
 ]
-EventKind = Literal["xid", "ecc", "lost", "mig-changed"]
+EventKind = Literal["xid", "ecc", "lost", "mig-changed", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,9 @@ class Card:
 
     ``minor``: number in ``/dev/nvidia<minor>``. ``pcie_root``: "pciDDDD:BB" of the root complex.
     ``profiles``: empty where the card tells none. ``links``: NVLink by far end.
+    ``placements_told`` False: the starts are the catalogue's (the caller may not ask the card).
+    ``live_told`` False: what exists is not known (no permission), so nothing may be concluded from ``live``.
+    ``common_ancestors``: NVML's topology level to each GPU by index (10 one PCIe switch ... 50 other socket).
     ``nvlink_peers``: indices of the node's GPUs that NVLink reaches, by switch or directly.
     ``nvlink_megabytes_per_second``: of one link, one direction. ``mig_pending``: mode after the next reset.
     """
@@ -132,12 +135,15 @@ class Card:
     mig_enabled: bool | None = None
     mig_pending: bool | None = None
     profiles: tuple[InstanceProfile, ...] = ()
+    placements_told: bool = True
     live: tuple[LiveInstance, ...] = ()
+    live_told: bool = True
     links: tuple[Link, ...] = ()
     nvlink_peers: tuple[int, ...] | None = None
     nvlink_version: int | None = None
     nvlink_megabytes_per_second: int | None = None
     fabric: Fabric | None = None
+    common_ancestors: tuple[tuple[int, int], ...] = ()
     power_watts: float | None = None
     power_limit_watts: float | None = None
     energy_millijoules: int | None = None
@@ -210,6 +216,9 @@ class Cards(Protocol):
 
     def create(self, gpu_uuid: str, profile_id: int, start: int) -> LiveInstance:
         """Make a GPU instance at ``start`` and the compute instance that fills it; both or neither."""
+
+    def set_mig_mode(self, gpu_uuid: str, enabled: bool) -> bool:
+        """Ask for MIG mode on or off; True when it holds now, False when it waits for a reset of the card."""
 
     def destroy(self, gpu_uuid: str, gpu_instance_id: int) -> None:
         """Take an instance away, its compute instances first. Refused "not-found" when there is none."""

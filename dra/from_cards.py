@@ -1,6 +1,7 @@
 """From the cards of a node to the inventory that its driver publishes, and to what is occupied on them.
 
-Positions are NVML's order: GPU i of the inventory is card i. A card in MIG mode is partitionable; its
+Positions are those of ``identified(cards)``, in NVML's order: a card that was lost before it could tell its
+UUID has no name to be published under. A card in MIG mode is partitionable; its
 placements come from the card, in the order of the model, until the driver orders them by harm. A card out of
 MIG mode is offered whole only. A lost card stays in the inventory: leaving it out would move the others and
 make claims on it unreadable; taints say that it must not be used.
@@ -26,6 +27,7 @@ def inventory_of(node: str, cards: Sequence[Card], *, pool: str | None = None) -
 
     Raises ValueError for a node without cards or with more than 16, the most that topologies can hold.
     """
+    cards = identified(cards)
     if not 1 <= len(cards) <= MOST_GPUS:
         raise ValueError(f"node {node}: expected 1 to {MOST_GPUS} GPUs, got {len(cards)}")
     models = [model_of(card) for card in cards]
@@ -60,9 +62,14 @@ def inventory_of(node: str, cards: Sequence[Card], *, pool: str | None = None) -
     )
 
 
+def identified(cards: Sequence[Card]) -> tuple[Card, ...]:
+    """The cards that have told who they are; position i of the inventory is card i of these."""
+    return tuple(card for card in cards if card.uuid)
+
+
 def occupied_masks(cards: Sequence[Card]) -> tuple[int, ...]:
-    """Occupied memory units of each card by position, whoever made the instances."""
-    return tuple(card.occupied for card in cards)
+    """Occupied memory units by position, whoever made the instances."""
+    return tuple(card.occupied for card in identified(cards))
 
 
 def placement_of(card: Card, instance: LiveInstance) -> Placement | None:

@@ -84,10 +84,13 @@ static void store(void) {
 }
 
 static void lock(void) {
+  static char opened[4096];
+  char name[4096];
   pthread_mutex_lock(&mutex);
-  if (lock_file < 0) {
-    char name[4096];
-    snprintf(name, sizeof name, "%s.lock", path());
+  snprintf(name, sizeof name, "%s.lock", path());
+  if (lock_file < 0 || strcmp(name, opened) != 0) { /* a test process may go from node to node */
+    if (lock_file >= 0) close(lock_file);
+    strcpy(opened, name);
     lock_file = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   }
   while (lock_file >= 0 && flock(lock_file, LOCK_EX) != 0 && errno == EINTR) {

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter
 
+from autoscaler.device_order import DeviceOrderWriter
 from autoscaler.fleetpage.page import fleet_routes
 from autoscaler.fleetpage.reader import FleetReader
 from autoscaler.recut_side import RecutSide
@@ -23,6 +24,7 @@ from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.reflector import Handler
 from cluster.wire import ObjectReference, Pod
+from dra.device_order import CONFIG_MAP
 from metrics.exposition import Exposition
 from scheduler.bill import Bill
 from scheduler.interference_loop import Source
@@ -111,6 +113,13 @@ class FleetSide:
             is_leader=is_leader,
             dry_run=dry_run,
         )
+        self._order = DeviceOrderWriter(
+            api,
+            policy_namespace,
+            service.prices.current,
+            active=lambda: is_leader() and not dry_run and service.prices.priced(),
+            observer=_OrderObserver(exposition, recorder, policy_namespace),
+        )
         self._reader = FleetReader(service.fleet, policy, service.carbon, time.monotonic)
 
     @property
@@ -132,9 +141,11 @@ class FleetSide:
         self._planner.start()
         self._repack.start()
         self._recut.start()
+        self._order.start()
 
     def stop(self) -> None:
         """Stop them, those that write first."""
+        self._order.stop()
         self._recut.stop()
         self._repack.stop()
         self._planner.stop()
@@ -183,6 +194,30 @@ class _Observer:
 
     def settled(self, fate: Fate) -> None:
         self._metrics.nominations.labels(fate).inc()
+
+
+class _OrderObserver:
+    """Metrics and Events of the device order."""
+
+    def __init__(self, exposition: Exposition, recorder: EventRecorder, namespace: str) -> None:
+        self._metrics = exposition.device_order
+        self._recorder = recorder
+        self._namespace = namespace
+
+    def written(self, changed: tuple[str, ...]) -> None:
+        self._metrics.writes.labels("written").inc()
+        log.info("device order: new for %s", ", ".join(changed))
+
+    def refused(self, problem: str) -> None:
+        self._metrics.writes.labels("error").inc()
+        about = ObjectReference(
+            api_version="v1", kind="ConfigMap", name=CONFIG_MAP, namespace=self._namespace
+        )
+        note = f"the order of MIG placements could not be written; drivers keep theirs; {problem}"
+        log.warning("device order: %s", note)
+        self._recorder.record(
+            about, event_reasons.DEVICE_ORDER_REFUSED, note, event_reasons.WARNING, "WriteOrder"
+        )
 
 
 def _reference(pod: WaitingPod) -> ObjectReference:

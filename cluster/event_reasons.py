@@ -32,6 +32,9 @@ RECUT = "MigRecut"  # an idle node gets another MIG configuration
 RECUT_DONE = "MigRecutDone"  # it has it, and takes pods again
 RECUT_FAILED = "MigRecutFailed"  # the MIG manager failed or did not answer; the old configuration is restored
 
+# --- device order, on its ConfigMap
+DEVICE_ORDER_REFUSED = "DeviceOrderRefused"  # it could not be written; drivers keep the order they have
+
 # --- node side, on the Node
 GPU_UNHEALTHY = "GpuUnhealthy"  # a GPU left the published devices
 GPU_RECOVERED = "GpuRecovered"  # a GPU is published again

@@ -67,7 +67,7 @@ def order_table(worth: Sequence[float]) -> OrderTable:
     return OrderTable(tuple(round((float(value) - least) * scale) for value in worth))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def device_order(model: GpuModel, mask: int, table: OrderTable | None) -> tuple[Placement, ...]:
     """All placements of a GPU with ``mask`` occupied, fitting ones first, best first; plain profiles and
     those with suffixes alike.
@@ -88,10 +88,20 @@ def device_order(model: GpuModel, mask: int, table: OrderTable | None) -> tuple[
 
 
 def same_order(model: GpuModel, one: OrderTable | None, other: OrderTable | None) -> bool:
-    """Whether both give every mask the same order of the places that fit, profile by profile: no pod could
-    tell them apart.
+    """Whether both give every state that instances lead to the same order of the places that fit, profile by
+    profile: no pod could tell them apart.
     """
-    return one == other or _choices(model, one) == _choices(model, other)
+    return one == other or all(
+        _choices(device_order(model, mask, one), mask) == _choices(device_order(model, mask, other), mask)
+        for mask in _reachable(model)
+    )
+
+
+def order_holds(model: GpuModel, mask: int, published: Sequence[Placement], table: OrderTable | None) -> bool:
+    """Whether first-fit over a published order takes with ``mask`` occupied what it would take over the
+    order of now, profile by profile, until the mask changes: then publishing anew would change nothing.
+    """
+    return _first(published, mask) == _first(device_order(model, mask, table), mask)
 
 
 def parse_tables(text: str) -> Mapping[str, OrderTable]:
@@ -144,11 +154,29 @@ def _is_grid(count: int) -> bool:
     return count > 0 and count & (count - 1) == 0 and count <= 1 << _MOST_UNITS
 
 
-@lru_cache(maxsize=256)
-def _choices(model: GpuModel, table: OrderTable | None) -> tuple[tuple[tuple[str, int], ...], ...]:
-    """By mask the starts of each profile that fit, in order."""
-    found = []
-    for mask in range(1 << model.units):
-        fitting = [p for p in device_order(model, mask, table) if not p.bits & mask]
-        found.append(tuple(sorted(((p.profile, p.start) for p in fitting), key=lambda one: one[0])))
-    return tuple(found)
+def _choices(order: Sequence[Placement], mask: int) -> list[tuple[str, int]]:
+    """The places that fit, (profile, start), by profile and then in order."""
+    fitting = [(p.profile, p.start) for p in order if not p.bits & mask]
+    return sorted(fitting, key=lambda one: one[0])
+
+
+def _first(order: Sequence[Placement], mask: int) -> dict[str, int]:
+    """By profile the start that first-fit takes."""
+    found: dict[str, int] = {}
+    for placement in order:
+        if not placement.bits & mask:
+            found.setdefault(placement.profile, placement.start)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _reachable(model: GpuModel) -> tuple[int, ...]:
+    """Masks that some set of instances occupies."""
+    found, todo = {0}, [0]
+    while todo:
+        mask = todo.pop()
+        for placement in placements(model):
+            if not placement.bits & mask and mask | placement.bits not in found:
+                found.add(mask | placement.bits)
+                todo.append(mask | placement.bits)
+    return tuple(sorted(found))

@@ -151,6 +151,13 @@ class RepackMetrics:
         self.recut_proposed_nodes = _gauge(registry, names.RECUT_PROPOSED_NODES)
 
 
+class DeviceOrderMetrics:
+    """The order of MIG placements that the drivers are told."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.writes = _counter(registry, names.DEVICE_ORDER_WRITES_TOTAL)
+
+
 class AutoscalerMetrics:
     """Decisions a workload: ``adopt`` it when its policy appears, ``forget`` it when the policy goes."""
 
@@ -248,6 +255,10 @@ class Exposition:
     @property
     def repack(self) -> RepackMetrics:
         return self._group(RepackMetrics)
+
+    @property
+    def device_order(self) -> DeviceOrderMetrics:
+        return self._group(DeviceOrderMetrics)
 
     @property
     def autoscaler(self) -> AutoscalerMetrics:

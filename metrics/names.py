@@ -50,6 +50,7 @@ PLANNER_OUTCOMES: Final = ("written", "honoured", "elsewhere", "refused", "expir
 REPACK_MOVES: Final = ("evicted", "gone", "refused", "error", "settled", "elsewhere", "unsettled")
 REPACK_RELIEFS: Final = ("helped", "elsewhere", "gone", "timed_out")
 RECUT_OUTCOMES: Final = ("started", "succeeded", "failed", "rolled_back", "stuck", "given_up")
+ORDER_WRITES: Final = ("written", "error")
 SOLVE_STATUSES: Final = ("optimal", "feasible", "time_limit", "failed")
 POLICIES: Final = ("cluster", "autoscaling")
 QUERY_RESULTS: Final = ("data", "empty", "timeout", "outage", "refused", "malformed")
@@ -258,6 +259,15 @@ RECUTS_TOTAL: Final = Metric(
 )
 RECUT_PROPOSED_NODES: Final = Metric(
     "slicewise_mig_recut_proposed_nodes", "gauge", "Nodes that the newest look would re-cut."
+)
+
+# --- device order -------------------------------------------------------------------------------------------
+DEVICE_ORDER_WRITES_TOTAL: Final = Metric(
+    "slicewise_device_order_writes_total",
+    "counter",
+    "Writes of the ConfigMap that tells drivers which MIG placement goes first, by outcome.",
+    ("outcome",),
+    _each(ORDER_WRITES),
 )
 
 # --- autoscaler ---------------------------------------------------------------------------------------------

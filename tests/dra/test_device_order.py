@@ -12,6 +12,7 @@ from dra.device_order import (
     OrderRefused,
     OrderTable,
     device_order,
+    order_holds,
     order_table,
     parse_tables,
     render_tables,
@@ -84,6 +85,24 @@ def test_a_change_that_no_pod_can_tell_is_the_same_order():
     high_end_dear = [value - 2.0 * (mask >> 6 & 1) for mask, value in enumerate(flat)]
     assert same_order(H100, order_table(flat), order_table([2.0 * value + 1.0 for value in flat]))
     assert not same_order(H100, order_table(flat), order_table(high_end_dear))
+
+
+@settings(deadline=None, max_examples=50)
+@given(tables(), st.data())
+def test_an_order_holds_exactly_while_no_profile_would_get_another_start(case, data):
+    model, table = case
+    old, mask = (data.draw(st.integers(0, (1 << model.units) - 1)) for _ in range(2))
+    published, fresh = device_order(model, old, table), device_order(model, mask, table)
+    taken = [
+        {
+            p: next((one.start for one in order if one.profile == p and not one.bits & mask), None)
+            for p in names
+        }
+        for order in (published, fresh)
+        for names in [{one.profile for one in fresh}]
+    ]
+    assert order_holds(model, mask, published, table) == (taken[0] == taken[1])
+    assert order_holds(model, old, published, table)
 
 
 @pytest.mark.parametrize("count", [0, 3, 100])

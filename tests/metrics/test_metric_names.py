@@ -21,6 +21,7 @@ GROUPS = (
     "leader",
     "planner",
     "repack",
+    "device_order",
     "autoscaler",
     "sources",
 )

@@ -8,6 +8,7 @@ compared under its own name, because then the queue is no longer the same.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Protocol, runtime_checkable
 
 from scheduler.packing.mig_space import CardSpace
@@ -21,7 +22,8 @@ class Fleet:
     ``states``: state of each card. ``node``: node of each card; a node's cards are neighbours in the list.
     ``running[card]``: job → (profile, start, number). ``waiting``: jobs of each profile that have arrived and
     not started, the one being placed included. ``arrived`` and ``finished``: jobs of each profile so far;
-    ``finished_seconds``: summed run time of those that finished.
+    ``finished_seconds``: summed run time of those that finished. ``oldest``: when the job of each profile
+    that waits longest arrived, infinite where none waits.
     """
 
     __slots__ = (
@@ -30,6 +32,7 @@ class Fleet:
         "finished_seconds",
         "node",
         "now",
+        "oldest",
         "running",
         "space",
         "states",
@@ -43,6 +46,7 @@ class Fleet:
         self.node = [card // gpus for card in range(nodes * gpus)]
         self.running: list[dict[int, tuple[int, float, int]]] = [{} for _ in self.states]
         self.waiting = [0] * profiles
+        self.oldest = [inf] * profiles
         self.arrived = [0] * profiles
         self.finished = [0] * profiles
         self.finished_seconds = [0.0] * profiles

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 from simulator.mig_arrivals import Arrivals
 from simulator.mig_policy import Fleet, MigPolicy, OrderingPolicy
@@ -76,6 +77,7 @@ def run(fleet: Fleet, arrivals: Arrivals, policy: MigPolicy) -> MigRun:
             profile = profile_of[position]
             queues[profile].append(position)
             fleet.waiting[profile] += 1
+            fleet.oldest[profile] = at[queues[profile][0]]
             fleet.arrived[profile] += 1
             position += 1
             tried: Sequence[int] = (profile,)
@@ -100,6 +102,7 @@ def run(fleet: Fleet, arrivals: Arrivals, policy: MigPolicy) -> MigRun:
             card, number = _checked(fleet, profile, policy.choose(fleet, profile))
             job = queues[profile].popleft()
             fleet.waiting[profile] -= 1
+            fleet.oldest[profile] = at[queues[profile][0]] if queues[profile] else inf
             waits[job] = now - at[job]
             state = states[card]
             states[card] = state + number

@@ -1,0 +1,114 @@
+"""``slicewise-tables`` and ``slicewise-installed``: placement by exactly what the installed product computes.
+
+The price loop (``scheduler.price_loop``) runs on the simulated clock with its period: demand counted as the
+fleet's view counts it (what runs and what waits, smoothed), the packing LP, the value tables of
+``scheduler.packing.mig_tables``. Starts follow from ``dra.device_order`` on the table as the driver reads it.
+Memory grid only: it is the hardware's.
+
+- ``slicewise-tables``: the cheapest card of all. To be compared with ``slicewise-webhook``, the rule as the
+  study states it.
+- ``slicewise-installed``: what an extender and a driver can choose: the node by the price of what first-fit
+  will take there, the first GPU in slice order with room, the first start in published order. To be compared
+  with ``slicewise-node``.
+
+What the product knows otherwise than the rule: shares from what runs and waits instead of arrivals, tables up
+to a period old, and a pod that has waited counts as waiting also while it is being placed itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import MappingProxyType
+
+from cluster.policy import ClusterPolicy
+from dra.device_order import OrderTable, device_order, order_table
+from scheduler.packing.prices import PriceTables
+from scheduler.packing.supply import FleetSummary
+from scheduler.price_loop import Conditions, PriceLoop
+from simulator.mig_grid import StudyRefused
+from simulator.mig_policy import Choice, Fleet
+
+PERIOD_SECONDS = 5.0
+_WAITS_AFTER_SECONDS = 2.0
+_ROUND = 9
+
+
+class ProductTables:
+    """Least money lost over all cards."""
+
+    def __init__(self) -> None:
+        self._fleet: Fleet | None = None
+        self._loop = PriceLoop(self._read, clock=self._now, period_seconds=PERIOD_SECONDS)
+        self._stepped_at = float("-inf")
+        self._orders: tuple[int, OrderTable] | None = None
+        self._policy = ClusterPolicy()
+
+    def choose(self, fleet: Fleet, profile: int) -> Choice | None:
+        if fleet.space.grid != "memory":
+            raise StudyRefused(
+                f"--grid: got {fleet.space.grid!r}: the product places on the memory grid; leave "
+                "slicewise-tables and slicewise-installed out, or take --grid memory"
+            )
+        self._fleet = fleet
+        if fleet.now >= self._stepped_at + PERIOD_SECONDS:
+            self._stepped_at = fleet.now
+            self._loop.step()
+        tables = self._loop.current()
+        best: tuple[float, int, int] | None = None
+        for card in self._cards(fleet, profile):
+            bits = self._first_bits(fleet, tables, profile, fleet.states[card])
+            if bits:
+                worth = tables.gpu_value[fleet.space.model.name]
+                lost = round(float(worth[fleet.states[card]] - worth[fleet.states[card] | bits]), _ROUND)
+                best = min(best, (lost, card, bits)) if best is not None else (lost, card, bits)
+        return best and (best[1], best[2])
+
+    def _cards(self, fleet: Fleet, profile: int) -> list[int]:
+        steps = fleet.space.steps[profile]
+        return [card for card, state in enumerate(fleet.states) if steps[state]]
+
+    def _first_bits(self, fleet: Fleet, tables: PriceTables, profile: int, mask: int) -> int:
+        """The units that first-fit takes on a GPU in the published order; 0 where nothing fits."""
+        model, name = fleet.space.model, fleet.space.profiles[profile]
+        if self._orders is None or self._orders[0] != tables.version:
+            self._orders = tables.version, order_table(tables.mig[model.name].tolist())
+        order = device_order(model, mask, self._orders[1])
+        return next((p.bits for p in order if p.profile == name and not p.bits & mask), 0)
+
+    def _now(self) -> float:
+        return self._fleet.now if self._fleet is not None else 0.0
+
+    def _read(self) -> Conditions:
+        fleet = self._fleet
+        if fleet is None:
+            raise StudyRefused("the price loop ran before the first job came")
+        space, model = fleet.space, fleet.space.model
+        full = space.n_states - 1
+        empty = Counter(fleet.node[card] for card, mask in enumerate(fleet.states) if not mask)
+        running = Counter(job[0] for card in fleet.running for job in card.values())
+        names = [f"mig:{name}" for name in space.profiles]
+        return Conditions(
+            summary=FleetSummary(
+                {model.name: model},
+                Counter((model.name, mask) for mask in fleet.states if 0 < mask < full),
+                Counter((model.name, free) for free in empty.values()),
+            ),
+            observed={name: float(running[p] + fleet.waiting[p]) for p, name in enumerate(names)},
+            prior=MappingProxyType({}),
+            half_life_seconds=self._policy.demand.half_life_seconds,
+            gpu_hour=self._policy.prices.gpu_hour,
+            gpu_hour_by_model=MappingProxyType({}),
+            waiting=frozenset(
+                name for p, name in enumerate(names) if fleet.oldest[p] <= fleet.now - _WAITS_AFTER_SECONDS
+            ),
+        )
+
+
+class ProductNodes(ProductTables):
+    """As above, on the first card of each node that has room."""
+
+    def _cards(self, fleet: Fleet, profile: int) -> list[int]:
+        first: dict[int, int] = {}
+        for card in super()._cards(fleet, profile):
+            first.setdefault(fleet.node[card], card)
+        return list(first.values())

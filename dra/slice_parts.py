@@ -22,6 +22,8 @@ from dra.catalog import GpuModel, MigProfile
 from dra.placement import Placement
 from dra.quantity import mebibytes
 
+SLICEWISE_DRIVER = "gpu.slicewise.io"
+
 Version = Literal["1.34", "1.35+"]
 Json = dict[str, Any]
 

@@ -1,1 +1,5 @@
-"""Our DRA driver: what to prepare and unprepare on a node, what is published, what survives a crash."""
+"""The node's DRA driver ``gpu.slicewise.io``: what it offers, how a claim is made ready and given back.
+
+Pure: ``sharing`` ``hardware`` ``devices`` ``ownership`` ``decide`` ``recovery`` ``slice_plan`` and the
+documents of ``cdi``. I/O: ``checkpoint_file``, ``cdi_files``, ``driver``, ``publisher``.
+"""

@@ -1,10 +1,10 @@
 """Make the gRPC stubs anew from the protocol files beside them: ``python -m dra.plugin.regenerate``.
 
-The four ``api.proto`` are copies from the Go module k8s.io/kubelet v0.36.3 (Apache License 2.0, The Kubernetes
-Authors): ``pkg/apis/{pluginregistration/v1, dra/v1, dra/v1beta1, dra-health/v1alpha1}``. Their proto packages
-are the path of each call on the wire and are kept. All four have the same file name, so each lives in a folder
-of its own and is compiled under its full path: protobuf knows a file by that path. Needs grpcio-tools, which
-only developers install; the stubs are committed.
+The four ``api.proto`` are copies from the Go module k8s.io/kubelet v0.36.3 (Apache License 2.0, The
+Kubernetes Authors): ``pkg/apis/{pluginregistration/v1, dra/v1, dra/v1beta1, dra-health/v1alpha1}``. Their
+proto packages are the path of each call on the wire and are kept. All four have the same file name, so each
+lives in a folder of its own and is compiled under its full path: protobuf knows a file by that path. Needs
+grpcio-tools, which only developers install; the stubs are committed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,212 @@
+"""The devices that the driver publishes, JSON-ready: attributes, capacities, counters, taints, order.
+
+One body a GPU, in the order of the GPUs' numbers. MIG placements stand in the order that makes first-fit take
+the best (``dra.device_order``), for what is occupied now. Attributes are those of ``dra.slices`` and, where
+the card tells them, by the standard names ``resource.kubernetes.io/pcieRoot`` and ``.../pciBusID``, also
+numaNode, cudaComputeCapability, driverVersion. nvlinkTopology, nvlinkIsland (the lowest number of the GPUs
+that NVLink reaches) and clique (rack-scale domain) are on whole GPUs only, as MIG instances have no NVLink.
+
+A shared GPU allows several allocations (KEP-5075): capacity ``share`` in steps of 1 and, under MPS, which
+limits memory, ``memory`` in equal parts. An unhealthy GPU's devices are tainted; where the API server is too
+old for taints (before 1.36 they are off), they are left out instead unless a claim holds them. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from dra.cards import Card, DriverVersions
+from dra.device_order import OrderTable, device_order
+from dra.driver.hardware import Hardware, OfferedGpu
+from dra.placement import Placement
+from dra.quantity import mebibytes
+from dra.slice_parts import (
+    MOST_DEVICES,
+    Json,
+    counter_set,
+    memory_mib,
+    name_of,
+    partition_use,
+    profile_of,
+)
+
+UNHEALTHY_TAINT = "gpu.slicewise.io/unhealthy"
+
+_MOST_STRING = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What besides the hardware decides how devices look.
+
+    ``occupied``: units taken, by GPU UUID (all units: taken whole). ``held``: device names that claims hold;
+    they stay published whatever happens. ``tables``: of the device order by model. ``unhealthy_since``: RFC
+    3339 times by GPU UUID. ``taints``: whether the API server keeps them. ``effect``: of the taint.
+    """
+
+    occupied: Mapping[str, int]
+    held: Collection[str]
+    tables: Mapping[str, OrderTable]
+    unhealthy_since: Mapping[str, str]
+    versions: DriverVersions
+    taints: bool = True
+    effect: str = "NoSchedule"
+
+
+def bodies(node: Hardware, now: Circumstances) -> list[list[Json]]:
+    """The devices of each GPU, in published order; a GPU that offers nothing has an empty body."""
+    islands = _islands(node)
+    return [_body(node, gpu, now, islands.get(gpu.number)) for gpu in node.gpus]
+
+
+def counter_sets(node: Hardware) -> list[Json | None]:
+    """The counters of each GPU; None for one that is not partitionable."""
+    return [
+        counter_set(gpu.model, name_of(gpu.number), zeros=False) if gpu.kind == "mig" else None
+        for gpu in node.gpus
+    ]
+
+
+def _body(node: Hardware, gpu: OfferedGpu, now: Circumstances, island: int | None) -> list[Json]:
+    sick = gpu.card.health.state == "unhealthy"
+    found: list[Json] = []
+    for name, placement in _ordered(gpu, now):
+        held = name in now.held
+        taken = placement.bits if placement is not None else gpu.full_mask
+        if not held and (taken & gpu.withheld or (sick and not now.taints)):
+            continue
+        device = _whole(node, gpu, island, now) if placement is None else _partition(gpu, placement, now)
+        if sick and now.taints:
+            device["taints"] = [_taint(gpu.card, now)]
+        found.append({"name": name, **device})
+    return found
+
+
+def _ordered(gpu: OfferedGpu, now: Circumstances) -> Sequence[tuple[str, Placement | None]]:
+    if gpu.kind != "mig":
+        return [(name_of(gpu.number), None)]
+    mask = now.occupied.get(gpu.card.uuid, 0) | gpu.withheld
+    order = device_order(gpu.model, mask & gpu.full_mask, now.tables.get(gpu.model.name))
+    return [(name_of(gpu.number, placement), placement) for placement in order][:MOST_DEVICES]
+
+
+def _whole(node: Hardware, gpu: OfferedGpu, island: int | None, now: Circumstances) -> Json:
+    card = gpu.card
+    attributes = {
+        "type": {"string": "gpu"},
+        **_common(gpu, now),
+        "uuid": {"string": _cut(card.uuid)},
+    }
+    if island is not None:
+        attributes["nvlinkTopology"] = {"string": _wiring(node)}
+        attributes["nvlinkIsland"] = {"int": island}
+    if card.fabric is not None:
+        attributes["clique"] = {"string": _cut(card.fabric.clique)}
+    total = card.memory_mib or gpu.model.memory_mib
+    device: Json = {"attributes": attributes, "capacity": {"memory": {"value": mebibytes(total)}}}
+    if gpu.shared is not None:
+        shares, part = gpu.shared.shares, total // gpu.shared.shares
+        device["allowMultipleAllocations"] = True
+        attributes["sharing"] = {"string": gpu.shared.mode}
+        one = {"default": "1", "validRange": {"min": "1", "max": str(shares), "step": "1"}}
+        device["capacity"]["share"] = {"value": str(shares), "requestPolicy": one}
+        # The value is a multiple of the step, or the last share could not be had.
+        most, step = mebibytes(part * shares), mebibytes(part)
+        by_memory = {"default": step, "validRange": {"min": step, "max": most, "step": step}}
+        device["capacity"]["memory"] = {"value": most, "requestPolicy": by_memory}
+    return device
+
+
+def _partition(gpu: OfferedGpu, placement: Placement, now: Circumstances) -> Json:
+    use = partition_use(gpu.model, placement, zeros=False)
+    return {
+        "attributes": {
+            "type": {"string": "mig"},
+            **_common(gpu, now),
+            "parentUUID": {"string": _cut(gpu.card.uuid)},
+            "profile": {"string": placement.profile},
+            "placementStart": {"int": placement.start},
+        },
+        "capacity": {"memory": {"value": mebibytes(memory_mib(profile_of(gpu.model, placement)))}},
+        "consumesCounters": [{"counterSet": name_of(gpu.number), "counters": use}],
+    }
+
+
+def _common(gpu: OfferedGpu, now: Circumstances) -> Json:
+    card = gpu.card
+    told: list[tuple[str, str, str | int | None]] = [
+        ("model", "string", gpu.model.name),
+        ("index", "int", gpu.number),
+        ("productName", "string", card.product or None),
+        ("architecture", "string", card.architecture or gpu.model.architecture or None),
+        ("resource.kubernetes.io/pcieRoot", "string", card.pcie_root),
+        ("resource.kubernetes.io/pciBusID", "string", card.pci_bus_id),
+        ("numaNode", "int", card.numa_node),
+        ("cudaComputeCapability", "version", _semantic(card.compute_capability)),
+        ("driverVersion", "version", _semantic(_numbers(now.versions.driver))),
+    ]
+    return {
+        name: {kind: _cut(value) if isinstance(value, str) else value}
+        for name, kind, value in told
+        if value is not None
+    }
+
+
+def _islands(node: Hardware) -> dict[int, int]:
+    """By GPU number the lowest number that NVLink reaches from it; without those whose links are not told."""
+    by_index = {gpu.card.index: gpu for gpu in node.gpus}
+    found: dict[int, int] = {}
+    for gpu in node.gpus:
+        if gpu.card.nvlink_peers is None or gpu.number in found:
+            continue
+        members, todo = {gpu.number}, [gpu]
+        while todo:
+            for index in todo.pop().card.nvlink_peers or ():
+                peer = by_index.get(index)
+                if peer is not None and peer.number not in members:
+                    members.add(peer.number)
+                    todo.append(peer)
+        found |= dict.fromkeys(members, min(members))
+    return found
+
+
+def _wiring(node: Hardware) -> str:
+    """The node's kind of NVLink wiring, in the words of ``dra.nvlink``."""
+    kinds = {link.kind for gpu in node.gpus for link in gpu.card.links}
+    if "switch" in kinds:
+        return "nvswitch"
+    peers = [len(gpu.card.nvlink_peers or ()) for gpu in node.gpus]
+    if not any(peers):
+        return "pcie"
+    if max(peers) == 1:
+        return "bridges"
+    everywhere = all(count == len(node.gpus) - 1 for count in peers)
+    return "direct" if everywhere else "cube-mesh"
+
+
+def _taint(card: Card, now: Circumstances) -> Json:
+    taint = {"key": UNHEALTHY_TAINT, "value": _label(card.health.reasons), "effect": now.effect}
+    since = now.unhealthy_since.get(card.uuid)
+    return taint | ({"timeAdded": since} if since is not None else {})
+
+
+def _label(reasons: Sequence[str]) -> str:
+    """A taint's value follows the rules of label values."""
+    text = "-".join("".join(c if c.isalnum() else "-" for c in " ".join(reasons)).split("-"))
+    text = "-".join(part for part in text.split("-") if part.isascii() and part)
+    return text[:63].strip("-")
+
+
+def _numbers(version: str | None) -> tuple[int, ...] | None:
+    parts = (version or "").split(".")
+    return tuple(int(part) for part in parts) if all(p.isascii() and p.isdecimal() for p in parts) else None
+
+
+def _semantic(version: tuple[int, ...] | None) -> str | None:
+    """Three numbers without leading zeros, as semantic versions want: "580.65.06" is 580.65.6."""
+    return None if version is None else ".".join(str(n) for n in (*version, 0, 0)[:3])
+
+
+def _cut(text: str) -> str:
+    return text[:_MOST_STRING]

@@ -1,0 +1,391 @@
+"""The driver's hands: carries out on cards, checkpoint and CDI folder what the pure modules decide.
+
+Every change is written down before it is done (``checkpoint``), under two locks: one of this process and one
+on disk that a second driver of the node respects. They are held during the card's own calls; reading a claim
+from the API server happens outside them.
+
+Errors are answers: the kubelet shows them on the pod and asks again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from dra.cards import Card, CardRefused, Cards, LiveInstance
+from dra.driver.api import ApiAway, ClaimReader
+from dra.driver.cdi import device_id
+from dra.driver.cdi_files import CdiFolder, DeviceNodeMissing
+from dra.driver.checkpoint import Checkpoint, ClaimRecord, HeldDevice
+from dra.driver.checkpoint_file import CheckpointFile
+from dra.driver.decide import (
+    ClaimToPrepare,
+    Destroy,
+    Make,
+    Ready,
+    Refused,
+    UndoFirst,
+    decide_prepare,
+    decide_unprepare,
+)
+from dra.driver.hardware import Hardware, assign_numbers, hardware
+from dra.driver.ownership import foreign, foreign_bits, owned
+from dra.driver.recovery import recover
+from dra.driver.sharing import Sharing
+from dra.plugin.handler import ClaimRef, PreparedDevice
+from dra.resource_api import DeviceRequestAllocationResult, ResourceClaim
+from dra.slice_parts import SLICEWISE_DRIVER
+
+log = logging.getLogger(__name__)
+
+
+class PrepareFailed(Exception):
+    """A claim cannot be made ready, or given back, now; the message is for the pod's events."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The node as the driver sees it at one moment."""
+
+    hardware: Hardware
+    checkpoint: Checkpoint
+    foreign: tuple[LiveInstance, ...]
+
+
+class Driver:
+    """Prepares and unprepares claims of one node. Safe to call from several threads."""
+
+    def __init__(
+        self,
+        cards: Cards,
+        state: CheckpointFile,
+        cdi: CdiFolder,
+        claims: ClaimReader,
+        *,
+        pool: str,
+        boot_id: str,
+        sharing: Sharing | None = None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``changed`` is called after the checkpoint or the cards changed, outside the locks."""
+        self._cards = cards
+        self._state = state
+        self._cdi = cdi
+        self._claims = claims
+        self._pool = pool
+        self._boot_id = boot_id
+        self._sharing = sharing or Sharing()
+        self._changed = changed
+        self._lock = threading.RLock()
+        self._told: dict[str, Card] = {}
+        self._cards_seen: tuple[Card, ...] = ()
+        self._live_seen: dict[str, tuple[LiveInstance, ...]] = {}
+        self._view = View(Hardware((), {}), Checkpoint(), ())
+
+    @property
+    def view(self) -> View:
+        """The newest view."""
+        return self._view
+
+    def start(self) -> None:
+        """Put right what an earlier life left behind. Raises CheckpointRefused, CardRefused, OSError."""
+        with self._locked():
+            checkpoint = self._state.read()
+            live = self._live(card.uuid for card in self._cards.cards())
+            plan = recover(checkpoint, live, self._boot_id)
+            if plan.checkpoint != checkpoint:
+                self._state.write(plan.checkpoint)
+            checkpoint = plan.checkpoint
+            for device, destroy in plan.destroy:
+                if self._destroyed(destroy):
+                    kept = tuple(d for d in checkpoint.leftovers if d != device)
+                    checkpoint = msgspec.structs.replace(checkpoint, leftovers=kept)
+                    self._state.write(checkpoint)
+            for record in plan.undo:
+                try:
+                    checkpoint = self._undo(checkpoint, record)
+                    log.info("claim %s/%s was half done: undone", record.namespace, record.name)
+                except PrepareFailed as problem:
+                    log.warning("claim %s/%s stays held: %s", record.namespace, record.name, problem)
+                    checkpoint = self._state.read()
+            self._look(checkpoint)
+            self._repair_cdi()
+        self._changed()
+
+    def refresh(self) -> View:
+        """Read cards and checkpoint anew. Raises CardRefused, CheckpointRefused, OSError."""
+        with self._locked():
+            before = self._view
+            self._look(self._state.read())
+        if self._view != before:
+            self._changed()
+        return self._view
+
+    def prepare(self, claims: Sequence[ClaimRef]) -> dict[str, tuple[PreparedDevice, ...] | str]:
+        """Make claims ready. By UID: the devices with their CDI names, or why not."""
+        answers: dict[str, tuple[PreparedDevice, ...] | str] = {}
+        for claim in claims:
+            try:
+                answers[claim.uid] = self._prepare(claim)
+            except (PrepareFailed, CardRefused, OSError) as problem:
+                answers[claim.uid] = f"claim {claim.namespace}/{claim.name}: {problem}"
+        if claims:
+            self._changed()
+        return answers
+
+    def unprepare(self, claims: Sequence[ClaimRef]) -> dict[str, str]:
+        """Give claims back. By UID: "" when done (also when nothing was held), or why not."""
+        answers: dict[str, str] = {}
+        for claim in claims:
+            try:
+                with self._locked():
+                    checkpoint = self._state.read()
+                    record = checkpoint.claims.get(claim.uid)
+                    if record is not None:
+                        self._note(self._undo(checkpoint, record), record)
+                    self._cdi.remove(claim.uid)
+                answers[claim.uid] = ""
+            except (PrepareFailed, CardRefused, OSError) as problem:
+                answers[claim.uid] = f"claim {claim.namespace}/{claim.name}: {problem}"
+        if claims:
+            self._changed()
+        return answers
+
+    def _prepare(self, reference: ClaimRef) -> tuple[PreparedDevice, ...]:
+        try:
+            wanted: ClaimToPrepare | str = self._wanted(reference, self._claims.claim(*reference.key))
+        except ApiAway as problem:
+            wanted = str(problem)
+        with self._locked():
+            checkpoint = self._state.read()
+            if isinstance(wanted, str):
+                # A claim that is ready needs no API server: the kubelet asks again after each restart.
+                wanted = _remembered(checkpoint, reference, wanted)
+            for _ in range(2):
+                answer = self._decide(checkpoint, wanted)
+                if isinstance(answer, Ready):
+                    if not self._cdi.exists(reference.uid):
+                        self._write_cdi(answer.record)
+                    return _prepared(answer.record)
+                if isinstance(answer, Refused):
+                    raise PrepareFailed(answer.reason)
+                if isinstance(answer, Make):
+                    return _prepared(self._make(checkpoint, answer))
+                checkpoint = self._undo(checkpoint, answer.record)
+            raise PrepareFailed("it was undone and is still there; this is a defect of the driver")
+
+    def _wanted(self, reference: ClaimRef, claim: ResourceClaim | None) -> ClaimToPrepare:
+        if claim is None or claim.metadata.uid != reference.uid:
+            found = "none" if claim is None else f"one with UID {claim.metadata.uid}"
+            raise PrepareFailed(f"got {found} from the API server, expected UID {reference.uid}")
+        allocation = claim.status.allocation
+        if allocation is None:
+            raise PrepareFailed("it is not allocated")
+        ours = tuple(r for r in allocation.devices.results if r.driver == SLICEWISE_DRIVER)
+        for result in ours:
+            if result.pool != self._pool:
+                raise PrepareFailed(
+                    f"device {result.device} is of pool {result.pool}, this node's is {self._pool}"
+                )
+        return ClaimToPrepare(reference.uid, reference.namespace, reference.name, ours)
+
+    def _decide(self, checkpoint: Checkpoint, claim: ClaimToPrepare) -> Ready | Make | Refused | UndoFirst:
+        node = self._view.hardware
+        touched = {t.gpu.card.uuid for r in claim.results if (t := node.targets.get(r.device)) is not None}
+        record = checkpoint.claims.get(claim.uid)
+        touched |= {device.gpu_uuid for device in record.devices} if record is not None else set()
+        return decide_prepare(checkpoint, self._live(touched), node, claim)
+
+    def _make(self, checkpoint: Checkpoint, make: Make) -> ClaimRecord:
+        before = checkpoint.with_claim(make.record)
+        self._state.write(before)
+        devices = list(make.record.devices)
+        made: list[Destroy] = []
+        try:
+            for destroy in make.clear:
+                self._cards.destroy(destroy.gpu_uuid, destroy.gpu_instance_id)
+            for index in make.missing:
+                device = devices[index]
+                instance = self._cards.create(device.gpu_uuid, device.profile_id or 0, device.start)
+                made.append(Destroy(device.gpu_uuid, instance.gpu_instance_id))
+                if instance.start != device.start:
+                    raise PrepareFailed(
+                        f"device {device.device}: got an instance at unit {instance.start}, expected "
+                        f"{device.start}"
+                    )
+                devices[index] = msgspec.structs.replace(
+                    device,
+                    gpu_instance_id=instance.gpu_instance_id,
+                    compute_instance_id=instance.compute_instance_id,
+                    mig_uuid=instance.mig_uuid,
+                    seen=(),
+                )
+            record = msgspec.structs.replace(make.record, stage="prepared", devices=tuple(devices))
+            self._write_cdi(record)
+        except (CardRefused, PrepareFailed, OSError):
+            self._take_back(before, make.record, made)
+            raise
+        after = before.with_claim(record)
+        self._state.write(after)
+        self._note(after, record)
+        return record
+
+    def _take_back(self, checkpoint: Checkpoint, record: ClaimRecord, made: Sequence[Destroy]) -> None:
+        """After a failure: destroy what was made just now. What cannot be is kept in the record."""
+        left = [destroy for destroy in made if not self._destroyed(destroy)]
+        if record.stage == "preparing" and not left:
+            self._cdi.remove(record.uid)
+            self._state.write(checkpoint.without_claim(record.uid))
+        self._note(self._state.read(), record)
+
+    def _destroyed(self, destroy: Destroy) -> bool:
+        try:
+            self._cards.destroy(destroy.gpu_uuid, destroy.gpu_instance_id)
+        except CardRefused as problem:
+            if problem.kind != "not-found":
+                log.warning(
+                    "GPU %s: instance %s not destroyed: %s",
+                    destroy.gpu_uuid,
+                    destroy.gpu_instance_id,
+                    problem,
+                )
+                return False
+        return True
+
+    def _undo(self, checkpoint: Checkpoint, record: ClaimRecord) -> Checkpoint:
+        """Give a claim back; returns the new checkpoint, which is written. Raises PrepareFailed."""
+        if record.stage != "unpreparing":
+            record = msgspec.structs.replace(record, stage="unpreparing")
+            checkpoint = checkpoint.with_claim(record)
+            self._state.write(checkpoint)
+        self._cdi.remove(record.uid)
+        destroys, unreachable = decide_unprepare(record, self._live({d.gpu_uuid for d in record.devices}))
+        left: list[HeldDevice] = list(unreachable)
+        for destroy in destroys:
+            try:
+                self._cards.destroy(destroy.gpu_uuid, destroy.gpu_instance_id)
+            except CardRefused as problem:
+                if problem.kind == "lost":
+                    left += [d for d in record.devices if d.gpu_uuid == destroy.gpu_uuid]
+                elif problem.kind != "not-found":
+                    raise PrepareFailed(
+                        f"GPU {destroy.gpu_uuid}: MIG instance {destroy.gpu_instance_id} cannot be destroyed "
+                        f"({problem}); tried again at the kubelet's next request"
+                    ) from problem
+        leftovers = (*checkpoint.leftovers, *dict.fromkeys(left))
+        checkpoint = msgspec.structs.replace(checkpoint.without_claim(record.uid), leftovers=leftovers)
+        self._state.write(checkpoint)
+        return checkpoint
+
+    def _write_cdi(self, record: ClaimRecord) -> None:
+        try:
+            self._cdi.write(record, self._view.hardware)
+        except DeviceNodeMissing as problem:
+            raise PrepareFailed(str(problem)) from problem
+
+    def _repair_cdi(self) -> None:
+        """Documents of unknown claims go; those of prepared claims that stand are written where missing."""
+        checkpoint = self._view.checkpoint
+        for uid in self._cdi.claims() - set(checkpoint.claims):
+            self._cdi.remove(uid)
+        for record in checkpoint.claims.values():
+            live = self._live({device.gpu_uuid for device in record.devices})
+            stands = all(d.profile_id is None or owned(d, live) is not None for d in record.devices)
+            if record.stage == "prepared" and stands and not self._cdi.exists(record.uid):
+                try:
+                    self._write_cdi(record)
+                except PrepareFailed as problem:
+                    log.warning("claim %s/%s: %s", record.namespace, record.name, problem)
+
+    def _live(self, gpu_uuids: Iterable[str]) -> dict[str, tuple[LiveInstance, ...]]:
+        """The live instances of GPUs that answer."""
+        found: dict[str, tuple[LiveInstance, ...]] = {}
+        for uuid in set(gpu_uuids):
+            try:
+                found[uuid] = self._cards.live(uuid)
+            except CardRefused as problem:
+                if problem.kind == "not-supported":
+                    found[uuid] = ()
+                else:
+                    log.warning("GPU %s: its instances cannot be read: %s", uuid, problem)
+        return found
+
+    def _look(self, checkpoint: Checkpoint) -> None:
+        """Renew the view; numbers of new GPUs are written at once."""
+        cards = tuple(self._known(card) for card in self._cards.cards())
+        held = {d.gpu_uuid for record in checkpoint.claims.values() for d in record.devices}
+        numbers = assign_numbers(checkpoint.numbers, cards, held)
+        if numbers != checkpoint.numbers:
+            checkpoint = msgspec.structs.replace(checkpoint, numbers=numbers)
+            self._state.write(checkpoint)
+        self._cards_seen = cards
+        self._live_seen = {card.uuid: card.live for card in cards}
+        self._show(checkpoint)
+
+    def _note(self, checkpoint: Checkpoint, record: ClaimRecord) -> None:
+        """Renew the view after one claim's work: only its GPUs are asked, for their instances alone."""
+        self._live_seen |= self._live({device.gpu_uuid for device in record.devices})
+        self._show(checkpoint)
+
+    def _show(self, checkpoint: Checkpoint) -> None:
+        strange = foreign(checkpoint, self._live_seen)
+        offered = hardware(self._cards_seen, checkpoint.numbers, self._sharing, foreign_bits(strange))
+        self._view = View(offered, checkpoint, strange)
+
+    def _known(self, card: Card) -> Card:
+        """A card that fell silent keeps the face that it had: its devices stay published, tainted."""
+        if card.health.state == "unhealthy" and not card.product and card.uuid in self._told:
+            return replace(self._told[card.uuid], health=card.health)
+        self._told[card.uuid] = card
+        return card
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._lock, self._state.locked():
+            yield
+
+
+def _remembered(checkpoint: Checkpoint, reference: ClaimRef, problem: str) -> ClaimToPrepare:
+    record = checkpoint.claims.get(reference.uid)
+    if record is None or record.stage != "prepared":
+        raise PrepareFailed(problem)
+    results = tuple(
+        DeviceRequestAllocationResult(
+            request=d.request, driver=SLICEWISE_DRIVER, pool=d.pool, device=d.device, share_id=d.share_id
+        )
+        for d in record.devices
+    )
+    return ClaimToPrepare(record.uid, record.namespace, record.name, results)
+
+
+def _prepared(record: ClaimRecord) -> tuple[PreparedDevice, ...]:
+    return tuple(
+        PreparedDevice(
+            request=device.request.partition("/")[0],
+            pool=device.pool,
+            device=device.device,
+            cdi_ids=(device_id(record.uid, device),),
+            share_id=device.share_id,
+        )
+        for device in record.devices
+    )
+
+
+def occupied(view: View, claimed: Mapping[str, int]) -> dict[str, int]:
+    """Units taken on each GPU by UUID: by prepared claims, by ``claimed`` ones, and by foreign instances."""
+    masks = dict(claimed)
+    for gpu in view.hardware.gpus:
+        mask = masks.get(gpu.card.uuid, 0) | gpu.withheld
+        for record in view.checkpoint.claims.values():
+            for device in record.devices:
+                if device.gpu_uuid == gpu.card.uuid and not device.admin:
+                    mask |= device.bits or gpu.full_mask
+        for device in view.checkpoint.leftovers:
+            mask |= device.bits if device.gpu_uuid == gpu.card.uuid else 0
+        masks[gpu.card.uuid] = mask
+    return masks

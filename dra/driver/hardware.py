@@ -1,0 +1,165 @@
+"""What this node's GPUs offer: from the cards themselves to device names and what each stands for.
+
+A card in MIG mode offers every legal placement and no whole GPU: a process in MIG mode sees one instance and
+no NVLink, so a full-size instance is not what a pod that asks for whole GPUs expects. A card out of MIG mode
+is offered whole, or in shares where the operator says so. Profiles and placements are the card's own; the
+catalogue only lends the model's name and what the card does not tell.
+
+A GPU keeps the number in its device names for as long as it is here, by UUID: NVML counts anew when a card
+has dropped out, and then a name would mean another card than the one that a running claim holds.
+
+Placements that overlap a foreign instance (one that no claim of ours made) are not offered. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+from dra.cards import Card, InstanceProfile
+from dra.catalog import GpuModel, MigProfile, find_model, whole_gpu_model
+from dra.driver.sharing import SharedGpu, Sharing
+from dra.placement import Placement, placements
+from dra.slice_parts import name_of
+
+Kind = Literal["whole", "mig", "shared"]
+
+MOST_UNITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedGpu:
+    """One GPU as it is offered. ``model``: with the card's own placements. ``withheld``: units of foreign
+    instances. ``number``: in its device names.
+    """
+
+    number: int
+    card: Card
+    model: GpuModel
+    kind: Kind
+    shared: SharedGpu | None = None
+    withheld: int = 0
+
+    @property
+    def full_mask(self) -> int:
+        """All units."""
+        return (1 << self.model.units) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a device name stands for. ``placement`` and ``profile_id``: of MIG devices only."""
+
+    gpu: OfferedGpu
+    placement: Placement | None = None
+    profile_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The node's GPUs in the order of their numbers, and every device name that they may have, withheld ones
+    included.
+    """
+
+    gpus: tuple[OfferedGpu, ...]
+    targets: Mapping[str, Target]
+
+    def gpu(self, uuid: str) -> OfferedGpu | None:
+        """The GPU with that UUID, or None."""
+        return next((gpu for gpu in self.gpus if gpu.card.uuid == uuid), None)
+
+
+def assign_numbers(known: Mapping[str, int], cards: Sequence[Card], held: Collection[str]) -> dict[str, int]:
+    """A number for each card: its former one, else NVML's index, else the lowest that is free.
+
+    ``held``: UUIDs of GPUs that claims hold; they keep their numbers even while the card is gone.
+    """
+    present = [card.uuid for card in cards if card.uuid]
+    numbers = {uuid: number for uuid, number in known.items() if uuid in held or uuid in present}
+    for card in cards:
+        if card.uuid and card.uuid not in numbers:
+            taken = set(numbers.values())
+            free = (n for n in (card.index, *range(len(taken) + len(present) + 1)) if n not in taken)
+            numbers[card.uuid] = next(free)
+    return numbers
+
+
+def hardware(
+    cards: Sequence[Card],
+    numbers: Mapping[str, int],
+    sharing: Sharing,
+    foreign: Mapping[str, int],
+) -> Hardware:
+    """What the cards offer. ``foreign``: bits of foreign instances by GPU UUID."""
+    gpus = sorted(
+        (
+            _offered(card, numbers[card.uuid], sharing, foreign.get(card.uuid, 0))
+            for card in cards
+            if card.uuid in numbers
+        ),
+        key=lambda gpu: gpu.number,
+    )
+    targets: dict[str, Target] = {}
+    for gpu in gpus:
+        if gpu.kind == "mig":
+            for placement in placements(gpu.model):
+                profile = gpu.card.profile_named(placement.profile)
+                if profile is not None:
+                    targets[name_of(gpu.number, placement)] = Target(gpu, placement, profile.profile_id)
+        else:
+            targets[name_of(gpu.number)] = Target(gpu)
+    return Hardware(tuple(gpus), targets)
+
+
+def _offered(card: Card, number: int, sharing: Sharing, foreign: int) -> OfferedGpu:
+    model = model_of(card.product, card.memory_mib or 0, card.profiles if card.mig_enabled else ())
+    if card.mig_enabled:
+        return OfferedGpu(number, card, model, "mig", withheld=foreign)
+    shared = sharing.rule(number, model.name)
+    return OfferedGpu(number, card, model, "whole" if shared is None else "shared", shared, foreign)
+
+
+@lru_cache(maxsize=64)
+def model_of(product: str, memory_mib: int, profiles: tuple[InstanceProfile, ...]) -> GpuModel:
+    """The catalogue's model with the placements that the card tells; a stand-in for an unknown product."""
+    found = find_model(product)
+    model = found if isinstance(found, GpuModel) else whole_gpu_model(product, memory_mib)
+    usable = tuple(p for p in profiles if p.starts and max(p.starts) + p.size <= MOST_UNITS)
+    if not usable:
+        return replace(model, units=1, profiles=())
+    return replace(
+        model,
+        units=max(max(p.starts) + p.size for p in usable),
+        compute_slices=max(p.compute_slices for p in usable),
+        profiles=tuple(_profile(p, model.profile(p.name)) for p in usable),
+        placement_status="told by the card",
+    )
+
+
+def _profile(told: InstanceProfile, known: MigProfile | None) -> MigProfile:
+    engines = (
+        ("multiprocessors", told.multiprocessors),
+        ("copy-engines", told.copy_engines),
+        ("decoders", told.decoders),
+        ("encoders", told.encoders),
+        ("jpeg-engines", told.jpeg_engines),
+        ("ofa-engines", told.ofa_engines),
+    )
+    capacities = dict(known.capacities) if known is not None else {}
+    capacities |= {name: count for name, count in engines if count is not None}
+    capacities["memory_mib"] = told.memory_mib
+    if len(capacities) == 1:
+        capacities["multiprocessors"] = told.compute_slices  # nothing told but the slices: count those
+    return MigProfile(
+        name=told.name,
+        profile_id=told.profile_id,
+        compute_slices=told.compute_slices,
+        memory_gb=round(told.memory_mib / 1024),
+        size=told.size,
+        starts=told.starts,
+        max_instances=told.max_instances,
+        media="+me" in told.name,
+        capacities=tuple(capacities.items()),
+    )

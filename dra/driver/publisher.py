@@ -1,0 +1,226 @@
+"""Keeps the API server's ResourceSlices as they should be: one thread, woken by whatever may change them.
+
+Reads its slices once and then trusts what it wrote, until a watch shows something else: a slice that the
+kubelet deleted (after 30 s without the plugin, or at its own start) or that somebody edited. Only the driver
+that holds the publishing lock writes, so that the two pods of a rolling upgrade do not take turns.
+
+An API server whose gate for partitionable devices is off throws the counters away; published so, overlapping
+instances could be allocated side by side. Then everything is withdrawn and the reason is kept in ``problem``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dra.driver.api import ApiAway, ApiConflict, SliceApi
+from dra.driver.slice_plan import Kept, Plan, Wanted, dropped, kept, plan
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_TURNS = 5
+
+
+class Publisher:
+    """Publishes what ``build`` says. ``wake`` may be called from any thread.
+
+    ``written``, ``failures``: counts for metrics. ``problem``: why nothing can be published, or "".
+    """
+
+    def __init__(
+        self,
+        api: SliceApi,
+        build: Callable[[], Mapping[str, Wanted]],
+        *,
+        node: str,
+        pool: str,
+        owner: Mapping[str, Any] | None,
+        may_publish: Callable[[], bool] = lambda: True,
+        lost_field: Callable[[frozenset[str]], None] = lambda _: None,
+        wrote: Callable[[float, int], None] = lambda _seconds, _slices: None,
+    ) -> None:
+        """``lost_field`` hears which fields the API server dropped; ``wrote``: seconds from waking to done,
+        and slices.
+        """
+        self.written = self.failures = 0
+        self.problem = ""
+        self.settled = threading.Event()
+        self._api = api
+        self._build = build
+        self._node, self._pool, self._owner = node, pool, owner
+        self._may_publish = may_publish
+        self._lost_field = lost_field
+        self._wrote = wrote
+        self._have: dict[str, Kept] | None = None
+        self._versions: dict[str, str] = {}
+        self._floor = 0
+        self._writing = False
+        self._unjudged: list[tuple[str, str | None]] = []
+        self._condition = threading.Condition()
+        self._woken_at: float | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to publish."""
+        self.wake()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; the slices stay."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+
+    def wake(self) -> None:
+        """Something may have changed."""
+        with self._condition:
+            if self._woken_at is None:
+                self._woken_at = time.monotonic()
+            self.settled.clear()
+            self._condition.notify_all()
+
+    def observed(self, name: str, resource_version: str | None) -> None:
+        """A watch shows a slice of ours; ``resource_version`` None: it was deleted."""
+        with self._condition:
+            if self._writing:  # it may be our own write, whose answer is still on its way
+                self._unjudged.append((name, resource_version))
+                return
+            expected = self._expected(name, resource_version)
+            if not expected:
+                self._have = None
+        if not expected:
+            self.wake()
+
+    def _expected(self, name: str, resource_version: str | None) -> bool:
+        known = self._versions.get(name)
+        if known is None or self._have is None:
+            return resource_version is None or self._have is None
+        return resource_version is not None and _number(resource_version) <= _number(known)
+
+    def withdraw(self) -> None:
+        """Delete every slice of this node and driver. Raises ApiAway. Call after ``stop``."""
+        for document in self._api.slices():
+            self._api.delete_slice(document["metadata"]["name"])
+
+    def _run(self) -> None:
+        attempt = 0
+        while True:
+            with self._condition:
+                while self._woken_at is None and not self._stopping:
+                    self._condition.wait()
+                if self._stopping:
+                    return
+                since, self._woken_at = self._woken_at, None
+            if not self._may_publish():
+                self._again(since, 1.0)
+                continue
+            try:
+                writes = self._publish_alone()
+            except ApiAway as problem:
+                self.failures += 1
+                self.problem = str(problem)
+                log.warning("slices not published: %s", problem)
+                self._have = None
+                self._again(since, _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+                attempt += 1
+                continue
+            attempt = 0
+            if writes and since is not None:
+                self._wrote(time.monotonic() - since, writes)
+            with self._condition:
+                if self._woken_at is None:
+                    self.settled.set()
+
+    def _again(self, since: float | None, pause_seconds: float) -> None:
+        with self._condition:
+            if not self._stopping:
+                self._condition.wait(pause_seconds)
+            if self._woken_at is None or (since is not None and since < self._woken_at):
+                self._woken_at = since
+
+    def _publish_alone(self) -> int:
+        with self._condition:
+            self._writing = True
+        try:
+            return self._publish()
+        finally:
+            with self._condition:
+                self._writing = False
+                unjudged, self._unjudged = self._unjudged, []
+            for name, resource_version in unjudged:
+                self.observed(name, resource_version)
+
+    def _publish(self) -> int:
+        """Do what is to be done; the number of writes. Raises ApiAway."""
+        total = 0
+        for _ in range(_TURNS):
+            have = self._read() if self._have is None else self._have
+            todo = plan(
+                self._build(), have, node=self._node, pool=self._pool, owner=self._owner, floor=self._floor
+            )
+            if todo.empty:
+                self.problem = ""
+                return total
+            try:
+                total += self._write(todo, have)
+            except ApiConflict as problem:
+                log.info("slices changed under us, read again: %s", problem)
+                self._have = None
+        return total
+
+    def _read(self) -> dict[str, Kept]:
+        found = {d["metadata"]["name"]: kept(d, self._node, self._pool) for d in self._api.slices()}
+        self._floor = max([self._floor, *(slice_.generation for slice_ in found.values())])
+        with self._condition:
+            self._have = found
+            self._versions = {name: slice_.resource_version for name, slice_ in found.items()}
+        return found
+
+    def _write(self, todo: Plan, have: dict[str, Kept]) -> int:
+        writes = 0
+        for name in todo.deletes:
+            with self._condition:
+                self._versions.pop(name, None)
+                have.pop(name, None)
+            self._api.delete_slice(name)
+            writes += 1
+        for body in (*todo.replaces, *todo.creates):
+            name = body["metadata"]["name"]
+            if "resourceVersion" in body["metadata"]:
+                answer = self._api.replace_slice(name, body)
+            else:
+                answer = self._api.create_slice(body)
+            writes += 1
+            self.written += 1
+            self._keep(name, answer, have)
+            lost = dropped(body, answer)
+            if lost:
+                self._lost_field(lost)
+            if lost & {"sharedCounters", "consumesCounters"}:
+                self._have = None
+                for leftover in self._api.slices():
+                    self._api.delete_slice(leftover["metadata"]["name"])
+                raise ApiAway(
+                    f"ResourceSlice {name}: the API server dropped {', '.join(sorted(lost))}; expected the "
+                    "feature gate DRAPartitionableDevices to be on (default from Kubernetes 1.36). MIG "
+                    "devices are not published without it, as overlapping ones could be allocated together"
+                )
+        return writes
+
+    def _keep(self, name: str, answer: Mapping[str, Any], have: dict[str, Kept]) -> None:
+        with self._condition:
+            have[name] = kept(answer, self._node, self._pool)
+            self._versions[name] = have[name].resource_version
+            self._floor = max(self._floor, have[name].generation)
+
+
+def _number(resource_version: str) -> int:
+    """Resource versions of one kind compare as numbers since Kubernetes 1.35 (KEP-5504)."""
+    return int(resource_version) if resource_version.isdecimal() else 0

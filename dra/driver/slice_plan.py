@@ -1,0 +1,198 @@
+"""Which ResourceSlices there should be, and which writes lead there from those that are.
+
+Names start with five hex digits, as the in-tree allocator reads slices in name order: counters from 00000 on,
+the GPU with number n at 00100 + n, so that a GPU that comes or goes renames no other. From Kubernetes 1.35 on
+counters have slices of their own; in 1.34 they are in the GPU's.
+
+Consumers use the highest generation of a pool and nothing while it is incomplete. So when the set of
+devices or their meaning changes, every slice is written with a new generation; when only the order of devices
+or their taints changed, the slices concerned are written as they are, each write leaving the pool whole. Two
+digests in an annotation tell after a restart what was written, whatever the API server made of its spelling.
+
+The pool is not named as the node alone: Kubernetes 1.36 counts free counters by pool name, and another driver
+on the node may call its pool so. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dra.driver.devices import Circumstances, bodies, counter_sets
+from dra.driver.hardware import Hardware
+from dra.slice_parts import MOST_COUNTER_SETS, SLICEWISE_DRIVER, Json, Version, slice_name
+
+CONTENTS_ANNOTATION = "gpu.slicewise.io/contents"
+FIRST_GPU_SLICE = 0x100
+
+_MOST_POOL = 253
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The contents of one slice (``devices`` and ``sharedCounters``), with digests of all and of the set."""
+
+    contents: Json
+    digest: str
+    set_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A slice that the API server has. ``mine``: it is of the right pool, driver and node; ``digests``: of
+    the annotation.
+    """
+
+    resource_version: str
+    generation: int
+    slice_count: int
+    digests: str
+    mine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Writes in the order to do them: deletions, replacements, creations; bodies are complete objects."""
+
+    deletes: tuple[str, ...]
+    replaces: tuple[Json, ...]
+    creates: tuple[Json, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to do."""
+        return not (self.deletes or self.replaces or self.creates)
+
+
+def pool_name(node: str) -> str:
+    """The name of our pool on a node."""
+    name = f"slicewise/{node}"
+    if len(name) <= _MOST_POOL:
+        return name
+    return f"slicewise/{hashlib.sha256(node.encode()).hexdigest()[:32]}"
+
+
+def wanted(node_name: str, node: Hardware, now: Circumstances, version: Version) -> dict[str, Wanted]:
+    """The slices that there should be, by object name."""
+    found: dict[str, Json] = {}
+    counters = counter_sets(node)
+    devices = bodies(node, now)
+    if version != "1.34":
+        sets = [own for own, body in zip(counters, devices, strict=True) if own is not None and body]
+        for number, first in enumerate(range(0, len(sets), MOST_COUNTER_SETS)):
+            found[slice_name(number, SLICEWISE_DRIVER, node_name)] = {
+                "sharedCounters": sets[first : first + MOST_COUNTER_SETS]
+            }
+    for gpu, own, body in zip(node.gpus, counters, devices, strict=True):
+        if body:  # a slice without anything in it is refused by the API server
+            name = slice_name(FIRST_GPU_SLICE + gpu.number, SLICEWISE_DRIVER, node_name)
+            inside = {"sharedCounters": [own]} if version == "1.34" and own is not None else {}
+            found[name] = {**inside, "devices": body}
+    return {name: _digested(contents) for name, contents in found.items()}
+
+
+def kept(document: Mapping[str, Any], node: str, pool: str) -> Kept:
+    """What matters of a slice as the API server tells it."""
+    metadata, spec = document.get("metadata", {}), document.get("spec", {})
+    own_pool = spec.get("pool", {})
+    return Kept(
+        resource_version=str(metadata.get("resourceVersion", "")),
+        generation=int(own_pool.get("generation", 0)),
+        slice_count=int(own_pool.get("resourceSliceCount", 0)),
+        digests=str(metadata.get("annotations", {}).get(CONTENTS_ANNOTATION, "")),
+        mine=(own_pool.get("name"), spec.get("nodeName"), spec.get("driver"))
+        == (pool, node, SLICEWISE_DRIVER),
+    )
+
+
+def plan(
+    want: Mapping[str, Wanted],
+    have: Mapping[str, Kept],
+    *,
+    node: str,
+    pool: str,
+    owner: Mapping[str, Any] | None,
+    floor: int = 0,
+) -> Plan:
+    """The writes from ``have`` to ``want``. ``owner``: owner reference to the Node. ``floor``: the highest
+    generation that was ever used, where the slices themselves may be gone.
+    """
+    usable = {name: slice_ for name, slice_ in have.items() if slice_.mine}
+    same_set = (
+        set(usable) == set(want)
+        and len({slice_.generation for slice_ in usable.values()}) <= 1
+        and all(
+            slice_.slice_count == len(want) and slice_.digests.partition(".")[0] == want[name].set_digest
+            for name, slice_ in usable.items()
+        )
+    )
+    highest = max((slice_.generation for slice_ in have.values()), default=0)
+    generation = highest if same_set else max(highest, floor) + 1
+    replaces: list[Json] = []
+    creates: list[Json] = []
+    for name, slice_ in want.items():
+        old = usable.get(name)
+        if same_set and old is not None and old.digests == _digests(slice_):
+            continue
+        version = old.resource_version if old is not None else None
+        body = _document(name, slice_, node, pool, generation, len(want), owner, version)
+        (creates if old is None else replaces).append(body)
+    gone = tuple(name for name in have if name not in want or name not in usable)
+    return Plan(gone, tuple(replaces), tuple(creates))
+
+
+def dropped(sent: Mapping[str, Any], answered: Mapping[str, Any]) -> frozenset[str]:
+    """Fields that the API server threw away because their feature gate is off."""
+    spec, back = sent["spec"], answered.get("spec", {})
+    lost = {"sharedCounters"} if spec.get("sharedCounters") and not back.get("sharedCounters") else set()
+    for ours, theirs in zip(spec.get("devices", ()), back.get("devices", ()), strict=False):
+        for field in ("consumesCounters", "allowMultipleAllocations", "taints"):
+            if ours.get(field) and not theirs.get(field):
+                lost.add(field)
+    return frozenset(lost)
+
+
+def _document(
+    name: str,
+    slice_: Wanted,
+    node: str,
+    pool: str,
+    generation: int,
+    count: int,
+    owner: Mapping[str, Any] | None,
+    resource_version: str | None,
+) -> Json:
+    metadata: Json = {"name": name, "annotations": {CONTENTS_ANNOTATION: _digests(slice_)}}
+    if owner is not None:
+        metadata["ownerReferences"] = [dict(owner)]
+    if resource_version is not None:
+        metadata["resourceVersion"] = resource_version
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": metadata,
+        "spec": {
+            "driver": SLICEWISE_DRIVER,
+            "nodeName": node,
+            "pool": {"name": pool, "generation": generation, "resourceSliceCount": count},
+            **slice_.contents,
+        },
+    }
+
+
+def _digests(slice_: Wanted) -> str:
+    return f"{slice_.set_digest}.{slice_.digest}"
+
+
+def _digested(contents: Json) -> Wanted:
+    devices = sorted(contents.get("devices", ()), key=lambda device: str(device["name"]))
+    unordered = [{key: value for key, value in device.items() if key != "taints"} for device in devices]
+    return Wanted(contents, _digest(contents), _digest({**contents, "devices": unordered}))
+
+
+def _digest(value: object) -> str:
+    # Not sorted by key: contents are built in one order, and devices' order is what is told apart here.
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:20]

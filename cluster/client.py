@@ -223,7 +223,7 @@ class Api:
         if data is not None:
             headers["Content-Type"] = content_type
         with self._lock:  # the official refresh hook is not safe to run twice at once
-            headers.update(authorisation(self._configuration))
+            headers.update(self._credentials())
             pool = self._pool
         url = self._host + path
         query = _query(params)
@@ -251,6 +251,10 @@ class Api:
             except (HTTPError, OSError) as error:
                 raise ApiUnreachable(f"{method} {path} at {self._host}: {in_words(error)}") from error
         raise AssertionError("unreachable: the second attempt returns or raises")
+
+    def _credentials(self) -> dict[str, str]:
+        """Request headers that let us in; called under the lock."""
+        return authorisation(self._configuration)
 
     def _body(self, response: Any, where: str) -> bytes:
         from urllib3.exceptions import HTTPError

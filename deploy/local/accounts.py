@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.local.certificates import Authority, Identity, KeyPair, write_kubeconfig
@@ -34,6 +35,10 @@ class Accounts:
     def kubeconfig(self, identity: Identity, file_name: str) -> Path:
         """The identity's kubeconfig."""
         return self._issue(identity, file_name)[1]
+
+    def server_at(self, name: str, addresses: Sequence[str]) -> KeyPair:
+        """A certificate for a further server of the cluster, such as a kubelet's."""
+        return self._authority.server(name, addresses)
 
     def access(self, identity: Identity, file_name: str, url: str | None = None) -> Access:
         """What a connection as this identity needs, to the API server or to another server of the cluster."""

@@ -1,9 +1,9 @@
 """Build one program of the control plane with `go build`, showing how far it is.
 
-A static binary (`CGO_ENABLED=0`, stripped, no local paths) is linked in the cache folder under a temporary
-name and moved into place in one step, so that a broken-off build never looks finished. A file lock keeps
-two builders of the same program apart; the second one finds the first one's result. Everything comes
-through the Go module proxy that `go env GOPROXY` names.
+A static binary (`CGO_ENABLED=0` unless a part of it is C, stripped, no local paths) is linked in the cache
+folder under a temporary name and moved into place in one step, so that a broken-off build never looks
+finished. A file lock keeps two builders of the same program apart; the second one finds the first one's
+result. Everything comes through the Go module proxy that `go env GOPROXY` names.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from deploy.local.versions import Program, go_version
 Progress = Callable[[str], None]
 REPORT_EVERY_SECONDS = 5.0
 _KEPT_LINES = 30
+_C_COMPILER = "gcc"
 
 
 class BinaryUnavailable(RuntimeError):
@@ -43,6 +44,11 @@ def build(program: Program, destination: Path, progress: Progress, position: str
             f"{program.label} was not found and cannot be built: no `go` on PATH. "
             f"Install Go {go_version(program.module)} or newer, or put {program.label} on PATH "
             f"or in $KUBEBUILDER_ASSETS."
+        )
+    if program.cgo and shutil.which(_C_COMPILER) is None:
+        raise BinaryUnavailable(
+            f"{program.label} was not found and cannot be built: a part of it is C and there is no "
+            f"`{_C_COMPILER}` on PATH. Install a C compiler, or put {program.label} on PATH."
         )
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +101,7 @@ def _run(go: str, program: Program, destination: Path, progress: Progress, posit
 
 def _follow(arguments: list[str], program: Program, progress: Progress, position: str) -> int:
     """Run `go build -v` and report while it runs; the number of packages it compiled."""
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+    environment = {**os.environ, "CGO_ENABLED": "1" if program.cgo else "0", "GOWORK": "off"}
     began = time.monotonic()
     progress(f"building {program.label} ({position})")
     process = subprocess.Popen(

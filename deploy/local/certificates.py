@@ -78,10 +78,10 @@ class Authority:
         self.certificate = folder / "ca.crt"
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def server(self, name: str) -> KeyPair:
-        """A certificate for a server on 127.0.0.1 or localhost (and the API server's names in a cluster)."""
+    def server(self, name: str, addresses: Sequence[str] = ("127.0.0.1", "10.96.0.1")) -> KeyPair:
+        """A certificate for a server, by default on loopback (and the API server's names in a cluster)."""
         names: list[x509.GeneralName] = [x509.DNSName(dns) for dns in _SERVER_NAMES]
-        names += [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "10.96.0.1")]
+        names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
         return self._issue(name, Identity(name), ExtendedKeyUsageOID.SERVER_AUTH, names)
 
     def client(self, file_name: str, identity: Identity) -> KeyPair:

@@ -54,6 +54,7 @@ def api_server(
     authority: Path,
     server: KeyPair,
     token_keys: KeyPair,
+    kubelet_client: KeyPair,
     feature_gates: Mapping[str, bool],
     runtime_config: Mapping[str, str],
 ) -> list[str]:
@@ -71,6 +72,10 @@ def api_server(
         f"--service-account-key-file={token_keys.certificate}",
         f"--service-account-signing-key-file={token_keys.key}",
         "--service-account-issuer=https://kubernetes.default.svc",
+        f"--kubelet-client-certificate={kubelet_client.certificate}",
+        f"--kubelet-client-key={kubelet_client.key}",
+        # A node's name is known to no name server here.
+        "--kubelet-preferred-address-types=InternalIP",
         "--authorization-mode=Node,RBAC",
         f"--service-cluster-ip-range={SERVICE_CIDR}",
         "--allow-privileged=true",

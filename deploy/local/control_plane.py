@@ -33,6 +33,8 @@ from deploy.local.certificates import (
     CONTROLLER_MANAGER,
     KWOK,
     SCHEDULER,
+    Identity,
+    KeyPair,
     service_account,
 )
 from deploy.local.ports import LOOPBACK, PortClaims
@@ -160,6 +162,14 @@ class ControlPlane:
         prefix = "" if namespace == SYSTEM_NAMESPACE else f"{namespace}-"
         return self._accounts.kubeconfig(service_account(namespace, component), f"{prefix}{component}")
 
+    def kubeconfig_as(self, identity: Identity, file_name: str) -> Path:
+        """A kubeconfig of any identity, such as a node's; `file_name` is its own within the cluster."""
+        return self._accounts.kubeconfig(identity, file_name)
+
+    def server_certificate(self, name: str, addresses: Sequence[str]) -> KeyPair:
+        """A certificate, of this cluster's authority, for a further server at these addresses."""
+        return self._accounts.server_at(name, addresses)
+
     @property
     def processes(self) -> Processes:
         """The running servers, for starting further ones that must end with the cluster."""
@@ -220,7 +230,7 @@ class ControlPlane:
 
     def scheduler_metrics(self, name: str = DEFAULT_SCHEDULER) -> str:
         """The scheduler's metrics in Prometheus' text format."""
-        return self._read(self._scheduler_ports[name], "/metrics")
+        return self.read(f"https://{LOOPBACK}:{self._scheduler_ports[name]}", "/metrics")
 
     def scheduler_scrape_config(self, name: str = DEFAULT_SCHEDULER) -> dict[str, Any]:
         """A Prometheus scrape configuration for a scheduler."""
@@ -295,6 +305,7 @@ class ControlPlane:
             authority=self._accounts.authority,
             server=self._accounts.server,
             token_keys=self._accounts.token_keys,
+            kubelet_client=self._accounts.access(ADMIN, "admin").client,
             feature_gates=self._gates,
             runtime_config=self._runtime_config,
         )
@@ -348,9 +359,10 @@ class ControlPlane:
             raise
 
     def _https_probe(self, port: int, path: str) -> Callable[[], object]:
-        return lambda: self._read(port, path)
+        return lambda: self.read(f"https://{LOOPBACK}:{port}", path)
 
-    def _read(self, port: int, path: str) -> str:
-        access = self._accounts.access(ADMIN, "admin", f"https://{LOOPBACK}:{port}")
+    def read(self, url: str, path: str) -> str:
+        """What a server with a certificate of this cluster's authority answers an administrator."""
+        access = self._accounts.access(ADMIN, "admin", url)
         with Connection(access, _PROBE_SECONDS) as connection:
             return connection.text(path)

@@ -75,6 +75,10 @@ class Processes:
         for name in names:
             self._pids.pop(name, None)
 
+    def at_end(self, argv: Sequence[str]) -> None:
+        """Have a program run when every server has ended, also where this process was killed before."""
+        self._ask({"do": "at_end", "argv": list(argv)})
+
     def close(self) -> None:
         """End whatever still runs, and the supervisor. May be called twice."""
         with self._lock:

@@ -6,6 +6,7 @@ one JSON command a line on standard input and answers each with one JSON line:
 - `{"do": "start", "name": ..., "argv": [...], "log": PATH, "env": {...}}` -> `{"pid": ...}`
 - `{"do": "poll"}` -> `{"ended": {name: exit status}}`
 - `{"do": "stop", "names": [...], "grace_seconds": ...}` -> `{"ended": {name: exit status}}`
+- `{"do": "at_end", "argv": [...]}` -> `{}`; run once, after every server has ended and before it leaves
 - `{"do": "quit"}` -> `{}`; then it leaves
 
 Why a process of its own: a parent-death signal set by the caller would be tied to the *thread* that
@@ -33,6 +34,7 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1
 _ENDING_GRACE_SECONDS = 0.0  # the caller is gone: nobody will look at the data again
 _POLL_SECONDS = 0.02
+_AT_END_SECONDS = 15.0
 
 
 def _die_with(supervisor_pid: int, prctl: Any) -> Callable[[], None]:
@@ -49,6 +51,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._servers: dict[str, subprocess.Popen[bytes]] = {}
+        self._at_end: list[list[str]] = []
         prctl = ctypes.CDLL(None, use_errno=True).prctl
         self._prepare = _die_with(os.getpid(), prctl)
 
@@ -61,6 +64,9 @@ class Supervisor:
                 return {"ended": self._ended(list(self._servers))}
             case "stop":
                 return {"ended": self.stop(command["names"], command["grace_seconds"])}
+            case "at_end":
+                self._at_end.append(command["argv"])
+                return {}
             case other:
                 return {"error": f"unknown command {other!r}"}
 
@@ -105,8 +111,12 @@ class Supervisor:
         return {name: self._servers.pop(name).wait() for name in known}
 
     def stop_all(self) -> None:
-        """Kill everything at once."""
+        """Kill everything at once, then put in order what the kernel does not."""
         self.stop(list(self._servers), _ENDING_GRACE_SECONDS)
+        for argv in self._at_end:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(argv, stdin=subprocess.DEVNULL, timeout=_AT_END_SECONDS, check=False)
+        self._at_end.clear()
 
     def _signal(self, names: list[str], number: int) -> None:
         for name in names:

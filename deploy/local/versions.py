@@ -3,15 +3,18 @@
 One source of truth: the `require` lines of the Go modules under `deploy/local/modules`. A module pins one
 set of programs, so that the dependencies of one do not drag another's along:
 
-- `kubernetes-<minor>`: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl
+- `kubernetes-<minor>`: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kubelet
 - `etcd-kwok`: etcd (the store) and kwok (the simulated kubelets)
 - `prometheus`: Prometheus and promtool; its Go module v0.MNN.P is release M.NN.P
+- `containerd`, `runc`, `cni-plugins`, `workload` (our own source): what a real node (`real_node.py`) runs
+  beside its kubelet
 
 It reads those files and nothing else; `binaries.py` looks for the programs, `build.py` makes them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +22,8 @@ from pathlib import Path
 
 MODULES = Path(__file__).parent / "modules"
 DEFAULT_KUBERNETES = "1.36"
+WORKLOAD = "slicewise-workload"
+_OLDEST_RUNC = (1, 1)  # what containerd 2 is tested with upstream; any later one will do
 _KUBERNETES_FOLDER = "kubernetes-"
 _REQUIRE = re.compile(r"^\s*(?:require\s+)?(?P<path>[\w./-]+)\s+v(?P<version>[0-9][\w.+-]*)\s*(?://.*)?$")
 _GO_DIRECTIVE = re.compile(r"^go\s+(?P<version>[0-9.]+)\s*$", re.MULTILINE)
@@ -33,7 +38,8 @@ class Program:
     """One program of the control plane and how it is built.
 
     `component` and `version` name its folder in the cache; `module` is the folder of its go.mod,
-    `package` the Go package of its main function.
+    `package` the Go package of its main function. `cgo` where a part of it is C: it is then linked
+    against this machine's C library, and its build needs a C compiler.
     """
 
     name: str
@@ -45,6 +51,7 @@ class Program:
     tags: tuple[str, ...] = ()
     version_arguments: tuple[str, ...] = ("--version",)
     minimum_on_path: tuple[int, int] | None = None
+    cgo: bool = False
 
     @property
     def label(self) -> str:
@@ -80,7 +87,7 @@ def programs(kubernetes: str = DEFAULT_KUBERNETES) -> Mapping[str, Program]:
             f"Kubernetes version {kubernetes!r} cannot be run here: {minor} is pinned at {version}; "
             f"ask for {minor!r}, or change {module.name}/go.mod"
         )
-    found = [*_kubernetes(module, version, minor), *_etcd_and_kwok(), *_prometheus()]
+    found = [*_kubernetes(module, version, minor), *_etcd_and_kwok(), *_prometheus(), *_containers()]
     return {program.name: program for program in found}
 
 
@@ -108,7 +115,7 @@ def _kubernetes(module: Path, version: str, minor: str) -> list[Program]:
         (f"{prefix}gitMajor", major),
         (f"{prefix}gitMinor", minor_number),
     )
-    names = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+    names = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet")
     return [
         Program(
             name=name,
@@ -150,3 +157,41 @@ def _prometheus() -> list[Program]:
             minimum_on_path=(2, 40),
         )
     ]
+
+
+def _containers() -> list[Program]:
+    """The container runtime of a real node, the program under it, and its network's plugins."""
+    module = MODULES / "containerd"
+    path = "github.com/containerd/containerd/v2"
+    version = required_version(module, path)
+    runtime = [
+        Program(
+            name=name,
+            component="containerd",
+            version=version,
+            module=module,
+            package=f"{path}/cmd/{name}",
+            linker_values=((f"{path}/version.Version", f"v{version}"),),
+        )
+        for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+    ]
+    module, path = MODULES / "runc", "github.com/opencontainers/runc"
+    # Without the `seccomp` tag it needs no libseccomp: the containers of a test are not confined by it.
+    version = required_version(module, path)
+    runc = Program("runc", "runc", version, module, path, minimum_on_path=_OLDEST_RUNC, cgo=True)
+    module, path = MODULES / "cni-plugins", "github.com/containernetworking/plugins"
+    version = required_version(module, path)
+    values = ((f"{path}/pkg/utils/buildversion.BuildVersion", f"v{version}"),)
+    kinds = {"loopback": "main", "bridge": "main", "host-local": "ipam"}
+    network = [
+        Program(name, "cni-plugins", version, module, f"{path}/plugins/{kind}/{name}", values)
+        for name, kind in kinds.items()
+    ]
+    return [*runtime, runc, *network, _workload()]
+
+
+def _workload() -> Program:
+    """Our own program in the containers of a real node; its version is its source's digest."""
+    module = MODULES / "workload"
+    digest = hashlib.sha256(b"\0".join((module / name).read_bytes() for name in ("go.mod", "main.go")))
+    return Program(WORKLOAD, WORKLOAD, f"0.0.0-{digest.hexdigest()[:12]}", module, ".")

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from deploy.local.named import BadName, state_folder
+from tests.polling import until
 
 REPOSITORY = Path(__file__).parents[2]
 UP_SECONDS = 60.0
@@ -100,19 +100,13 @@ def test_a_killed_owner_takes_every_process_with_it(control_plane, tmp_path):
         stderr=subprocess.DEVNULL,
     )
     state = state_folder("default", {"XDG_STATE_HOME": str(tmp_path)}) / "state.json"
-    deadline = time.monotonic() + UP_SECONDS
-    while not state.exists():
-        assert owner.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.03)
+    until(lambda: owner.poll() is not None or state.exists(), UP_SECONDS, "the cluster to be up")
+    assert owner.poll() is None
     pids = list(json.loads(state.read_text())["processes"].values())
     assert len(pids) == 5
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    deadline = time.monotonic() + 10.0
-    while not gone(pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.03)
+    until(lambda: gone(pids), 10, "the processes to be gone")
     assert local(tmp_path, "status").returncode == 3
 
 

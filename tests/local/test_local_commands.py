@@ -41,6 +41,7 @@ def test_feature_gates_and_runtime_configuration_reach_the_api_server():
             authority=Path("ca.crt"),
             server=PAIR,
             token_keys=PAIR,
+            kubelet_client=PAIR,
             feature_gates=gates,
             runtime_config=runtime,
         )
@@ -59,6 +60,7 @@ def test_servers_listen_on_loopback_only():
         authority=Path("ca.crt"),
         server=PAIR,
         token_keys=PAIR,
+        kubelet_client=PAIR,
         feature_gates={},
         runtime_config={},
     )

@@ -16,16 +16,13 @@ from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
 from deploy.local.processes import ServerFailed
 from deploy.local.rest import JSON, MERGE_PATCH, RequestRefused, plain_get
 from deploy.local.versions import programs
+from tests.polling import until
 
 WAIT_SECONDS = 30.0
 
 
 def wait_for(look: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"{what}: not within {WAIT_SECONDS:.0f} s"
-        time.sleep(0.03)
-    return found
+    return until(look, WAIT_SECONDS, what, every_seconds=0.03)
 
 
 def pod_manifest(name: str, **annotations: str) -> dict[str, Any]:

@@ -21,8 +21,11 @@ def test_every_minor_has_all_programs_at_the_version_of_its_module(minor):
         "kube-controller-manager",
         "kube-scheduler",
         "kubectl",
+        "kubelet",
         "kwok",
         "prometheus",
+        *("containerd", "containerd-shim-runc-v2", "ctr", "runc"),
+        *("bridge", "host-local", "loopback", "slicewise-workload"),
     }
     pinned = required_version(MODULES / f"kubernetes-{minor}", "k8s.io/kubernetes")
     assert pinned.startswith(f"{minor}.")

@@ -1,0 +1,3 @@
+module slicewise.local/workload
+
+go 1.26.0

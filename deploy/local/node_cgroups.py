@@ -1,0 +1,42 @@
+"""Remove the empty control groups that a real node leaves: the one thing its kernel namespaces do not clear.
+
+Run as a script by the node's supervisor when everything has ended, standard library only:
+`node_cgroups.py NAME`. Groups are folders; one that still has a process in it cannot be removed and stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+
+_MOUNT = Path("/sys/fs/cgroup")
+_DEADLINE_SECONDS = 5.0
+_POLL_SECONDS = 0.05
+
+
+def roots(name: str) -> list[Path]:
+    """The node's groups: one for each controller (version 1), or the one (version 2)."""
+    return [path for path in (_MOUNT / name, *_MOUNT.glob(f"*/{name}")) if path.is_dir()]
+
+
+def remove(name: str) -> list[Path]:
+    """Remove the node's groups, deepest first; what is left of them after a few seconds."""
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    while True:
+        for root in roots(name):
+            folders = sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True)
+            for folder in (*folders, root):
+                # Busy for a moment after its last process has ended.
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        left = roots(name)
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(_POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    for group in remove(sys.argv[1]):
+        print(f"control group {group} is still in use", file=sys.stderr)

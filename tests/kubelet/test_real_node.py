@@ -1,0 +1,105 @@
+"""The node itself: pods run, have addresses and devices; nothing is left when it ends, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from cluster_view import container, delete, pod, running, seen_inside, until
+
+from deploy.local.node_cgroups import roots
+
+
+def test_a_pod_runs_with_an_address_of_the_node_and_answers(control_plane, namespace, real_node):
+    control_plane.apply([pod("plain", real_node.name)], namespace)
+    found = running(control_plane, namespace, "plain")
+    assert found["status"]["podIP"] in {str(address) for address in real_node.addresses.pods.hosts()}
+    inside = seen_inside(found)
+    assert inside["environment"]["HOSTNAME"] == "plain"
+    assert inside["devices"] == []
+    assert '"HOSTNAME":"plain"' in real_node.pod_log(namespace, "plain")
+    delete(control_plane, namespace, "plain")
+
+
+def test_a_python_of_this_machine_runs_as_a_pod_by_host_path_mounts(control_plane, namespace, real_node):
+    folders = [folder for folder in ("/usr", "/lib", "/lib64", sys.base_prefix) if Path(folder).is_dir()]
+    volumes = [
+        {"name": f"v{number}", "hostPath": {"path": folder}}
+        for number, folder in enumerate(sorted(set(folders)))
+    ]
+    mounts = [
+        {"name": volume["name"], "mountPath": volume["hostPath"]["path"], "readOnly": True}
+        for volume in volumes
+    ]
+    python = os.path.realpath(sys.executable)
+    serve = container(command=[python, "-m", "http.server", "8080"], args=[], volumeMounts=mounts)
+    serve["readinessProbe"] = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
+    control_plane.apply([pod("python", real_node.name, serve, volumes=volumes)], namespace)
+    found = running(control_plane, namespace, "python")
+
+    def ready() -> bool:
+        status = control_plane.request("GET", f"/api/v1/namespaces/{namespace}/pods/python")["status"]
+        return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in status["conditions"])
+
+    until(f"the probe reaches {found['status']['podIP']}", ready)
+    delete(control_plane, namespace, "python")
+
+
+def test_pods_go_on_while_the_kubelet_is_away(control_plane, namespace, real_node):
+    control_plane.apply([pod("staying", real_node.name)], namespace)
+    before = running(control_plane, namespace, "staying")
+    real_node.stop_kubelet()
+    assert seen_inside(before)["environment"]["HOSTNAME"] == "staying"
+    real_node.start_kubelet()
+    after = running(control_plane, namespace, "staying")
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert after["status"]["podIP"] == before["status"]["podIP"]
+    delete(control_plane, namespace, "staying")
+
+
+_HOLDS_A_NODE = """
+import json, sys, time
+from deploy.local.control_plane import ControlPlane
+from deploy.local.real_node import RealNode
+with ControlPlane() as cluster, RealNode(cluster) as node:
+    sys.path.insert(0, {views!r})
+    from cluster_view import pod, running
+    cluster.apply([pod("left", node.name)])
+    running(cluster, "default", "left")
+    print(json.dumps([node.name, str(node.folder), node.pid("containerd"), node.addresses.link_names[0]]))
+    sys.stdout.flush()
+    time.sleep(600)
+"""
+
+
+def test_a_killed_caller_leaves_no_process_mount_interface_or_control_group(node_programs):
+    repository = Path(__file__).parents[2]
+    script = _HOLDS_A_NODE.format(views=str(Path(__file__).parent))
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=repository, stdout=subprocess.PIPE, text=True
+    ) as caller:
+        line = caller.stdout.readline()
+        name, folder, containerd, link = json.loads(line)
+        assert Path("/sys/class/net", link).exists()
+        assert Path(f"/proc/{containerd}").exists()
+        assert roots(f"slicewise-{name}")
+        caller.send_signal(signal.SIGKILL)
+        caller.wait()
+    until("the node's folder is removed", lambda: not Path(folder).exists(), 20)
+    assert not Path(f"/proc/{containerd}").exists()
+    assert not Path("/sys/class/net", link).exists()
+    assert roots(f"slicewise-{name}") == []
+    assert folder not in Path("/proc/self/mounts").read_text()
+    mentions = [path for path in Path("/proc").glob("[0-9]*/cmdline") if folder.encode() in _read(path)]
+    assert mentions == []
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # ended meanwhile
+        return b""

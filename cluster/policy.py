@@ -205,6 +205,13 @@ class Extender(PolicyModel):
         description="how many of the cheapest nodes filter passes on to be scored, besides the cheapest of "
         "every zone; 0: all that fit. Pods with preferences of their own always get all",
     )
+    one_node: Literal["never", "unspread", "always"] = Field(
+        default="unspread",
+        description="for which pods filter passes on the cheapest node alone, so that kube-scheduler neither "
+        "scores nor asks for ranks: none; those that it would not spread by itself (without a controller, or "
+        "of a Job); all. Pods with preferences of their own always get all. Use never where nodes have "
+        "PreferNoSchedule taints that should count, or another extender filters after this one",
+    )
 
 
 class PlanSolver(PolicyModel):

@@ -8,8 +8,9 @@ request path, so a request mostly looks up and ranks.
 Bursts need a predictable winner: pods decided within milliseconds of each other would all see the same
 cheapest node. ``prioritize`` therefore reserves the predicted room on the node it ranks first. Among nodes
 tied for the best price it picks one by a hash of the pod's UID (the same on every replica), which alone
-scores 10; the other best ones rank behind it. Without reservations (``extender.reservationSeconds: 0``)
-ties stay ties. A pod never competes with its own reservation or nomination.
+scores 10; the other best ones rank behind it. For pods that nothing spreads ``filter`` chooses so already and
+passes the winner alone (``extender.oneNode``). Without reservations (``extender.reservationSeconds: 0``) ties
+stay ties among ranks. A pod never competes with its own reservation or nomination.
 
 Time comes from the ``clock`` passed in (Unix seconds: validity of intensities and reservations).
 """
@@ -37,20 +38,22 @@ from scheduler.fleet import Fleet
 from scheduler.kept_objects import pod_uid
 from scheduler.packing.prices import PriceTables
 from scheduler.pricing import TERMS, priced
-from scheduler.ranking import distinct, rank, rank_of
+from scheduler.ranking import DECIMALS, distinct, rank, rank_of
 from scheduler.scoring.context import World
 from scheduler.shape_prices import ShapePrices, teller
-from scheduler.shortlist import shortlist, states_preferences
+from scheduler.shortlist import price_decides, shortlist, states_preferences
 from scheduler.world import WorldKeeper
 
 _SHORT = 64
 _LISTS = 4
+_NEAR = 2.0 * 10.0**-DECIMALS
 
 
 @dataclass(slots=True)
 class FilterOutcome:
     """``passed``: positions in the names asked about, in order; with ``shortened`` only those worth ranking.
-    ``failed`` and ``unresolvable``: node → reason. ``untouched``: every name passed.
+    ``failed`` and ``unresolvable``: node → reason. ``untouched``: every name passed. ``decided``: the one
+    that passed is the best, and its room is held.
     """
 
     passed: list[int]
@@ -58,6 +61,7 @@ class FilterOutcome:
     unresolvable: dict[str, str] = field(default_factory=dict)
     untouched: bool = False
     shortened: bool = False
+    decided: bool = False
 
 
 class Decider:
@@ -88,22 +92,29 @@ class Decider:
         with self.fleet.lock:
             return parse_demand(pod, self.fleet.facts, self.fleet.facts.classes)
 
-    def filter(self, pod: Pod, names: Sequence[str]) -> FilterOutcome:
+    def filter(self, pod: Pod, names: Sequence[str], *, choose: bool = True) -> FilterOutcome:
         """Say which of the nodes can take the pod, the cheapest of them only (``shortlist``). Unknown nodes,
-        and pods that are not ours to judge, pass.
+        and pods that are not ours to judge, pass. ``choose``: the pod is to be placed now, so the best node
+        may be all that passes (``extender.oneNode``); its room is then held.
         """
         with self.fleet.lock:
             demand = self._judged(pod)
             if demand is None:
                 return FilterOutcome(list(range(len(names))), untouched=True)
             rows = self._rows_of(names)
+            choose = choose and len(names) > 1 and self._price_decides(pod)
+            if choose:
+                self._come_again(pod_uid(pod))
             found, told = self.shapes.refusals(demand, rows)
             refused, passed = np.flatnonzero(found), np.flatnonzero(found == 0)
-            short = self._shortlist(pod, demand, rows[passed])
+            short = self._best(pod, demand, rows[passed]) if choose else None
+            choose = short is not None
+            if short is None:
+                short = self._shortlist(pod, demand, rows[passed])
         if not refused.size and short is None:
             return FilterOutcome(list(range(len(names))), untouched=True)
         passed = passed if short is None else passed[short]
-        outcome = FilterOutcome(passed.tolist(), shortened=short is not None)
+        outcome = FilterOutcome(passed.tolist(), shortened=short is not None, decided=choose)
         if not refused.size:
             return outcome
         texts = [reason.text for reason in told]
@@ -122,9 +133,7 @@ class Decider:
             if demand is None:
                 return None
             uid = pod_uid(pod)
-            self.fleet.expire(self._clock())
-            # A pod that comes again has lost the node that was held for it.
-            self.fleet.release(uid)
+            self._come_again(uid)
             shape = self.shapes.of(demand)
             rows = self._rows_of(names)
             own, own_prices = self._own_rows(uid, demand)
@@ -146,7 +155,7 @@ class Decider:
             if not fitting.any():
                 return np.zeros(len(names), dtype=np.uint8)
             best = np.flatnonzero(codes == codes[fitting].min())
-            winner = int(best[zlib.crc32(uid.encode()) % len(best)])
+            winner = _one_of(best, uid)
             if len(best) > 1:
                 # The winner gets a level of its own below all others.
                 codes = codes + fitting
@@ -155,6 +164,34 @@ class Decider:
             scores = rank_of(codes, count)
             self.fleet.reserve(uid, int(rows[winner]), demand, self._clock() + hold_seconds)
             return scores
+
+    def _come_again(self, uid: str) -> None:
+        """Give back what is over, and what was held for a pod that comes again: it has lost that node."""
+        self.fleet.expire(self._clock())
+        self.fleet.release(uid)
+
+    def _price_decides(self, pod: Pod) -> bool:
+        return price_decides(pod, self._keeper.world().policy.extender.one_node)
+
+    def _best(self, pod: Pod, demand: Demand, rows: Rows) -> NDArray[np.int64] | None:
+        """The position of the best row, as prioritize would choose it, its room held; None without two rows
+        to choose from or a finite price.
+        """
+        if len(rows) < 2:
+            return None
+        uid = pod_uid(pod)
+        prices = self._prices_seen_by(pod, uid, demand)[rows]
+        least = prices.min()
+        if not np.isfinite(least):
+            return None
+        # Equal as ``ranking`` has it: where the rounded prices are.
+        near = np.flatnonzero(prices <= least + _NEAR)
+        best = near[np.round(prices[near], DECIMALS) == np.round(least, DECIMALS)]
+        winner = _one_of(best, uid)
+        hold_seconds = self._keeper.world().policy.extender.reservation_seconds
+        if hold_seconds:
+            self.fleet.reserve(uid, int(rows[winner]), demand, self._clock() + hold_seconds)
+        return np.array([winner])
 
     # --- explanations and plans ---------------------------------------------------------------------------
 
@@ -272,8 +309,13 @@ class Decider:
         most = self._keeper.world().policy.extender.shortlist
         if not most or len(rows) <= most or states_preferences(pod):
             return None
+        prices = self._prices_seen_by(pod, pod_uid(pod), demand)
+        return shortlist(prices[rows], self.fleet.columns.zone_id[rows], most)
+
+    def _prices_seen_by(self, pod: Pod, uid: str, demand: Demand) -> NDArray[np.float64]:
+        """The prices of all rows without what the pod itself holds, the node of its plan cheapest."""
         prices = self.shapes.of(demand).prices
-        own, own_prices = self._own_rows(pod_uid(pod), demand)
+        own, own_prices = self._own_rows(uid, demand)
         if own.size:
             prices = prices.copy()
             prices[own] = own_prices
@@ -281,7 +323,7 @@ class Decider:
         if planned is not None and np.isfinite(prices[planned]):
             prices = prices.copy()
             prices[planned] = prices[np.isfinite(prices)].min() - 1.0
-        return shortlist(prices[rows], self.fleet.columns.zone_id[rows], most)
+        return prices
 
     def _planned_first(
         self, pod: Pod, rows: Rows, codes: NDArray[np.int64], count: int
@@ -311,6 +353,11 @@ class Decider:
     def _put_rows(columns: Columns, rows: Rows, parts: Columns) -> None:
         for name in Columns.__slots__:
             getattr(columns, name)[rows] = getattr(parts, name)
+
+
+def _one_of(best: NDArray[np.int64], uid: str) -> int:
+    """The same of equals on every replica."""
+    return int(best[zlib.crc32(uid.encode()) % len(best)])
 
 
 __all__ = ["TERMS", "Decider", "FilterOutcome", "NoData", "rank"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST = 10
-_DECIMALS = 9
+DECIMALS = 9
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ def distinct(prices: Floats) -> tuple[NDArray[np.int64], int]:
     finite = np.isfinite(prices)
     codes = np.full(prices.shape, -1, dtype=np.int64)
     # Adding 0.0 turns -0.0 into 0.0.
-    values, inverse = np.unique(np.round(prices[finite], _DECIMALS) + 0.0, return_inverse=True)
+    values, inverse = np.unique(np.round(prices[finite], DECIMALS) + 0.0, return_inverse=True)
     codes[finite] = inverse
     return codes, len(values)
 

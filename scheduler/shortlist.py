@@ -8,7 +8,11 @@ far down the list are never taken.
 
 A pod that states preferences of its own (preferred affinity, ``ScheduleAnyway`` spread) gets the whole list,
 since the node it prefers may be dear. For the spread that kube-scheduler adds by default the cheapest node
-of every zone stays on the list. Pure.
+of every zone stays on the list.
+
+A pod that nothing spreads may get one node, chosen here as prioritize would (``extender.oneNode``): a list of
+one is neither scored nor ranked. Nothing is lost by it when that node fails later in the cycle, for
+kube-scheduler never tries the second of a list; the pod comes again either way. Pure.
 """
 
 from __future__ import annotations
@@ -31,6 +35,18 @@ def states_preferences(pod: Pod) -> bool:
     if any((affinity.get(kind) or {}).get(_PREFERRED) for kind in affinity):
         return True
     return any(rule.get("whenUnsatisfiable") != "DoNotSchedule" for rule in pod.spec.topology_spread)
+
+
+def price_decides(pod: Pod, one_node: str) -> bool:
+    """Whether the cheapest node is the answer: ``one_node`` (``extender.oneNode``) says for which pods.
+
+    ``unspread``: kube-scheduler's default spread looks at the pods of a Service, ReplicaSet or StatefulSet;
+    of pods with a controller only those of a Job are surely none.
+    """
+    if one_node == "never" or states_preferences(pod):
+        return False
+    kinds = {owner.kind for owner in pod.metadata.owner_references if owner.controller}
+    return one_node == "always" or kinds <= {"Job"}
 
 
 def shortlist(prices: NDArray[np.float64], zones: NDArray[np.int32], most: int) -> NDArray[np.int64] | None:

@@ -122,7 +122,7 @@ def create_app(
         return Response(content, headers={"Content-Type": media_type})
 
     hot = {
-        "/scheduler/filter": Hot("filter", verbs.filter),
+        "/scheduler/filter": Hot("filter", verbs.filter, verbs.settle),
         "/scheduler/prioritize": Hot("prioritize", verbs.prioritize, verbs.settle),
     }
     return HotPath(app, exchange, hot)

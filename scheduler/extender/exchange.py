@@ -46,7 +46,7 @@ class Exchange:
     def __init__(
         self, exposition: Exposition, max_body_bytes: Callable[[], int], draining: Callable[[], bool]
     ) -> None:
-        self._max_body_bytes = max_body_bytes
+        self.max_body_bytes = max_body_bytes
         self._draining = draining
         self._histogram = exposition.extender.request_duration_seconds
         self._children: dict[tuple[str, int], Any] = {}
@@ -56,21 +56,31 @@ class Exchange:
     ) -> Answer:
         """Answer one request; with ``wait`` the decision may block and runs in a thread."""
         started = time.perf_counter()
-        arrived, cpu = started, 0.0
+        try:
+            body = await _body(scope, receive, self.max_body_bytes())
+        except _Refused as refused:
+            return self._answer(verb, refused.code, refused.content, started, time.perf_counter(), 0.0)
+        if wait:
+            return await asyncio.to_thread(self.decide, verb, decide, body, started)
+        return self.decide(verb, decide, body, started)
+
+    def decide(self, verb: str, decide: Decide, body: bytes, started: float) -> Answer:
+        """Answer a request whose body is there; ``started``: when it began to come (perf_counter)."""
+        arrived, cpu = time.perf_counter(), time.thread_time()
         code = 200
         try:
-            body = await _body(scope, receive, self._max_body_bytes())
-            arrived, cpu = time.perf_counter(), time.thread_time()
-            content = await asyncio.to_thread(decide, body) if wait else decide(body)
-        except _Refused as refused:
-            code, content = refused.code, refused.content
+            content = decide(body)
         except BadRequest as bad:
             code, content = 400, problem(bad.error, got=bad.got, expected=bad.expected, do=bad.do)
+        return self._answer(verb, code, content, started, arrived, time.thread_time() - cpu)
+
+    def _answer(
+        self, verb: str, code: int, content: bytes, started: float, arrived: float, spent: float
+    ) -> Answer:
         done = time.perf_counter()
         self.observe(verb, code, done - started)
-        spent = (time.thread_time() - cpu) * 1e3 if cpu else 0.0
         timing = f"read;dur={(arrived - started) * 1e3:.3f}, answer;dur={(done - arrived) * 1e3:.3f}"
-        return Answer(code, content, f"{timing}, cpu;dur={spent:.3f}", self._draining())
+        return Answer(code, content, f"{timing}, cpu;dur={spent * 1e3:.3f}", self._draining())
 
     def observe(self, verb: str, code: int, seconds: float) -> None:
         """Observe into the request histogram, with the label lookups done once."""
@@ -90,20 +100,22 @@ class Hot:
 
 
 class HotPath:
-    """ASGI application: POST to a hot path is answered here, everything else by ``app``."""
+    """ASGI application: POST to a hot path is answered here (or before, by ``straight``), everything else by
+    ``app``.
+    """
 
     def __init__(self, app: ASGIApp, exchange: Exchange, hot: Mapping[str, Hot]) -> None:
         self._app = app
-        self._exchange = exchange
-        self._hot = dict(hot)
+        self.exchange = exchange
+        self.hot = dict(hot)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope."""
-        hot = self._hot.get(scope["path"]) if scope["type"] == "http" else None
+        hot = self.hot.get(scope["path"]) if scope["type"] == "http" else None
         if hot is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        answer = await self._exchange.answer(scope, receive, hot.verb, hot.decide)
+        answer = await self.exchange.answer(scope, receive, hot.verb, hot.decide)
         headers = [
             (b"content-type", JSON.encode()),
             (b"content-length", b"%d" % len(answer.content)),
@@ -114,7 +126,8 @@ class HotPath:
         await send({"type": "http.response.start", "status": answer.code, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content})
         if hot.afterwards is not None:
-            hot.afterwards()
+            # In the next turn of the loop: in this one it would hold the answer back.
+            asyncio.get_running_loop().call_soon(hot.afterwards)
 
 
 class _Refused(Exception):

@@ -24,7 +24,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
-from scheduler.extender.one_write import OneWriteProtocol
+from scheduler.extender.straight import StraightProtocol
 
 _KEEP_ALIVE_SECONDS = 120
 _FINISH_SECONDS = 10
@@ -71,11 +71,12 @@ class ExtenderServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http=OneWriteProtocol,
+                http=StraightProtocol,
                 ws="none",
                 lifespan="off",
                 access_log=False,
                 log_config=None,
+                proxy_headers=False,
                 server_header=False,
                 date_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,

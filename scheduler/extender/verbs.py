@@ -50,6 +50,8 @@ class Outcome(Protocol):
     def unresolvable(self) -> Mapping[str, str]: ...
     @property
     def untouched(self) -> bool: ...
+    @property
+    def decided(self) -> bool: ...
 
 
 class Decisions(Protocol):
@@ -60,7 +62,7 @@ class Decisions(Protocol):
     @property
     def not_understood(self) -> int: ...
 
-    def filter(self, pod: Pod, names: Sequence[str]) -> Outcome: ...
+    def filter(self, pod: Pod, names: Sequence[str], *, choose: bool = ...) -> Outcome: ...
     def prioritize(self, pod: Pod, names: Sequence[str]) -> npt.NDArray[np.uint8] | None: ...
     def demand(self, pod: Pod) -> Demand | None: ...
     def refresh(self, shapes: Iterable[Demand] | None = None) -> None: ...
@@ -110,6 +112,7 @@ class Verbs:
             self._failed("filter", question.pod)
             return self._pass(question, "error")
         reason = self._judged(question.pod, *seen, opinion=not outcome.untouched)
+        self._ranked = question.pod if outcome.decided else None
         if outcome.untouched:
             return self._pass(question, reason)
         self._metrics.refused_nodes.labels("resolvable").inc(len(outcome.failed))
@@ -135,7 +138,7 @@ class Verbs:
         return NO_PRIORITIES if scores is None else priorities(question.names, scores, self._entries)
 
     def settle(self) -> None:
-        """Price anew what the last prioritize changed, once its answer is sent: pods come in rows of equals,
+        """Price anew what the last decision changed, once its answer is sent: pods come in rows of equals,
         and the next one's filter then finds its prices ready.
         """
         pod, self._ranked = self._ranked, None
@@ -166,7 +169,7 @@ class Verbs:
         if not self._synced():
             return request.victims
         try:
-            outcome = self._decider.filter(request.pod, names)
+            outcome = self._decider.filter(request.pod, names, choose=False)
         except Exception:  # noqa: BLE001 - kube-scheduler's own choice stands
             self._failed("preempt", request.pod)
             return request.victims

@@ -28,6 +28,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     unresolvable: dict[str, str] = field(default_factory=dict)
     untouched: bool = False
+    decided: bool = False
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Scripted:
     not_understood: int = 0
     refreshed: list[object] = field(default_factory=list)
 
-    def filter(self, pod, names):
+    def filter(self, pod, names, *, choose=True):
         self.asked.append((pod, list(names)))
         if isinstance(self.outcome, Exception):
             raise self.outcome

@@ -35,9 +35,10 @@ NODE_GRAMS = {"SE": 30.0, "DE": 400.0}
 
 
 def policy(**sections: Any) -> ClusterPolicy:
-    """A policy with some sections as in YAML."""
+    """A policy with some sections as in YAML; filter answers with every node worth ranking."""
+    extender = {"oneNode": "never", **sections.pop("extender", {})}
     return ClusterPolicy.model_validate(
-        {"apiVersion": "slicewise.io/v1alpha1", "kind": "ClusterPolicy", **sections}
+        {"apiVersion": "slicewise.io/v1alpha1", "kind": "ClusterPolicy", "extender": extender, **sections}
     )
 
 

@@ -22,6 +22,7 @@ RefusalKind = Literal[
     "not-supported",
     "not-found",
     "invalid",
+    "timeout",
     "other",
 ]
 EventKind = Literal["xid", "ecc", "lost", "mig-changed", "other"]

@@ -36,13 +36,32 @@ static void clear(void) {
   count = 0;
 }
 
-static void append(const char *key, const char *value) {
+/* Entries are sorted by key. The place of the first one that is not below key. */
+static int place_of(const char *key) {
+  int low = 0, high = count;
+  while (low < high) {
+    int middle = (low + high) / 2;
+    if (strcmp(entries[middle].key, key) < 0)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+static entry *find(const char *key) {
+  int place = place_of(key);
+  return place < count && !strcmp(entries[place].key, key) ? &entries[place] : NULL;
+}
+
+static void insert(const char *key, const char *value) {
+  int place = place_of(key);
   if (count == room) {
     room = room ? 2 * room : 256;
     entries = realloc(entries, room * sizeof *entries);
   }
-  entries[count].key = strdup(key);
-  entries[count].value = strdup(value);
+  memmove(entries + place + 1, entries + place, (count - place) * sizeof *entries);
+  entries[place] = (entry){strdup(key), strdup(value)};
   count++;
 }
 
@@ -62,7 +81,7 @@ static int load(void) {
     char *tab = strchr(line, '\t');
     if (!tab) continue;
     *tab = 0;
-    append(line, tab + 1);
+    insert(line, tab + 1);
   }
   free(line);
   fclose(file);
@@ -193,9 +212,8 @@ const char *value_of(const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(key, sizeof key, format, arguments);
   va_end(arguments);
-  for (int i = 0; i < count; i++)
-    if (!strcmp(entries[i].key, key)) return entries[i].value;
-  return NULL;
+  entry *found = find(key);
+  return found ? found->value : NULL;
 }
 
 void set_value(const char *key, const char *format, ...) {
@@ -205,31 +223,29 @@ void set_value(const char *key, const char *format, ...) {
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
   dirty = 1;
-  for (int i = 0; i < count; i++)
-    if (!strcmp(entries[i].key, key)) {
-      free(entries[i].value);
-      entries[i].value = strdup(text);
-      return;
-    }
-  append(key, text);
+  entry *found = find(key);
+  if (!found) {
+    insert(key, text);
+    return;
+  }
+  free(found->value);
+  found->value = strdup(text);
 }
 
 void remove_value(const char *key) {
-  for (int i = 0; i < count; i++)
-    if (!strcmp(entries[i].key, key)) {
-      free(entries[i].key);
-      free(entries[i].value);
-      entries[i] = entries[--count];
-      dirty = 1;
-      return;
-    }
+  entry *found = find(key);
+  if (!found) return;
+  free(found->key);
+  free(found->value);
+  count--;
+  memmove(found, found + 1, (entries + count - found) * sizeof *found);
+  dirty = 1;
 }
 
 const char *key_at(const char *prefix, int n) {
   size_t length = strlen(prefix);
-  for (int i = 0; i < count; i++)
-    if (!strncmp(entries[i].key, prefix, length) && n-- == 0) return entries[i].key;
-  return NULL;
+  int place = place_of(prefix) + n;
+  return place < count && !strncmp(entries[place].key, prefix, length) ? entries[place].key : NULL;
 }
 
 int gpu_count(void) {

@@ -236,12 +236,8 @@ def _profile(model: GpuModel, profile: MigProfile) -> str:
         else _USUAL_IDS[profile.name.split("g.")[0] + "g"]
     )
     known = dict(profile.capacities)
-    sister = next(
-        (p for p in models()[_SISTERS[model.name]].profiles if p.profile_id == number)
-        if model.name in _SISTERS
-        else (),
-        None,
-    )
+    sisters = models()[_SISTERS[model.name]].profiles if model.name in _SISTERS else ()
+    sister = next((p for p in sisters if p.profile_id == number), None)
     like = dict(sister.capacities) if sister is not None else {}
     engines = [known.get(kind, like.get(kind, 0)) for kind in ENGINES]
     memory = known.get("memory_mib", profile.memory_gb * 1024 - 256)

@@ -38,6 +38,8 @@ DEVICE_ORDER_REFUSED = "DeviceOrderRefused"  # it could not be written; drivers 
 # --- node side, on the Node
 GPU_UNHEALTHY = "GpuUnhealthy"  # a GPU left the published devices
 GPU_RECOVERED = "GpuRecovered"  # a GPU is published again
+MIG_FOREIGN = "MigForeign"  # MIG instances that the driver did not make: left alone, their units not offered
+SLICES_REFUSED = "SlicesRefused"  # the API server does not take the node's ResourceSlices as they must be
 MODEL_UNKNOWN = "GpuModelUnknown"  # the GPU is handled whole, since its MIG grid is not known
 
 NORMAL = "Normal"

@@ -191,6 +191,22 @@ class AutoscalerMetrics:
         self.signal_available.remove_by_labels(labels)
 
 
+class NodeMetrics:
+    """The DRA driver of one node."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.claim_duration_seconds = _histogram(registry, names.NODE_CLAIM_DURATION_SECONDS)
+        self.card_call_duration_seconds = _histogram(registry, names.NODE_CARD_CALL_DURATION_SECONDS)
+        self.card_refusals = _counter(registry, names.NODE_CARD_REFUSALS_TOTAL)
+        self.prepared_claims = _gauge(registry, names.NODE_PREPARED_CLAIMS)
+        self.gpus = _gauge(registry, names.NODE_GPUS)
+        self.foreign_instances = _gauge(registry, names.NODE_FOREIGN_INSTANCES)
+        self.slice_writes = _counter(registry, names.NODE_SLICE_WRITES_TOTAL)
+        self.publish_failures = _counter(registry, names.NODE_PUBLISH_FAILURES_TOTAL)
+        self.publish_delay_seconds = _histogram(registry, names.NODE_PUBLISH_DELAY_SECONDS)
+        self.registered = _gauge(registry, names.NODE_REGISTERED)
+
+
 class SourceMetrics:
     """Where our own numbers come from: Prometheus and carbon providers."""
 
@@ -259,6 +275,10 @@ class Exposition:
     @property
     def device_order(self) -> DeviceOrderMetrics:
         return self._group(DeviceOrderMetrics)
+
+    @property
+    def node(self) -> NodeMetrics:
+        return self._group(NodeMetrics)
 
     @property
     def autoscaler(self) -> AutoscalerMetrics:

@@ -22,6 +22,7 @@ GROUPS = (
     "planner",
     "repack",
     "device_order",
+    "node",
     "autoscaler",
     "sources",
 )

@@ -66,11 +66,13 @@ def to_slices(
     *,
     version: Version = "1.35+",
     generation: int = 1,
+    orders: Sequence[Sequence[Placement]] | None = None,
 ) -> list[Json]:
     """Our driver's slices, JSON-ready, counter slices first.
 
-    ``occupied_masks``: occupied units of each GPU by position; ``weights``: as for ``Geometry.lost``.
-    Raises ValueError when the masks are not one for each GPU.
+    ``occupied_masks``: occupied units of each GPU by position; ``weights``: as for ``Geometry.lost``;
+    ``orders``: of each GPU's placements, where that is decided otherwise (``dra.device_order``). Raises
+    ValueError when the masks are not one for each GPU.
     """
     if len(occupied_masks) != len(inventory.gpus):
         raise ValueError(
@@ -79,7 +81,10 @@ def to_slices(
     island_of = _island_of(inventory)
     bodies: list[list[Json]] = []
     for position, gpu in enumerate(inventory.gpus):
-        order = geometry(gpu.model).least_harm_order(occupied_masks[position], weights)
+        if orders is not None:
+            order = tuple(orders[position])
+        else:
+            order = geometry(gpu.model).least_harm_order(occupied_masks[position], weights)
         offered = set(inventory.orders[position]) or set(order)
         devices = [_partition(gpu, p) for p in order if p in offered] if gpu.partitionable else []
         if gpu.whole:

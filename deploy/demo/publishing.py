@@ -7,7 +7,8 @@ manifest serves both. What differs is what each side stands for:
 
 - ``plain``: NVIDIA's driver ``gpu.nvidia.com``, devices sorted by name as it publishes them, never
   re-ordered.
-- ``slicewise``: our driver ``gpu.slicewise.io``, placements in least-harm order for the present state.
+- ``slicewise``: our driver ``gpu.slicewise.io``, placements in the order that ``dra.device_order`` gives for
+  the present state, or in a fixed one to compare with.
 
 Profiles with media extensions and others that no pod of the demo asks for are offered as well: the hardware
 has them. Pure: JSON-ready dictionaries out; ``virtual_driver`` writes them.
@@ -60,12 +61,16 @@ def hardware(node: DemoNode, side: Side, weights: Mapping[str, float]) -> NodeIn
 
 
 def slices(
-    inventory: NodeInventory, masks: Sequence[int], weights: Mapping[str, float], side: Side
+    inventory: NodeInventory,
+    masks: Sequence[int],
+    weights: Mapping[str, float],
+    side: Side,
+    orders: Sequence[Sequence[Placement]] | None = None,
 ) -> list[dict[str, Any]]:
-    """The node's ResourceSlices. The plain side's do not depend on what is allocated."""
+    """The node's ResourceSlices. The plain side's do not depend on what is allocated, nor on ``orders``."""
     if side == "plain":
         return list(nvidia_slices(inventory))
-    return list(to_slices(inventory, masks, weights, version="1.35+"))
+    return list(to_slices(inventory, masks, weights, version="1.35+", orders=orders))
 
 
 def published(node: DemoNode, documents: Sequence[dict[str, Any]]) -> NodeInventory:

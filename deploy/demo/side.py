@@ -27,6 +27,7 @@ from deploy.demo.fleet import node_manifest, topology_of
 from deploy.demo.llm_server import Output
 from deploy.demo.measure import FleetSample, PodRecord, fleet_sample, nvlink_share
 from deploy.demo.observing import PodWatch
+from deploy.demo.placement_orders import ByWorth, order_reflector
 from deploy.demo.plan import LEAD_SECONDS, DemoPlan
 from deploy.demo.publishing import Side
 from deploy.demo.replay import Replay
@@ -40,7 +41,7 @@ from deploy.demo.workload import (
     namespaces,
     road_of,
 )
-from deploy.local.control_plane import ControlPlane
+from deploy.local.control_plane import SYSTEM_NAMESPACE, ControlPlane
 from deploy.local.processes import ServerFailed
 from dra.resource_api import ResourceClaim
 
@@ -101,7 +102,8 @@ class SideRun:
         self._stack.callback(plane.stop)
         plane.start()
         self._report(0.02, "creating nodes and devices")
-        driver = VirtualDriver(plane.connect, plan.nodes, self._side, {})
+        order = ByWorth()
+        driver = VirtualDriver(plane.connect, plan.nodes, self._side, {}, order)
         self._create_nodes()
         driver.publish()
         plane.apply(namespaces())
@@ -110,6 +112,8 @@ class SideRun:
         pods = PodWatch(self._clock)
         self._watch(Reflector(api, "/apis/resource.k8s.io/v1/resourceclaims", ResourceClaim, driver))
         self._watch(Reflector(api, "/api/v1/pods", Pod, pods))
+        if self._side == "slicewise":
+            self._watch(order_reflector(api, SYSTEM_NAMESPACE, order))
         driver.start()
         self._stack.callback(driver.stop)
         port = plane.claim_port()

@@ -1,9 +1,11 @@
 """A DRA driver without hardware: publishes the demo's ResourceSlices and follows what is allocated.
 
 One instance drives all nodes of one side. On the Slicewise side it does what the node's driver does on real
-hardware: whenever a claim is allocated or released on a GPU, that GPU's slice is published anew with its
-placements in least-harm order, one patch, no generation bump. On the plain side slices are published once, in
-the order of NVIDIA's driver. It also knows, on both sides, which units are occupied, for the measurements.
+hardware: whenever a claim is allocated or released on a GPU, or the order it is told changes, that GPU's
+slice is published anew (``placement_orders``), one patch, no generation bump; and not at all where first-fit
+would take the same devices over what is published. Every patch makes kube-scheduler look at all pods that
+wait. On the plain side slices are published once, in the order of NVIDIA's driver. It also knows, on both
+sides, which units are occupied, for the measurements.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.demo.fleet import DemoNode
+from deploy.demo.placement_orders import ByWorth, PlacementOrder
 from deploy.demo.publishing import Side, device_classes, hardware, published, slices
 from deploy.local.rest import MERGE_PATCH, Connection, RequestRefused
 from dra.inventory import DeviceRef, NodeInventory
+from dra.placement import Placement
 from dra.resource_api import ResourceClaim
 
 _SLICES = "/apis/resource.k8s.io/v1/resourceslices"
@@ -45,14 +49,20 @@ class VirtualDriver:
         nodes: Sequence[DemoNode],
         side: Side,
         weights: Mapping[str, float],
+        order: PlacementOrder | None = None,
     ) -> None:
+        """``order``: of the placements on the Slicewise side, ``ByWorth`` without tables where not given."""
         self._connect = connect
+        self._order = order or ByWorth()
+        if isinstance(self._order, ByWorth):
+            self._order.renewed = self._look_again
         self._nodes = {node.name: node for node in nodes}
         self._side: Side = side
         self._weights = dict(weights)
         self._hardware = {node.name: hardware(node, side, weights) for node in nodes}
         self._inventories: dict[str, NodeInventory] = {}
         self._documents: dict[str, list[dict[str, Any]]] = {}
+        self._orders: dict[str, list[tuple[Placement, ...]]] = {}
         self._claims: dict[str, tuple[Held, ...]] = {}
         self._masks: dict[str, tuple[int, ...]] = {}
         self._whole_sets: dict[tuple[str, str], tuple[str, int]] = {}
@@ -74,7 +84,9 @@ class VirtualDriver:
                 connection.request("POST", _CLASSES, document)
         for name, node in self._nodes.items():
             inventory = self._hardware[name]
-            documents = self.documents(inventory, [0] * len(inventory.gpus))
+            nothing = [0] * len(inventory.gpus)
+            self._orders[name] = [self._order.order(gpu.model, 0) for gpu in inventory.gpus]
+            documents = slices(inventory, nothing, self._weights, self._side, self._orders[name])
             self._documents[name] = documents
             self._inventories[name] = published(node, documents)
             self._masks[name] = (0,) * len(inventory.gpus)
@@ -110,10 +122,6 @@ class VirtualDriver:
         """For every pod that ever held whole GPUs: its node, and their driver indices as bits."""
         with self._changed:
             return dict(self._whole_sets)
-
-    def documents(self, inventory: NodeInventory, masks: Sequence[int]) -> list[dict[str, Any]]:
-        """The node's slices with ``masks`` occupied, as they are published; asked by one thread at a time."""
-        return slices(inventory, masks, self._weights, self._side)
 
     def replaced(self, items: Sequence[ResourceClaim]) -> None:
         with self._changed:
@@ -172,6 +180,12 @@ class VirtualDriver:
         if self._dirty:
             self._changed.notify_all()
 
+    def _look_again(self) -> None:
+        """The order has changed: every node may have to be published anew."""
+        with self._changed:
+            self._dirty |= set(self._documents)
+            self._changed.notify_all()
+
     def _create(self, documents: Sequence[dict[str, Any]]) -> None:
         with self._connect() as connection:
             for document in documents:
@@ -191,7 +205,14 @@ class VirtualDriver:
                     self._renew(connection, name, masks)
 
     def _renew(self, connection: Connection, name: str, masks: Sequence[int]) -> None:
-        renewed = self.documents(self._hardware[name], masks)
+        inventory, published = self._hardware[name], self._orders[name]
+        orders = [
+            before if self._order.holds(gpu.model, mask, before) else self._order.order(gpu.model, mask)
+            for gpu, mask, before in zip(inventory.gpus, masks, published, strict=True)
+        ]
+        if orders == published:
+            return
+        renewed = slices(inventory, masks, self._weights, self._side, orders)
         for old, new in zip(self._documents[name], renewed, strict=True):
             if old["spec"].get("devices") == new["spec"].get("devices"):
                 continue
@@ -200,6 +221,8 @@ class VirtualDriver:
                 connection.request("PATCH", path, {"spec": {"devices": new["spec"]["devices"]}}, MERGE_PATCH)
                 self.republished += 1
             except (RequestRefused, OSError) as problem:
-                # The next change of this node publishes the full order again.
+                # What is published now is not known: the next change of this node publishes all of it.
                 self.problems.append(f"node {name}: {problem}")
-        self._documents[name] = renewed
+                self._orders[name] = [() for _ in orders]
+                return
+        self._documents[name], self._orders[name] = renewed, orders

@@ -149,13 +149,15 @@ class NodeMaster:
             self.rounds += 1
             self.lambdas = _duals(self._wanted)
             cpu_prices, rents = _duals(self._capacity), _duals(self._supply)
-            self._remember()
             if not self._generate(cpu_prices, rents):
+                self._remember()
                 return True
         return False
 
     def useful(self) -> frozenset[KnownFilling]:
-        """The fillings that were part of some solution: a good start for the LP of a state close to this."""
+        """The fillings that were part of a scenario's optimum: a good start for the LP of a state close to
+        this.
+        """
         return frozenset(self._useful)
 
     def _remember(self) -> None:

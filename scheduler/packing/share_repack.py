@@ -23,24 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.packing.node_columns import FreeNodes
-from scheduler.packing.share_cost import DUAL, GRADIENT, placing_cost
-from scheduler.packing.share_gradient import ShareGradient
-from scheduler.packing.share_prices import SharePrices
-from scheduler.packing.shares import MILLI, Floats, Ints, ShareClass
+from scheduler.packing.share_destinations import Destinations, Kind, Pricing
+from scheduler.packing.shares import MILLI, Floats, Ints
+
+__all__ = ["Kind", "Move", "PlacedPods", "Pricing", "Repacker"]
 
 _MOST_VICTIMS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What pods of one kind need: their class, and memory."""
-
-    need: ShareClass
-    memory_mib: int = 0
-
-    @property
-    def shared(self) -> bool:
-        return self.need.gpus == 1 and self.need.gpu_milli < MILLI
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,45 +55,25 @@ class PlacedPods:
     gpus: NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Pricing:
-    """What a placement costs, as in ``placing_cost``."""
-
-    prices: SharePrices
-    gradient: ShareGradient
-    dual_weight: float = DUAL
-    gradient_weight: float = GRADIENT
-
-    def cost(self, nodes: FreeNodes, need: ShareClass) -> tuple[Floats, Ints]:
-        return placing_cost(
-            self.prices,
-            self.gradient,
-            nodes,
-            need,
-            dual_weight=self.dual_weight,
-            gradient_weight=self.gradient_weight,
-        )
-
-    def worth(self, nodes: FreeNodes) -> Floats:
-        """float64[n]: what free space is worth, in the unit of ``cost``."""
-        fragments = self.gradient.of(nodes.model, nodes.cpu, nodes.gpu_free)
-        result: Floats = self.dual_weight * self.prices.node_value(nodes) - self.gradient_weight * fragments
-        return result
-
-
 class Repacker:
     """One search on a copy of the free state; moves found are carried out on the copy at once."""
 
     def __init__(
-        self, pricing: Pricing, kinds: Sequence[Kind], nodes: FreeNodes, memory_mib: Ints, placed: PlacedPods
+        self,
+        pricing: Pricing,
+        kinds: Sequence[Kind],
+        nodes: FreeNodes,
+        memory_mib: Ints,
+        placed: PlacedPods,
+        destinations: Destinations | None = None,
     ) -> None:
+        """``destinations``: that of earlier searches with the same ``kinds``, to be quicker."""
         self._pricing, self._kinds, self._placed = pricing, tuple(kinds), placed
         self._model, self._cpu = nodes.model, nodes.cpu.copy()
         self._free, self._memory = nodes.gpu_free.copy(), memory_mib.copy()
-        models = pricing.prices.models
-        self._allowed = np.array(
-            [[kind.need.allows(name) for name in models] for kind in kinds], dtype=np.bool_
-        ).reshape(len(kinds), len(models))
+        self._destinations = destinations or Destinations(kinds, pricing.prices.models)
+        self._destinations.see(pricing, nodes, memory_mib)
+        self._allowed = self._destinations.allowed
         self._need_cpu: Ints = np.array([kind.need.cpu_milli for kind in kinds], dtype=np.int64)
         self._need_memory: Ints = np.array([kind.memory_mib for kind in kinds], dtype=np.int64)
         self._milli: Ints = np.array([kind.need.gpu_milli for kind in kinds], dtype=np.int64)
@@ -219,27 +187,18 @@ class Repacker:
             self._given = self._pricing.worth(without) - now[row]
         return self._given
 
-    def _destinations(self, kind: int) -> tuple[Floats, Ints]:
-        """Cost [n], infinite where the kind does not fit, and the GPU of a share [n]."""
+    def _cost_of(self, kind: int) -> tuple[Floats, Ints]:
+        """Cost [n], infinite where the kind does not fit or a move of this call was, and the GPU of a share
+        [n].
+        """
         if kind not in self._costs:
-            need = self._kinds[kind].need
-            fits = (
-                (self._cpu >= need.cpu_milli)
-                & (self._memory >= self._need_memory[kind])
-                & self._allowed[kind][self._model]
-            )
-            if need.gpus:
-                fits &= (self._free >= need.gpu_milli).sum(axis=1) >= need.gpus
-            rows = np.flatnonzero(fits)
-            cost, gpus = np.full(len(fits), np.inf), np.zeros(len(fits), dtype=np.int64)
-            if rows.size:
-                nodes = FreeNodes(self._model[rows], self._cpu[rows], self._free[rows])
-                cost[rows], gpus[rows] = self._pricing.cost(nodes, need)
+            cost, gpus = self._destinations.of(kind)
+            cost[self._touched] = np.inf
             self._costs[kind] = (cost, gpus)
         return self._costs[kind]
 
     def _cheapest(self, kind: int, but: int) -> tuple[float, int]:
-        cost, _ = self._destinations(kind)
+        cost, _ = self._cost_of(kind)
         here = cost[but]
         cost[but] = np.inf
         row = int(cost.argmin())
@@ -249,7 +208,7 @@ class Repacker:
 
     def _cost_elsewhere(self, kind: int, rows: Ints) -> Floats:
         """Cost [r] of the cheapest place but on each of ``rows``."""
-        cost, _ = self._destinations(kind)
+        cost, _ = self._cost_of(kind)
         first = int(cost.argmin())
         best = float(cost[first])
         cost[first] = np.inf

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scheduler.packing.node_columns import FreeNodes
+from scheduler.packing.share_destinations import Destinations
 from scheduler.packing.share_repack import Kind, Move, PlacedPods, Pricing, Repacker
 from scheduler.packing.shares import ShareClass
 from simulator.cluster_state import ClusterState
@@ -63,6 +64,7 @@ class SlicewiseRepack(Slicewise):
         self._since = self._spent = self._seen = 0
         self._credit = 0.0
         self._hopeless: dict[int, int] = {}
+        self._destinations: Destinations | None = None
 
     def moves(
         self,
@@ -97,10 +99,12 @@ class SlicewiseRepack(Slicewise):
     def _repacker(
         self, state: ClusterState, shapes: Sequence[PodShape], placed: Sequence[Placed]
     ) -> Repacker:
-        kinds = [
-            Kind(ShareClass(shape.gpus, shape.gpu_milli, shape.cpu_milli, shape.models), shape.memory_mib)
-            for shape in shapes
-        ]
+        if self._destinations is None:
+            kinds = [
+                Kind(ShareClass(shape.gpus, shape.gpu_milli, shape.cpu_milli, shape.models), shape.memory_mib)
+                for shape in shapes
+            ]
+            self._destinations = Destinations(kinds, state.models)
         gpus = np.zeros((len(placed), state.gpu_free.shape[1]), dtype=np.bool_)
         numbers = [number for number, pod in enumerate(placed) for _ in pod.gpus]
         gpus[numbers, [gpu for pod in placed for gpu in pod.gpus]] = True
@@ -112,4 +116,5 @@ class SlicewiseRepack(Slicewise):
         )
         nodes = FreeNodes(state.model, state.cpu, state.gpu_free)
         pricing = Pricing(self._prices, self._gradient, self._dual, self._gradient_weight)
-        return Repacker(pricing, kinds, nodes, state.memory, pods)
+        known = self._destinations
+        return Repacker(pricing, known.kinds, nodes, state.memory, pods, known)

@@ -8,9 +8,9 @@ request path, so a request mostly looks up and ranks.
 Bursts need a predictable winner: pods decided within milliseconds of each other would all see the same
 cheapest node. ``prioritize`` therefore reserves the predicted room on the node it ranks first. Among nodes
 tied for the best price it picks one by a hash of the pod's UID (the same on every replica), which alone
-scores 10; the other best ones rank behind it. For pods that nothing spreads ``filter`` chooses so already and
-passes the winner alone (``extender.oneNode``). Without reservations (``extender.reservationSeconds: 0``) ties
-stay ties among ranks. A pod never competes with its own reservation or nomination.
+scores 10; the other best ones rank behind it. For pods that nothing spreads ``filter`` already passes the
+best node alone and holds it (``extender.oneNode``). Without reservations (``extender.reservationSeconds: 0``)
+ties stay ties among ranks. A pod never competes with its own reservation or nomination.
 
 Time comes from the ``clock`` passed in (Unix seconds: validity of intensities and reservations).
 """
@@ -155,7 +155,7 @@ class Decider:
             if not fitting.any():
                 return np.zeros(len(names), dtype=np.uint8)
             best = np.flatnonzero(codes == codes[fitting].min())
-            winner = _one_of(best, uid)
+            winner = int(best[zlib.crc32(uid.encode()) % len(best)])
             if len(best) > 1:
                 # The winner gets a level of its own below all others.
                 codes = codes + fitting
@@ -174,8 +174,8 @@ class Decider:
         return price_decides(pod, self._keeper.world().policy.extender.one_node)
 
     def _best(self, pod: Pod, demand: Demand, rows: Rows) -> NDArray[np.int64] | None:
-        """The position of the best row, as prioritize would choose it, its room held; None without two rows
-        to choose from or a finite price.
+        """The position of the cheapest row, its room held; None without two rows to choose from or a finite
+        price. Of equals the first, as on a shortlist: where prices say nothing, nodes fill up one by one.
         """
         if len(rows) < 2:
             return None
@@ -186,8 +186,7 @@ class Decider:
             return None
         # Equal as ``ranking`` has it: where the rounded prices are.
         near = np.flatnonzero(prices <= least + _NEAR)
-        best = near[np.round(prices[near], DECIMALS) == np.round(least, DECIMALS)]
-        winner = _one_of(best, uid)
+        winner = int(near[np.argmax(np.round(prices[near], DECIMALS) == np.round(least, DECIMALS))])
         hold_seconds = self._keeper.world().policy.extender.reservation_seconds
         if hold_seconds:
             self.fleet.reserve(uid, int(rows[winner]), demand, self._clock() + hold_seconds)
@@ -353,11 +352,6 @@ class Decider:
     def _put_rows(columns: Columns, rows: Rows, parts: Columns) -> None:
         for name in Columns.__slots__:
             getattr(columns, name)[rows] = getattr(parts, name)
-
-
-def _one_of(best: NDArray[np.int64], uid: str) -> int:
-    """The same of equals on every replica."""
-    return int(best[zlib.crc32(uid.encode()) % len(best)])
 
 
 __all__ = ["TERMS", "Decider", "FilterOutcome", "NoData", "rank"]

@@ -44,12 +44,12 @@ def test_only_pods_that_nothing_spreads_get_one_node(one_node, kind, alone):
     assert (outcome.decided, len(outcome.passed) == 1) == (alone, alone)
 
 
-def test_the_node_is_the_one_that_prioritize_would_rank_first():
-    asked = pod("p", {GPU: 1})
-    outcome = setting().decider.filter(asked, NAMES)
-    scores = setting("never").decider.prioritize(asked, NAMES)
-    assert scores is not None
-    assert outcome.passed == [int(scores.argmax())]
+def test_the_node_is_the_cheapest_and_of_equals_the_first():
+    decider = setting().decider
+    for wanted in (1, 8):
+        asked = pod(f"p{wanted}", {GPU: wanted})
+        prices = decider.prices(decider.demand(asked)).round(9)
+        assert decider.filter(asked, NAMES).passed == [int(prices.argmin())]
 
 
 def test_the_room_is_held_so_that_the_next_pod_of_a_burst_goes_elsewhere_when_it_is_full():

@@ -1,4 +1,4 @@
-"""``slicewise-node``: what runs on a GPU node."""
+"""``slicewise-node``: what runs on a GPU node: ``discover`` shows its GPUs, ``serve`` is its DRA driver."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from node import discover
+from node import options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; exit status 0 done, 1 no NVML here, 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="slicewise-node", description="GPU discovery on a node")
+    """Run the command line; exit status 0 done, 1 it cannot run here, 2 wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="slicewise-node", description="GPUs of a node, and their DRA driver"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    discover.add_arguments(commands.add_parser("discover", help="print the node's GPUs as NVML shows them"))
-    return discover.run(parser.parse_args(arguments))
+    found = commands.add_parser("discover", help="print the node's GPUs as NVML shows them")
+    served = commands.add_parser("serve", help="run the DRA driver of this node")
+    options.add_arguments(served)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["serve"]:
+        from node import serve  # each command loads its own half: the driver has to stay small
+
+        return serve.run(parser.parse_args(words))
+    from node import discover
+
+    discover.add_arguments(found)
+    return discover.run(parser.parse_args(words))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--no-claim-watch",
         action="store_true",
-        help="learn of allocations only when the kubelet prepares them; spares the API server one watch a node",
+        help="learn of allocations only when the kubelet prepares them; one watch a node less",
     )
     add("--policy-namespace", default="slicewise-system", help="of the ConfigMap slicewise-device-order")
     add("--withdraw", action="store_true", help="delete the node's slices at the end")

@@ -1,4 +1,4 @@
-"""The tables of the device order, as the controller last wrote them; a text that is refused changes nothing."""
+"""The tables of the device order, as the controller last wrote them; a refused text changes nothing."""
 
 from __future__ import annotations
 

@@ -37,6 +37,11 @@ class TimedCards:
         with self._timed("destroy"):
             self._inner.destroy(gpu_uuid, gpu_instance_id)
 
+    def set_mig_mode(self, gpu_uuid: str, enabled: bool) -> bool:
+        """See ``Cards``."""
+        with self._timed("set_mig_mode"):
+            return self._inner.set_mig_mode(gpu_uuid, enabled)
+
     def wait_event(self, timeout_seconds: float) -> HealthEvent | None:
         """See ``Cards``; not measured, as it waits on purpose."""
         return self._inner.wait_event(timeout_seconds)

@@ -71,7 +71,7 @@ def counter_sets(node: Hardware) -> list[Json | None]:
 def _body(node: Hardware, gpu: OfferedGpu, now: Circumstances, island: int | None) -> list[Json]:
     sick = gpu.card.health.state == "unhealthy"
     found: list[Json] = []
-    for name, placement in _ordered(gpu, now):
+    for name, placement in _ordered(node, gpu, now):
         held = name in now.held
         taken = placement.bits if placement is not None else gpu.full_mask
         if not held and (taken & gpu.withheld or (sick and not now.taints)):
@@ -83,12 +83,13 @@ def _body(node: Hardware, gpu: OfferedGpu, now: Circumstances, island: int | Non
     return found
 
 
-def _ordered(gpu: OfferedGpu, now: Circumstances) -> Sequence[tuple[str, Placement | None]]:
+def _ordered(node: Hardware, gpu: OfferedGpu, now: Circumstances) -> Sequence[tuple[str, Placement | None]]:
     if gpu.kind != "mig":
         return [(name_of(gpu.number), None)]
     mask = now.occupied.get(gpu.card.uuid, 0) | gpu.withheld
     order = device_order(gpu.model, mask & gpu.full_mask, now.tables.get(gpu.model.name))
-    return [(name_of(gpu.number, placement), placement) for placement in order][:MOST_DEVICES]
+    named = [(name_of(gpu.number, placement), placement) for placement in order]
+    return [(name, placement) for name, placement in named if name in node.targets][:MOST_DEVICES]
 
 
 def _whole(node: Hardware, gpu: OfferedGpu, island: int | None, now: Circumstances) -> Json:

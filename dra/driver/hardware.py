@@ -14,19 +14,17 @@ Placements that overlap a foreign instance (one that no claim of ours made) are 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Literal
 
-from dra.cards import Card, InstanceProfile
-from dra.catalog import GpuModel, MigProfile, find_model, whole_gpu_model
+from dra.card_model import model_of
+from dra.cards import Card
+from dra.catalog import GpuModel
 from dra.driver.sharing import SharedGpu, Sharing
 from dra.placement import Placement, placements
 from dra.slice_parts import name_of
 
 Kind = Literal["whole", "mig", "shared"]
-
-MOST_UNITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,52 +112,8 @@ def hardware(
 
 
 def _offered(card: Card, number: int, sharing: Sharing, foreign: int) -> OfferedGpu:
-    model = model_of(card.product, card.memory_mib or 0, card.profiles if card.mig_enabled else ())
+    model = model_of(card)
     if card.mig_enabled:
         return OfferedGpu(number, card, model, "mig", withheld=foreign)
     shared = sharing.rule(number, model.name)
     return OfferedGpu(number, card, model, "whole" if shared is None else "shared", shared, foreign)
-
-
-@lru_cache(maxsize=64)
-def model_of(product: str, memory_mib: int, profiles: tuple[InstanceProfile, ...]) -> GpuModel:
-    """The catalogue's model with the placements that the card tells; a stand-in for an unknown product."""
-    found = find_model(product)
-    model = found if isinstance(found, GpuModel) else whole_gpu_model(product, memory_mib)
-    usable = tuple(p for p in profiles if p.starts and max(p.starts) + p.size <= MOST_UNITS)
-    if not usable:
-        return replace(model, units=1, profiles=())
-    return replace(
-        model,
-        units=max(max(p.starts) + p.size for p in usable),
-        compute_slices=max(p.compute_slices for p in usable),
-        profiles=tuple(_profile(p, model.profile(p.name)) for p in usable),
-        placement_status="told by the card",
-    )
-
-
-def _profile(told: InstanceProfile, known: MigProfile | None) -> MigProfile:
-    engines = (
-        ("multiprocessors", told.multiprocessors),
-        ("copy-engines", told.copy_engines),
-        ("decoders", told.decoders),
-        ("encoders", told.encoders),
-        ("jpeg-engines", told.jpeg_engines),
-        ("ofa-engines", told.ofa_engines),
-    )
-    capacities = dict(known.capacities) if known is not None else {}
-    capacities |= {name: count for name, count in engines if count is not None}
-    capacities["memory_mib"] = told.memory_mib
-    if len(capacities) == 1:
-        capacities["multiprocessors"] = told.compute_slices  # nothing told but the slices: count those
-    return MigProfile(
-        name=told.name,
-        profile_id=told.profile_id,
-        compute_slices=told.compute_slices,
-        memory_gb=round(told.memory_mib / 1024),
-        size=told.size,
-        starts=told.starts,
-        max_instances=told.max_instances,
-        media="+me" in told.name,
-        capacities=tuple(capacities.items()),
-    )

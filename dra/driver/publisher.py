@@ -38,12 +38,13 @@ class Publisher:
         *,
         node: str,
         pool: str,
-        owner: Mapping[str, Any] | None,
+        owner: Callable[[], Mapping[str, Any] | None],
         may_publish: Callable[[], bool] = lambda: True,
         lost_field: Callable[[frozenset[str]], None] = lambda _: None,
         wrote: Callable[[float, int], None] = lambda _seconds, _slices: None,
     ) -> None:
-        """``lost_field`` hears which fields the API server dropped; ``wrote``: seconds from waking to done,
+        """``build`` and ``owner`` (the reference to the Node) may raise ApiAway: tried again later.
+        ``lost_field`` hears which fields the API server dropped; ``wrote``: seconds from waking to done,
         and slices.
         """
         self.written = self.failures = 0
@@ -104,6 +105,11 @@ class Publisher:
             return resource_version is None or self._have is None
         return resource_version is not None and _number(resource_version) <= _number(known)
 
+    def names(self) -> set[str]:
+        """The slices that we believe to be there."""
+        with self._condition:
+            return set(self._versions)
+
     def withdraw(self) -> None:
         """Delete every slice of this node and driver. Raises ApiAway. Call after ``stop``."""
         for document in self._api.slices():
@@ -163,7 +169,7 @@ class Publisher:
         for _ in range(_TURNS):
             have = self._read() if self._have is None else self._have
             todo = plan(
-                self._build(), have, node=self._node, pool=self._pool, owner=self._owner, floor=self._floor
+                self._build(), have, node=self._node, pool=self._pool, owner=self._owner(), floor=self._floor
             )
             if todo.empty:
                 self.problem = ""

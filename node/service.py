@@ -1,0 +1,376 @@
+"""``slicewise-node serve``: the DRA driver of one node, put together and kept running.
+
+Order at the start: state and cards first (what an earlier life left half done is put right before anybody can
+ask), then the sockets, then what needs the API server. So a node that boots without an API server still
+prepares the pods it knows. At the end the registration socket goes first; the slices stay for the next
+instance, unless ``withdraw`` is set.
+
+Threads: the publisher, one watch each of claims, own slices and the device order, and ``_keep``, which reads
+the cards anew on health events and at times, reports, and gives back what claims hold that are gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cluster.client import Api
+from cluster.reflector import Reflector
+from cluster.wire import ConfigMap
+from dra.cards import CardRefused, Cards, DriverVersions
+from dra.device_order import CONFIG_MAP
+from dra.driver.api import ApiAway
+from dra.driver.cdi_files import CdiFolder
+from dra.driver.checkpoint import CheckpointRefused
+from dra.driver.checkpoint_file import CheckpointFile
+from dra.driver.devices import Circumstances
+from dra.driver.driver import Driver, View, occupied
+from dra.driver.publisher import Publisher
+from dra.driver.slice_plan import Wanted, pool_name, wanted
+from dra.plugin.handler import ClaimRef, DeviceHealth, PreparedDevice
+from dra.plugin.service import HealthStream
+from dra.plugin.sockets import PluginServer, SocketPaths, socket_paths
+from dra.resource_api import ResourceClaim, ResourceSlice
+from dra.slice_parts import SLICEWISE_DRIVER
+from metrics.exposition import Exposition
+from node.claimed import Claimed
+from node.endpoint import Endpoint
+from node.kube_api import CLAIMS, SLICES, KubeApi, keeps_taints, slice_form
+from node.options import ServeOptions
+from node.order_tables import OrderTables
+from node.reports import Reports
+from node.timed_cards import TimedCards
+
+log = logging.getLogger(__name__)
+
+_EVENT_WAIT_SECONDS = 1.0
+
+
+class NodeService:
+    """Composes everything. ``start``, then ``stop`` once."""
+
+    def __init__(
+        self,
+        options: ServeOptions,
+        cards: Cards,
+        versions: DriverVersions,
+        api: Api,
+        version: str = "unknown",
+    ) -> None:
+        """Raises SocketRefused, EndpointRefused, OSError."""
+        self.options = options
+        self.exposition = Exposition("node", version)
+        self._metrics = self.exposition.node
+        self._versions = versions
+        self._cards = TimedCards(cards, self._metrics)
+        self._kube = KubeApi(api, options.node_name)
+        self._pool = pool_name(options.node_name)
+        self._server_version: tuple[int, int] | None = None
+        self._owner: dict[str, Any] | None = None
+        self._taints_dropped = False
+        self._unhealthy_since: dict[str, str] = {}
+        self._gone_since: dict[str, float] = {}
+        self._publish_lock: int | None = None
+        self._started = False
+        self._stopping = threading.Event()
+        self._turned_at = time.monotonic()
+        self._state = CheckpointFile(options.state_dir)
+        self._driver = Driver(
+            self._cards,
+            self._state,
+            CdiFolder(
+                options.cdi_root,
+                driver_root=options.driver_root,
+                proc_root=options.proc_root,
+                allow_missing=options.allow_missing_device_nodes,
+                base=options.cdi_base,
+            ),
+            self._kube,
+            pool=self._pool,
+            boot_id=boot_id(options.proc_root),
+            sharing=options.sharing,
+            changed=self._changed,
+        )
+        self.publisher = Publisher(
+            self._kube,
+            self._wanted,
+            node=options.node_name,
+            pool=self._pool,
+            owner=self._node_reference,
+            may_publish=self._may_publish,
+            lost_field=self._lost_field,
+            wrote=self._wrote,
+        )
+        self._health = HealthStream(self._device_health)
+        self._sockets = PluginServer(SLICEWISE_DRIVER, _paths(options), self, self._health)
+        self._claimed = Claimed(self._pool, self.publisher.wake)
+        self._tables = OrderTables(self.publisher.wake)
+        self._reports = Reports(api, options.node_name, self._metrics)
+        self._reflectors = self._watches(api)
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self._endpoint = Endpoint(
+            options.metrics_address, metrics=self.exposition.render, waiting=self.waiting, alive=self._alive
+        )
+
+    @property
+    def port(self) -> int:
+        """The port of the endpoint."""
+        return self._endpoint.port
+
+    def start(self) -> None:
+        """Start. Raises CheckpointRefused, CardRefused, SocketRefused, OSError."""
+        self._endpoint.start()
+        self._driver.start()
+        self._started = True
+        self._reports.start()
+        self._sockets.start()
+        self.publisher.start()
+        for reflector in self._reflectors:
+            reflector.start()
+        self._keeper.start()
+        log.info(
+            "serving %s on node %s: %d GPUs, pool %s, socket %s",
+            SLICEWISE_DRIVER,
+            self.options.node_name,
+            len(self._driver.view.hardware.gpus),
+            self._pool,
+            self._sockets.paths.registration,
+        )
+
+    def stop(self) -> None:
+        """Deregister, end what runs, and withdraw the slices where asked to."""
+        self._stopping.set()
+        self._health.close()
+        self._sockets.stop()
+        for reflector in self._reflectors:
+            reflector.stop()
+        self.publisher.stop()
+        if self.options.withdraw:
+            try:
+                self.publisher.withdraw()
+            except ApiAway as problem:
+                log.warning("slices not withdrawn: %s", problem)
+        if self._keeper.is_alive():
+            self._keeper.join(timeout=10)
+        self._reports.stop()
+        self._endpoint.stop()
+        self._cards.close()
+
+    def waiting(self) -> list[str]:
+        """What is not ready yet, by name."""
+        missing = [] if self._started else ["recovery"]
+        if not self._sockets.present:
+            missing.append("sockets")
+        if not self.publisher.settled.is_set():
+            missing.append("slices" + (f" ({self.publisher.problem})" if self.publisher.problem else ""))
+        return missing
+
+    def prepare(self, claims: Sequence[ClaimRef]) -> Mapping[str, tuple[PreparedDevice, ...] | str]:
+        """See ``dra.plugin.handler.Handler``."""
+        since = time.perf_counter()
+        answers = self._driver.prepare(claims)
+        failed = [answer for answer in answers.values() if isinstance(answer, str)]
+        self._observe("prepare", since, failed)
+        return answers
+
+    def unprepare(self, claims: Sequence[ClaimRef]) -> Mapping[str, str]:
+        """See ``dra.plugin.handler.Handler``."""
+        since = time.perf_counter()
+        answers = self._driver.unprepare(claims)
+        self._observe("unprepare", since, [answer for answer in answers.values() if answer])
+        return answers
+
+    def _observe(self, operation: str, since: float, failed: Sequence[str]) -> None:
+        for problem in failed:
+            log.warning("%s: %s", operation, problem)
+        taken = time.perf_counter() - since
+        self._metrics.claim_duration_seconds.labels(operation, "failed" if failed else "done").observe(taken)
+
+    def _changed(self) -> None:
+        self._metrics.prepared_claims.set(len(self._driver.view.checkpoint.claims))
+        self.publisher.wake()
+
+    def _wanted(self) -> Mapping[str, Wanted]:
+        """What the slices should say now. Raises ApiAway while the API server's version is not known."""
+        if self._server_version is None:
+            self._server_version = self._kube.version()
+        view = self._driver.view
+        self._note_health(view)
+        prepared = {d.device for record in view.checkpoint.claims.values() for d in record.devices}
+        now = Circumstances(
+            occupied=occupied(view, self._claimed.masks(view.hardware)),
+            held=self._claimed.names() | prepared,
+            tables=self._tables.current,
+            unhealthy_since=self._unhealthy_since,
+            versions=self._versions,
+            taints=keeps_taints(self._server_version) and not self._taints_dropped,
+            effect=self.options.unhealthy_effect,
+        )
+        return wanted(self.options.node_name, view.hardware, now, slice_form(self._server_version))
+
+    def _note_health(self, view: View) -> None:
+        sick = {g.card.uuid for g in view.hardware.gpus if g.card.health.state == "unhealthy"}
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._unhealthy_since = {uuid: self._unhealthy_since.get(uuid, now) for uuid in sick}
+
+    def _node_reference(self) -> Mapping[str, Any]:
+        if self._owner is None:
+            node = self._kube.node()
+            self._owner = {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "name": self.options.node_name,
+                "uid": node.metadata.uid,
+                "controller": True,
+            }
+        return self._owner
+
+    def _may_publish(self) -> bool:
+        """Whether we are the one driver of this node that publishes."""
+        if self._publish_lock is None:
+            self._publish_lock = self._state.try_publish_lock()
+        return self._publish_lock is not None
+
+    def _lost_field(self, fields: frozenset[str]) -> None:
+        if "taints" in fields:
+            self._taints_dropped = True
+            self.publisher.wake()
+        self._reports.fields_dropped(fields)
+
+    def _wrote(self, seconds: float, slices: int) -> None:
+        self._metrics.publish_delay_seconds.observe(seconds)
+        self._metrics.slice_writes.inc(slices)
+
+    def _device_health(self) -> list[DeviceHealth]:
+        now = int(time.time())
+        return [
+            DeviceHealth(
+                self._pool,
+                name,
+                target.gpu.card.health.state == "healthy",
+                now,
+                "; ".join(target.gpu.card.health.reasons),
+            )
+            for name, target in self._driver.view.hardware.targets.items()
+        ]
+
+    def _alive(self) -> str:
+        silent = time.monotonic() - self._turned_at
+        limit = 60.0 + 4 * self.options.refresh_seconds
+        return (
+            f"the cards were last looked at {silent:.0f} s ago\n" if self._started and silent > limit else ""
+        )
+
+    def _keep(self) -> None:
+        """Until the end: health events, looks at the cards, reports, stale claims, sockets."""
+        looked_at = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                event = self._cards.wait_event(min(_EVENT_WAIT_SECONDS, self.options.refresh_seconds))
+            except CardRefused as problem:
+                log.warning("health events: %s", problem)
+                event = None
+                self._stopping.wait(_EVENT_WAIT_SECONDS)
+            now = time.monotonic()
+            self._turned_at = now
+            self._metrics.registered.set(self._sockets.registration.registered.is_set())
+            if event is None and now - looked_at < self.options.refresh_seconds:
+                continue
+            if event is not None:
+                log.warning("GPU %s: %s %d", event.gpu_uuid, event.kind, event.code)
+            looked_at = now
+            try:
+                before = self._driver.view
+                view = self._driver.refresh()
+            except (CardRefused, CheckpointRefused, OSError) as problem:
+                log.warning("cards not read: %s", problem)
+                continue
+            if [g.card.health for g in before.hardware.gpus] != [g.card.health for g in view.hardware.gpus]:
+                self._health.notify()
+            self._reports.look(view)
+            self._give_back_stale(view, now)
+            if not self._sockets.present and not self._stopping.is_set():
+                log.warning("the sockets are gone from the kubelet's folders: served anew")
+                self._sockets.stop()
+                self._sockets.start()
+
+    def _give_back_stale(self, view: View, now: float) -> None:
+        """Claims that are gone from the API server, though the kubelet never gave them back."""
+        gone: dict[str, float] = {}
+        for uid, record in view.checkpoint.claims.items():
+            try:
+                claim = self._kube.claim(record.namespace, record.name)
+            except ApiAway as problem:
+                log.info("stale claims not looked for: %s", problem)
+                return
+            if claim is None or claim.metadata.uid != uid:
+                gone[uid] = self._gone_since.get(uid, now)
+        self._gone_since = gone
+        for uid, since in gone.items():
+            if now - since >= self.options.stale_claim_seconds:
+                record = view.checkpoint.claims[uid]
+                log.warning("claim %s/%s is gone: what it holds is given back", record.namespace, record.name)
+                self.unprepare([ClaimRef(record.namespace, record.name, uid)])
+
+    def _watches(self, api: Api) -> list[Reflector[Any]]:
+        watches: list[Reflector[Any]] = [
+            Reflector(
+                api,
+                SLICES,
+                ResourceSlice,
+                _OwnSlices(self.publisher),
+                field_selector=self._kube.slice_selector,
+            ),
+            Reflector(
+                api,
+                f"/api/v1/namespaces/{self.options.policy_namespace}/configmaps",
+                ConfigMap,
+                self._tables,
+                field_selector=f"metadata.name={CONFIG_MAP}",
+            ),
+        ]
+        if self.options.watch_claims:
+            watches.append(Reflector(api, CLAIMS, ResourceClaim, self._claimed))
+        return watches
+
+
+class _OwnSlices:
+    """Tells the publisher what became of its slices."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    def replaced(self, items: Sequence[ResourceSlice]) -> None:
+        """A complete list: each is shown, and those that are missing are shown as deleted."""
+        found = {item.metadata.name: item.metadata.resource_version for item in items}
+        for name in self._publisher.names() - set(found):
+            self._publisher.observed(name, None)
+        for name, version in found.items():
+            self._publisher.observed(name, version)
+
+    def changed(self, kind: str, item: ResourceSlice) -> None:
+        """One change."""
+        deleted = kind == "DELETED"
+        self._publisher.observed(item.metadata.name, None if deleted else item.metadata.resource_version)
+
+
+def boot_id(proc_root: Path) -> str:
+    """The kernel's id of this boot. Raises OSError."""
+    path = proc_root / "sys" / "kernel" / "random" / "boot_id"
+    if not path.exists():  # a proc root of a test or of a driver container
+        path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip()
+
+
+def _paths(options: ServeOptions) -> SocketPaths:
+    return socket_paths(
+        SLICEWISE_DRIVER,
+        options.kubelet_root / "plugins_registry",
+        options.kubelet_root / "plugins",
+        options.pod_uid,
+    )

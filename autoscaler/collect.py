@@ -25,6 +25,7 @@ from metrics import dcgm
 from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets
 from metrics.samples import NoData, Vector
 from metrics.servers import EVERYTHING, Scope, ServerPreset, find_preset
+from metrics.units import TimeUnit, to_seconds
 
 # Two scrapes at the usual 15 to 30 s fit in; short enough to call a workload idle within a minute or two.
 RATE_WINDOW_SECONDS: Final = 60.0
@@ -95,6 +96,9 @@ class Collector:
                 buckets = preset.latency_buckets_query(policy.latency.measure, window, self._scope)
                 if buckets is not None:
                     queries[_buckets(preset, policy.latency.measure, window)] = buckets
+                stated = preset.latency_summary_query(policy.latency.measure, self._scope)
+                if stated is not None:
+                    queries[_stated(preset, policy.latency.measure)] = stated
             if policy.gpu_utilisation is not None:
                 for part, query in dcgm.queries(matchers=self._scope.matchers).items():
                     queries[f"gpu {part}"] = query
@@ -168,8 +172,12 @@ class _Answers:
 
     def p95(self, preset: ServerPreset, policy: AutoscalingPolicy, pods: Sequence[PodKey]) -> float | NoData:
         latency = policy.latency
-        histogram = preset.latency.get(latency.measure) if latency is not None else None
-        if latency is None or histogram is None:
+        if latency is None:
+            return NOT_ASKED
+        histogram, summary = preset.latency.get(latency.measure), preset.summaries.get(latency.measure)
+        if histogram is None and summary is not None:
+            return self._stated_p95(_stated(preset, latency.measure), summary.unit, pods)
+        if histogram is None:
             return NoData(f"server {preset.name} has no such latency histogram", "misconfigured")
         name = _buckets(preset, latency.measure, latency.window_seconds)
         answer = self._answers.get(name)
@@ -185,6 +193,15 @@ class _Answers:
         if not found:
             return NoData(f"none of the {len(pods)} pods reports its latency", "empty")
         return quantile_from_buckets(add_buckets(found), 0.95)
+
+    def _stated_p95(self, name: str, unit: TimeUnit, pods: Sequence[PodKey]) -> float | NoData:
+        """Quantiles of single pods cannot be added: the slowest pod speaks for all."""
+        answer = self._answers.get(name, NOT_ASKED)
+        if isinstance(answer, NoData):
+            return answer
+        values = self.by_pod(name)
+        found = [values[pod] for pod in pods if pod in values]
+        return to_seconds(max(found), unit) if found else NoData("no pod states its latency", "empty")
 
     def gpu(self, target: Target, pods: Sequence[PodSight]) -> float | NoData:
         whole = self._answers.get("gpu whole", NOT_ASKED)
@@ -211,6 +228,10 @@ def _in_flight(preset: ServerPreset) -> str:
 
 def _rate(preset: ServerPreset) -> str:
     return f"{preset.name} request rate"
+
+
+def _stated(preset: ServerPreset, measure: str) -> str:
+    return f"{preset.name} {measure} as the server states it"
 
 
 def _buckets(preset: ServerPreset, measure: str, window_seconds: float) -> str:

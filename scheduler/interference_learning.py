@@ -86,8 +86,10 @@ def standings(
     return found
 
 
-def queries(scope: Scope = EVERYTHING, presets: Iterable[ServerPreset] = PRESETS.values()) -> dict[str, str]:
-    """What to ask Prometheus, a few queries for the whole cluster."""
+def queries(scope: Scope = EVERYTHING, presets: Iterable[ServerPreset] = ()) -> dict[str, str]:
+    """What to ask Prometheus, a few queries for the whole cluster: GPU activity, and two for each of
+    ``presets``, the servers that run.
+    """
     asked = {_ACTIVITY: sm_activity_query(matchers=scope.matchers)}
     for preset in presets:
         measure = _measure(preset)

@@ -18,6 +18,7 @@ from cluster.policy import ClusterPolicy
 from metrics.interference import NOTHING_LEARNED, Estimate, Pair, Slowdowns
 from metrics.samples import NoData, Vector
 from metrics.servers import EVERYTHING, Scope
+from metrics.servers.detect import detection_query, present
 from scheduler.fleet import Fleet
 from scheduler.interference_learning import Standing, queries, samples, standings
 from scheduler.neighbours import UNSTATED
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 PERIOD_SECONDS: Final = 60.0
 HALF_LIFE_SECONDS: Final = 6 * 3600.0
 _NOTICEABLE: Final = 0.01
+_SERVERS: Final = "servers"
 
 
 class Source(Protocol):
@@ -81,8 +83,12 @@ class InterferenceLoop(Periodic):
         if not rules.learning.enabled or policy.terms.interference == 0.0:
             self._publish({})
             return
-        answers = self._source.query_many(queries(self._scope), self._clock())
-        found = samples(self._standings(policy), answers, self._scope)
+        now = self._clock()
+        # Sixteen kinds of server are known and one or two run: ask only for those that do.
+        marks = self._source.query_many({_SERVERS: detection_query(self._scope)}, now)
+        presets = present(marks[_SERVERS], self._scope)
+        answers = self._source.query_many(queries(self._scope, presets), now)
+        found = samples(self._standings(policy), answers, self._scope, presets)
         self._sums.decay(0.5 ** (self._period_seconds / HALF_LIFE_SECONDS))
         self._sums.add(found)
         stated = declared(rules)

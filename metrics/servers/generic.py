@@ -39,6 +39,7 @@ def generic(
         in_flight=((in_flight,),),
         latency={"e2e": LatencyHistogram((duration.removesuffix("_bucket"),), duration_unit)},
         requests=(requests,) if requests is not None else (),
+        signature=(in_flight,),
         matchers=matchers,
     )
 

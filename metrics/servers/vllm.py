@@ -27,4 +27,5 @@ VLLM = ServerPreset(
         "itl": LatencyHistogram(("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds")),
     },
     cache_usage=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+    signature=RUNNING,
 )

@@ -26,8 +26,11 @@ from metrics import dcgm
 from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets
 from metrics.prometheus import Prometheus
 from metrics.samples import NoData, Vector
-from metrics.servers import VLLM, Scope, generic
+from metrics.servers import GENERIC, PRESETS, VLLM, Scope, generic
+from metrics.servers.detect import detect, detection_query
 from scheduler.interference_learning import Standing, queries, samples
+from tests.metrics.server_pages import add_servers
+from tests.polling import until
 
 STEP_SECONDS = 15
 STEPS = 40
@@ -118,6 +121,7 @@ def write_page(end_seconds: int) -> Page:
     page.add(dcgm.SM_ACTIVE, gpu("GPU-0", **pod("two-gpus")), 0.4)
     page.add(dcgm.SM_ACTIVE, gpu("GPU-4", "7", **mine), 0.9)
     page.add(dcgm.SM_ACTIVE, gpu("GPU-4", **mine), 0.1)
+    add_servers(page)
     return page
 
 
@@ -173,11 +177,13 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
             "prometheus", commands.prometheus(binary, port=port, config=config, data=folder / "data")
         )
         with Prometheus(f"http://127.0.0.1:{port}") as prometheus:
-            deadline = time.monotonic() + 40.0
-            while isinstance(prometheus.query(f'{dcgm.GPU_UTIL}{{pod="once"}}', end_seconds + 1.0), NoData):
+
+            def scraped() -> bool:
                 processes.check()
-                assert time.monotonic() < deadline, processes.log_tail("prometheus")
-                time.sleep(0.1)
+                found = prometheus.query(f'{dcgm.GPU_UTIL}{{pod="once"}}', end_seconds + 1.0)
+                return not isinstance(found, NoData)
+
+            until(scraped, 40, "the last scrape")
             yield Scraped(prometheus, float(end_seconds))
     finally:
         processes.close()
@@ -240,6 +246,46 @@ def test_vllm_buckets_of_old_and_new_names_do_not_mix(scraped):
     assert set(pods["shop", "old"]) == {0.2, math.inf}
 
 
+@pytest.mark.parametrize("server", [name for name in PRESETS if name != "vllm"])
+def test_every_server_s_in_flight_is_read_from_what_it_exports(scraped, server):
+    pods = scraped.pods(PRESETS[server].in_flight_query(window_seconds=WINDOW_SECONDS))
+    assert pods[server] == pytest.approx(6.0)
+
+
+def test_a_ray_pod_without_a_queue_of_its_own_is_counted(scraped):
+    assert scraped.pods(PRESETS["ray-serve"].in_flight_query())["ray-worker"] == 6.0
+
+
+@pytest.mark.parametrize("server", ["triton", "mlserver", "torchserve", "tensorflow-serving", "istio"])
+def test_every_counter_gives_the_request_rate(scraped, server):
+    rates = scraped.pods(PRESETS[server].request_rate_query(WINDOW_SECONDS))
+    assert rates[server] == pytest.approx(3.0)
+
+
+def test_triton_states_its_own_p95_in_microseconds(scraped):
+    assert scraped.pods(PRESETS["triton"].latency_summary_query("e2e")) == {"triton": 2.5e6}
+
+
+def test_every_query_of_every_server_is_promql(scraped):
+    for name, preset in PRESETS.items():
+        queries = [preset.running_query(), preset.waiting_query(), preset.cache_usage_query()]
+        queries += [preset.latency_buckets_query(m, 60.0) for m in ("e2e", "ttft", "itl")]
+        for query in queries:
+            if query is not None:
+                answer = scraped.prometheus.query(query, scraped.at)
+                assert not isinstance(answer, NoData) or answer.cause == "empty", (name, query, answer)
+
+
+def test_servers_are_recognised_by_what_they_export(scraped):
+    answer = scraped.prometheus.query(detection_query(), scraped.at)
+    assert isinstance(answer, Vector)
+    found = {pod: seen.server for (namespace, pod), seen in detect(answer).items() if namespace == "serving"}
+    expected = {name: name for name in PRESETS if name not in ("vllm", "inference-gateway")}
+    others = {"ray-worker": "ray-serve", "meshed": "vllm", "picker": "inference-gateway"}
+    assert found == expected | others
+    assert detect(answer)["serving", "meshed"].others == ("istio",)
+
+
 def test_generic_histogram_in_milliseconds(scraped):
     preset = generic(duration="took_ms", duration_unit="milliseconds", requests=None)
     query = preset.latency_buckets_query("e2e", WINDOW_SECONDS)
@@ -270,7 +316,7 @@ def test_dcgm_by_card_kind_label_form_and_sample_count(scraped):
 
 
 def test_what_interference_is_learned_from_is_asked_in_valid_promql(scraped):
-    answers = scraped.prometheus.query_many(queries(), scraped.at)
+    answers = scraped.prometheus.query_many(queries(presets=(VLLM, GENERIC)), scraped.at)
     assert {name for name, answer in answers.items() if isinstance(answer, NoData)} <= {
         "generic load",
         "generic latency",

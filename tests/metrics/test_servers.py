@@ -39,6 +39,7 @@ def test_queries_group_by_pod_and_name_no_workload(preset):
     for query in all_queries(preset, SCOPE):
         assert "by (namespace, pod" in query
         assert query.count('cluster="eu"') == query.count("{")
+        assert preset.in_flight or preset.in_flight_where_told or preset.busy_time
 
 
 def test_vllm_in_flight_adds_running_and_waiting_only():
@@ -88,8 +89,8 @@ def test_generic_refuses_what_is_no_metric_name(argument):
 
 def test_an_unknown_server_is_refused_with_the_known_ones():
     assert find_preset("vllm") is VLLM
-    with pytest.raises(UnknownServer, match="got 'tgi', expected one of generic, vllm"):
-        find_preset("tgi")
+    with pytest.raises(UnknownServer, match=r"got 'vlm', expected one of bentoml, .*, vllm"):
+        find_preset("vlm")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from metrics.interference import NOTHING_LEARNED
 from metrics.samples import NoData, Sample, Vector
+from metrics.servers import GENERIC, VLLM
 from scheduler.fleet import Fleet
 from scheduler.interference_learning import queries, samples, standings
 from scheduler.interference_loop import InterferenceLoop
@@ -100,8 +101,8 @@ def test_speed_is_latency_where_there_is_one_else_own_sm_activity():
 
 
 def test_a_few_queries_cover_the_whole_cluster():
-    asked = queries()
-    assert len(asked) < 8
+    asked = queries(presets=(VLLM, GENERIC))
+    assert len(asked) == 5
     assert "vllm:inter_token_latency_seconds_bucket" in asked["vllm latency"]
 
 
@@ -132,7 +133,12 @@ class Servers:
             for pod_ in there:
                 loss = self.truth * (len(there) - 1)
                 medians[pod_.name] = 0.03 * (1 + loss) * (1 + 0.05 * self.random.gauss(0, 1))
-        return {name: buckets(medians) if name == "vllm latency" else Vector(()) for name in asked}
+        marks = Vector(
+            (Sample({"__name__": "vllm:num_requests_running", "namespace": "default", "pod": "p00"}, 1, 0),)
+        )
+        known = {"vllm latency": buckets(medians), "servers": marks}
+        self.asked = set(asked)
+        return {name: known.get(name, Vector(())) for name in asked}
 
 
 @pytest.fixture
@@ -171,6 +177,12 @@ def test_what_was_measured_replaces_what_was_declared_in_the_bill(shared_fleet):
     before = loop.learned()
     loop.step()
     assert loop.learned() is before
+
+
+def test_only_servers_that_run_are_asked_about(shared_fleet):
+    servers = Servers(shared_fleet, 0.4)
+    InterferenceLoop(shared_fleet, lambda: declared(0.1), servers, clock=lambda: 0.0).step()
+    assert servers.asked == {"sm activity", "vllm load", "vllm latency"}
 
 
 def test_an_outage_leaves_the_last_estimates_in_force(shared_fleet):

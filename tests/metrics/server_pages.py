@@ -1,0 +1,53 @@
+"""Series of model servers as they export them, for the real Prometheus to scrape: pod ``<server>`` each."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Page(Protocol):
+    def add(self, name: str, labels: dict[str, str], first: float, growth: float = 0.0) -> None: ...
+
+
+def add_servers(page: Page) -> None:
+    """Each server has 6 requests in flight and finishes 3 a second (15 s from sample to sample)."""
+
+    def pod(pod_name: str, /, **more: str) -> dict[str, str]:
+        return {"namespace": "serving", "pod": pod_name, **more}
+
+    for rank in ("0", "1"):
+        page.add("sglang:num_running_reqs", pod("sglang", tp_rank=rank), 4)
+        page.add("sglang:num_queue_reqs", pod("sglang", tp_rank=rank), 2)
+    page.add("tgi_batch_current_size", pod("tgi"), 4)
+    page.add("tgi_queue_size", pod("tgi"), 2)
+    page.add("nv_inference_request_success", pod("triton", model="m", version="1"), 0, 45)
+    # 3 requests a second, 2 s each: 6 s of request time a second.
+    page.add("nv_inference_request_duration_us", pod("triton", model="m", version="1"), 0, 90e6)
+    page.add("nv_inference_pending_request_count", pod("triton", model="m", version="1"), 1)
+    for quantile, value in (("0.5", 1e6), ("0.95", 2.5e6)):
+        page.add("nv_inference_request_summary_us", pod("triton", model="m", quantile=quantile), value)
+    page.add("rest_server_requests_in_progress", pod("mlserver", method="POST", app_name="mlserver"), 6)
+    page.add("rest_server_requests_total", pod("mlserver", status_code="200"), 0, 45)
+    page.add("bentoml_service_request_in_progress", pod("bentoml", endpoint="/a"), 4)
+    page.add("bentoml_service_request_in_progress", pod("bentoml", endpoint="/b"), 2)
+    page.add("ovms_current_requests", pod("openvino", name="m"), 6)
+    page.add("ts_inference_requests_total", pod("torchserve", model_name="m"), 0, 45)
+    page.add("ts_inference_latency_microseconds", pod("torchserve", model_name="m"), 0, 75e6)
+    page.add("ts_queue_latency_microseconds", pod("torchserve", model_name="m"), 0, 15e6)
+    page.add(":tensorflow:serving:request_count", pod("tensorflow-serving", status="OK"), 0, 45)
+    page.add(":tensorflow:serving:request_latency_sum", pod("tensorflow-serving"), 0, 90e6)
+    page.add("ray_serve_replica_processing_queries", pod("ray-serve", replica="a"), 4)
+    page.add("ray_serve_deployment_queued_queries", pod("ray-serve", deployment="d"), 2)
+    page.add("ray_serve_replica_processing_queries", pod("ray-worker", replica="b"), 6)
+    page.add("kn_serving_queue_depth", pod("knative"), 6)
+    page.add("revision_queue_depth", pod("knative-revision"), 6)
+    page.add("revision_request_count", pod("knative-revision", response_code="200"), 0, 45)
+    page.add("inference_pool_per_pod_queue_size", pod("picker", model_server_pod="inference-gateway"), 6)
+    page.add("http_server_active_requests", pod("opentelemetry"), 6)
+    for reporter, growth in (("destination", 90e3), ("source", 7e3)):
+        page.add("istio_request_duration_milliseconds_sum", pod("istio", reporter=reporter), 0, growth)
+        page.add("istio_requests_total", pod("istio", reporter=reporter), 0, 45)
+    page.add("http_requests_in_flight", pod("generic"), 6)
+    # A model server behind a sidecar: the server's own word goes first.
+    page.add("vllm:num_requests_running", pod("meshed"), 5)
+    page.add("istio_requests_total", pod("meshed", reporter="destination"), 0, 45)

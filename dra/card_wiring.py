@@ -47,7 +47,7 @@ def _links(card: Card, other: Card, model: GpuModel) -> tuple[int, bool]:
         in_mig_mode = card.mig_enabled or other.mig_enabled
         joined = in_mig_mode or card.nvlink_peers is None or other.index in card.nvlink_peers
         return (min(up, down), True) if joined else (0, False)
-    told_nothing = not card.links and not other.links
+    told_nothing = card.links_down is None and other.links_down is None
     if told_nothing and card.nvlink_peers is not None and other.index in card.nvlink_peers:
         return (model.nvlink.links if model.nvlink is not None else 1), True
     return 0, False

@@ -116,6 +116,7 @@ class Card:
     ``placements_told`` False: the starts are the catalogue's (the caller may not ask the card).
     ``live_told`` False: what exists is not known (no permission), so nothing may be concluded from ``live``.
     ``common_ancestors``: NVML's topology level to each GPU by index (10 one PCIe switch ... 50 other socket).
+    ``links_down``: links that the card has and that are not active; None where it tells of no links.
     ``nvlink_peers``: indices of the node's GPUs that NVLink reaches, by switch or directly.
     ``nvlink_megabytes_per_second``: of one link, one direction. ``mig_pending``: mode after the next reset.
     """
@@ -140,6 +141,7 @@ class Card:
     live: tuple[LiveInstance, ...] = ()
     live_told: bool = True
     links: tuple[Link, ...] = ()
+    links_down: int | None = None
     nvlink_peers: tuple[int, ...] | None = None
     nvlink_version: int | None = None
     nvlink_megabytes_per_second: int | None = None

@@ -193,7 +193,7 @@ class Nvml:
         health = health_of(
             uncorrected_errors=ask("nvmlDeviceGetTotalEccErrors", handle, _UNCORRECTED, _SINCE_DRIVER_LOAD),
             remapped_rows=ask("nvmlDeviceGetRemappedRows", handle),
-            links_down=wires.down,
+            links_down=(wires.down or 0) if wires.links else 0,
             fabric_summary=fabric_summary,
         )
         return dataclasses.replace(
@@ -206,6 +206,7 @@ class Nvml:
             live=live,
             live_told=live_told,
             links=wires.links,
+            links_down=wires.down,
             nvlink_peers=read_peers(self._library, handle, others),
             nvlink_version=wires.generation,
             nvlink_megabytes_per_second=wires.megabytes_per_second,

@@ -27,10 +27,10 @@ _FABRIC_COMPLETED = 3
 
 @dataclass(frozen=True, slots=True)
 class Wires:
-    """The links of one card. ``down``: links that exist and are not active while others are."""
+    """The links of one card. ``down``: links that exist and are not active; None where none are told."""
 
     links: tuple[Link, ...]
-    down: int
+    down: int | None
     generation: int | None
     megabytes_per_second: int | None
 
@@ -38,7 +38,7 @@ class Wires:
 def read_wires(library: Library, handle: Handle, by_address: Mapping[str, int]) -> Wires:
     """``by_address``: the node's GPU indices by the kernel's PCI address. Raises CardRefused when lost."""
     found: Counter[tuple[int | None, LinkKind]] = Counter()
-    down = 0
+    down: int | None = None
     generation = None
     for link in range(MOST_LINKS):
         try:
@@ -49,8 +49,8 @@ def read_wires(library: Library, handle: Handle, by_address: Mapping[str, int]) 
             if refusal.kind == "invalid" or (refusal.kind == "not-supported" and link == 0):
                 break
             continue
+        down = (down or 0) + (not active)
         if not active:
-            down += 1
             continue
         found[_far_end(library, handle, link, by_address)] += 1
         if generation is None:
@@ -60,7 +60,7 @@ def read_wires(library: Library, handle: Handle, by_address: Mapping[str, int]) 
         Link(peer, kind, count)
         for (peer, kind), count in sorted(found.items(), key=lambda item: (item[0][1], item[0][0] or 0))
     )
-    return Wires(links, down if links else 0, generation, _speed(library, handle) if links else None)
+    return Wires(links, down, generation, _speed(library, handle) if links else None)
 
 
 def _far_end(

@@ -48,4 +48,5 @@ def _gigabytes(memory_mib: int, card_mib: int | None) -> int:
     if not card_mib:
         return round(memory_mib / 1024)
     share = round(memory_mib * _EIGHTHS / card_mib) / _EIGHTHS
-    return round(share * math.ceil(card_mib / 1024))
+    # Halves go up (Python's round would send 46.5 down).
+    return math.floor(share * math.ceil(card_mib / 1024) + 0.5)

@@ -189,7 +189,7 @@ def _row(card: Card, island: list[int], topology: Topology | None) -> tuple[str,
 
 def _mig(card: Card) -> str:
     if not card.mig_capable:
-        return "no"
+        return "no" if card.uuid else NOT_TOLD
     now = "on" if card.mig_enabled else "off"
     if card.mig_pending not in (None, card.mig_enabled):
         return f"{now}, {'on' if card.mig_pending else 'off'} after reset"

@@ -1,4 +1,4 @@
-"""``kubectl slicewise``: explain, nodes, snapshot, repack, policy, simulate.
+"""``kubectl slicewise``: explain, nodes, snapshot, repack, servers, policy, simulate.
 
 Tables go to stdout, notes to stderr.
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from cluster.api_errors import ApiError
 from cluster.policy import PolicyRefused
-from kubectl_slicewise import commands
+from kubectl_slicewise import commands, servers
 from kubectl_slicewise.commands import NotFound
 from scheduler.snapshot import SnapshotRefused
 from simulator import mig_command, packing_command
@@ -59,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
         "repack", parents=[source, output], help="which pods would be moved now, and why (writes nothing)"
     )
     repack.set_defaults(run=commands.repack)
+
+    servers.add_flags(
+        verbs.add_parser(
+            "servers", parents=[output], help="model servers that Prometheus sees, and what it lacks of them"
+        )
+    )
 
     policy = verbs.add_parser("policy", help="check a policy before it is applied")
     actions = policy.add_subparsers(dest="action", required=True)

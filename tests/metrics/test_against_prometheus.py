@@ -27,6 +27,7 @@ from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets
 from metrics.prometheus import Prometheus
 from metrics.samples import NoData, Vector
 from metrics.servers import GENERIC, PRESETS, VLLM, Scope, generic
+from metrics.servers.check import check
 from metrics.servers.detect import detect, detection_query
 from scheduler.interference_learning import Standing, queries, samples
 from tests.metrics.server_pages import add_servers
@@ -284,6 +285,19 @@ def test_servers_are_recognised_by_what_they_export(scraped):
     others = {"ray-worker": "ray-serve", "meshed": "vllm", "picker": "inference-gateway"}
     assert found == expected | others
     assert detect(answer)["serving", "meshed"].others == ("istio",)
+
+
+def test_the_check_tells_what_each_server_lacks(scraped):
+    seen = check(scraped.prometheus, scraped.at)
+    assert not isinstance(seen, NoData)
+    by_server = {(one.namespace, one.server): one for one in seen}
+    bento = {signal.name: signal for signal in by_server["serving", "bentoml"].signals}
+    assert (bento["in flight"].total, bento["in flight"].finding) == (6.0, "")
+    assert bento["e2e"].finding == "missing on 1 of 1 pods: no end-to-end latency term"
+    vllm = {signal.name: signal for signal in by_server["shop", "vllm"].signals}
+    assert by_server["shop", "vllm"].pods == ("half", "new", "old")
+    assert vllm["in flight"].finding.startswith("missing on 1 of 3 pods")
+    assert by_server["serving", "vllm"].others == ("istio",)
 
 
 def test_generic_histogram_in_milliseconds(scraped):

@@ -1,12 +1,15 @@
 """Remove the empty control groups that a real node leaves: the one thing its kernel namespaces do not clear.
 
-Run as a script by the node's supervisor when everything has ended, standard library only:
-`node_cgroups.py NAME`. Groups are folders; one that still has a process in it cannot be removed and stays.
+Run as a script by the node's supervisor when it has ended the servers, standard library only:
+`node_cgroups.py NAME PID`, where PID is process 1 of the node's room: it is waited for, since it goes as the
+last of its namespace. Groups are folders; one that still has a process in it cannot be removed and stays.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import sys
 import time
 from pathlib import Path
@@ -37,6 +40,17 @@ def remove(name: str) -> list[Path]:
         time.sleep(_POLL_SECONDS)
 
 
+def wait_for_end(pid: int) -> None:
+    """Until the process has ended, or for a few seconds."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return
+    select.select([handle], [], [], _DEADLINE_SECONDS)
+    os.close(handle)
+
+
 if __name__ == "__main__":
+    wait_for_end(int(sys.argv[2]))
     for group in remove(sys.argv[1]):
         print(f"control group {group} is still in use", file=sys.stderr)

@@ -134,7 +134,6 @@ def kubelet(
     ports: tuple[int, int],
     authority: Path,
     server: KeyPair,
-    cgroup: str,
     feature_gates: Mapping[str, bool],
 ) -> dict[str, Any]:
     """A KubeletConfiguration. ports: of the kubelet's server and of its health check."""
@@ -161,7 +160,6 @@ def kubelet(
         "failSwapOn": False,
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{cgroup}",
         "cgroupsPerQOS": False,
         "enforceNodeAllocatable": [],
         "oomScoreAdj": 0,

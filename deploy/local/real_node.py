@@ -102,7 +102,6 @@ class RealNode:
         self.addresses = NodeAddresses(port - LOWEST_PORT)
         self._processes = Processes(self.folder / "logs", self.folder)
         try:
-            self._processes.at_end([*_PYTHON, str(_SCRIPTS / "node_cgroups.py"), self._cgroup])
             self._make_room()
             self._start_containerd()
             self.start_kubelet()
@@ -177,7 +176,6 @@ class RealNode:
             ports=self._kubelet_ports,
             authority=self._cluster.certificate_authority,
             server=self._cluster.server_certificate(f"kubelet-{self.name}", [str(self.addresses.machine)]),
-            cgroup=self._cgroup,
             feature_gates=self._gates,
         )
         path = self.folder / "kubelet.yaml"
@@ -246,6 +244,8 @@ class RealNode:
         shell = self.processes.pids["room"]
         children = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
         self._room_pid = int(children[0])
+        tidy = [*_PYTHON, str(_SCRIPTS / "node_cgroups.py"), self._cgroup, str(self._room_pid)]
+        self.processes.at_end(tidy)
         outer, inner = self.addresses.link_names
         machine, node = f"{self.addresses.machine}/30", f"{self.addresses.node}/30"
         _ip("link", "add", outer, "type", "veth", "peer", "name", inner, "netns", str(self._room_pid))
@@ -282,7 +282,7 @@ class RealNode:
             self.import_image(images.archive(image, files, command, architecture=_architecture()))
 
     def _runc_wrapper(self, path: Path) -> Path:
-        python = " ".join((*_PYTHON, str(_SCRIPTS / "node_runc.py")))
+        python = " ".join((*_PYTHON, str(_SCRIPTS / "node_runc.py"), self._cgroup))
         script = (
             "#!/bin/sh\nset -e\n"
             f'case " $* " in *" create "*) {python} "$@" ;; esac\n'

@@ -56,14 +56,14 @@ def test_the_pod_network_gives_addresses_of_the_nodes_own_range():
     assert plugin["ipam"]["ranges"] == [[{"subnet": "10.64.3.128/25"}]]
 
 
-def test_the_wrapper_takes_the_system_call_filter_out_and_nothing_else(tmp_path):
+def test_the_wrapper_takes_the_system_call_filter_out_and_gives_the_nodes_own_group(tmp_path):
     specification = {"process": {"args": ["x"]}, "linux": {"seccomp": {"a": 1}, "namespaces": []}}
     (tmp_path / "config.json").write_text(json.dumps(specification))
     script = Path(node_runc.__file__)
     arguments = ["--root", "/r", "create", "--bundle", str(tmp_path), "name"]
-    subprocess.run([sys.executable, "-I", "-S", str(script), *arguments], check=True)
+    subprocess.run([sys.executable, "-I", "-S", str(script), "mine", *arguments], check=True)
     left = json.loads((tmp_path / "config.json").read_text())
-    assert left == {"process": {"args": ["x"]}, "linux": {"namespaces": []}}
+    assert left == {"process": {"args": ["x"]}, "linux": {"namespaces": [], "cgroupsPath": "/mine/name"}}
 
 
 def test_other_commands_of_runc_have_no_container_to_change():

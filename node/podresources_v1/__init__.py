@@ -1,0 +1,1 @@
+"""Generated from node/podresources_v1/api.proto by ``python -m node.podresources_regenerate``."""

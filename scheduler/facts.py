@@ -207,12 +207,13 @@ class Facts:
         counted = self.hosts.drop(uid)
         namespace = shape.namespace
         extended = pod.status.extended_resource_claim_status
+        notes = pod.metadata.annotations
         fact = PodFact(
             uid=uid,
             namespace=namespace,
             name=pod.metadata.name,
             node=pod.spec.node_name,
-            nominated=pod.status.nominated_node_name or pod.metadata.annotations.get(ROOM_ON_ANNOTATION, ""),
+            nominated=pod.status.nominated_node_name or notes.get(ROOM_ON_ANNOTATION, ""),
             since=pod.metadata.creation_timestamp or "",
             shape=shape,
             resolved=self._resolve(shape),
@@ -221,10 +222,12 @@ class Facts:
             if extended is not None and extended.resource_claim_name
             else None,
             leaving=pod.metadata.deletion_timestamp is not None,
-            noted=ROOM_ON_ANNOTATION in pod.metadata.annotations,
+            noted=ROOM_ON_ANNOTATION in notes,
         )
         old = self.pods.get(uid)
         touched = counted
+        if old is not None and not old.node and fact.noted and fact.node == notes[ROOM_ON_ANNOTATION]:
+            self.standing.fences.put_up(fact.node)
         if fact.node and uid in self.reservations:
             touched |= self.standing.release(uid)
         if old == fact:

@@ -241,7 +241,7 @@ class Fleet:
     def expire(self, now: float) -> None:
         """Give back what has been held for too long."""
         with self.lock:
-            if self.facts.reservations:
+            if self.facts.standing.ends:
                 self._rebuild(self.facts.standing.expire(now))
 
     # --- policy -------------------------------------------------------------------------------------------

@@ -74,10 +74,16 @@ def occupied(
         room = Room(tuple(masks))
         certain = room
         unmet: list[Tenant] = []
+        promised = [0] * len(room.masks)
         for tenant in facts.tenants(node, without):
             before, room = room, _take(inventory, site, room, tenant, holdings)
             if room is before:
                 unmet.append(tenant)
+            elif not tenant.bound and _is_noted(facts, tenant):
+                for gpu, (old, new) in enumerate(zip(before.masks, room.masks, strict=True)):
+                    promised[gpu] |= new & ~old
+        if any(promised) and _may_be_taken(site, certain, room, promised):
+            return Occupied(certain, _full(site))
         return Occupied(certain, _fenced(inventory, site, facts, room, unmet))
     tenants = facts.tenants(node, without)
     for tenant in tenants:
@@ -94,15 +100,18 @@ def occupied(
 
 def _fenced(inventory: NodeInventory, site: Site, facts: Facts, room: Room, unmet: list[Tenant]) -> Room:
     """The expected room; all of the node where somebody waits there for pods that are leaving, or that the
-    repacker has noted it will evict.
+    repacker has noted it will evict, or has just come to the room that was made.
 
     A nominated pod that fits only once they are gone has nothing to hold yet, and whoever came meanwhile
     would be given the very units it waits for by first-fit. So the node is priced full until they are gone.
+    ``_may_be_taken`` and ``scheduler.fences`` say what follows then.
     """
+    full = _full(site)
+    if facts.standing.fences.closed(inventory.node):
+        return full
     if not unmet:
         return room
-    full = Room(site.fulls, tuple(sorted(site.static_total.items())), site.shared_total)
-    if any((pod := facts.pods.get(tenant.uid)) is not None and pod.noted for tenant in unmet):
+    if any(_is_noted(facts, tenant) for tenant in unmet):
         return full
     leaving = facts.leaving(inventory.node)
     masks = [0] * len(inventory.gpus)
@@ -118,6 +127,36 @@ def _fenced(inventory: NodeInventory, site: Site, facts: Facts, room: Room, unme
     if all(with_tenant(inventory, site, staying, tenant) is staying for tenant in unmet):
         return room
     return full
+
+
+def _may_be_taken(site: Site, certain: Room, room: Room, promised: list[int]) -> bool:
+    """Whether anybody who fits beside the pods that room was made for would be given their units.
+
+    The room is there and they are counted in it, but the allocator knows allocated claims only: it walks the
+    devices as if nobody waited, and a pod whose attempts have failed may be tried seconds later than one that
+    has just come.
+    """
+    profiles = sorted({one.profile for order in site.orders for one in order})
+    for request in (GpuRequest("whole", None, 1), *(GpuRequest("mig", name, 1) for name in profiles)):
+        seen, beside = certain, room
+        while isinstance(beside_next := first_fit(site, beside, (request,)), Room):
+            seen_next = first_fit(site, seen, (request,))
+            if not isinstance(seen_next, Room):
+                break
+            pairs = zip(seen.masks, seen_next.masks, promised, strict=True)
+            if any(new & ~old & units for old, new, units in pairs):
+                return True
+            seen, beside = seen_next, beside_next
+    return False
+
+
+def _is_noted(facts: Facts, tenant: Tenant) -> bool:
+    pod = facts.pods.get(tenant.uid)
+    return pod is not None and pod.noted
+
+
+def _full(site: Site) -> Room:
+    return Room(site.fulls, tuple(sorted(site.static_total.items())), site.shared_total)
 
 
 def _take(

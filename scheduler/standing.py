@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 
 from scheduler.claim_index import ClaimIndex, unlink
+from scheduler.fences import Fences
 from scheduler.kept_objects import PodFact, Reservation
 from scheduler.reservations import Reservations
 
@@ -23,6 +24,7 @@ class Standing:
         ``enter`` and ``leave``.
         """
         self.reservations = Reservations()
+        self.fences = Fences()
         self._pods, self._claims = pods, claims
         self._by_node: dict[str, set[str]] = {}
 
@@ -82,9 +84,14 @@ class Standing:
             unlink(self._by_node, (reservation.node,), uid)
         return {reservation.node} if pod is None else {reservation.node} | self.enter(pod)
 
+    @property
+    def ends(self) -> bool:
+        """Whether there is anything whose time may pass."""
+        return bool(self.reservations) or len(self.fences) > 0
+
     def expire(self, now: float) -> set[str]:
         """Give back everything whose time has passed."""
-        touched: set[str] = set()
+        touched = self.fences.over(now)
         for uid in self.reservations.over(now):
             touched |= self.release(uid)
         return touched

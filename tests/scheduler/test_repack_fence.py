@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from scheduler.fences import SECONDS
 from tests.scheduler.repack_objects import Town, a_pod
 
 
@@ -48,11 +49,56 @@ def test_a_node_that_pods_leave_for_a_waiting_one_takes_nobody_else():
     assert feasible(made, "small") == {"a": False, "b": True}
     leaving(made, "x")
     assert feasible(made, "small") == {"a": False, "b": True}
-    # Once the room is free, the waiting pod's own hold is enough.
+    # The room is free, but the allocator knows of no hold: a 1g would be given unit 0, in big's way.
     made.fleet.delete_pod("uid-x")
     made.fleet.delete_claim("default", "x-gpu")
-    assert feasible(made, "small") == {"a": True, "b": True}
+    assert feasible(made, "small") == {"a": False, "b": True}
     assert feasible(made, "big") == {"a": False, "b": True}
+
+
+def test_room_that_was_made_is_not_fenced_where_first_fit_leaves_it_alone():
+    made = Town()
+    made.dra_node("a")
+    made.runs("x", "a", (0, "1g", 4))
+    made.runs("low", "a", (0, "1g", 0))
+    made.waits("big", "3g")
+    made.waits("small", "1g")
+    noted(made, "big", "a")
+    assert feasible(made, "small") == {"a": False}
+    made.fleet.delete_pod("uid-x")
+    made.fleet.delete_claim("default", "x-gpu")
+    # Free are 1 to 7. A 3g starts at 4; 1g are given 1, 2 and 3, and no more of them fit beside it.
+    assert feasible(made, "small") == {"a": True}
+
+
+def came(town: Town, name: str, node: str) -> None:
+    """A waiting pod is bound, its note still on it."""
+    old = next(pod for pod in reversed(town.pods) if pod.metadata.name == name)
+    town.put_pod(msgspec.structs.replace(old, spec=msgspec.structs.replace(old.spec, node_name=node)))
+
+
+def test_the_node_stays_closed_for_a_moment_after_the_waiting_pod_has_come():
+    made = town()
+    noted(made, "big", "a")
+    made.fleet.delete_pod("uid-x")
+    made.fleet.delete_claim("default", "x-gpu")
+    came(made, "big", "a")
+    # The successor of x comes now: its place is held on b.
+    assert feasible(made, "small") == {"a": False, "b": True}
+    made.fleet.expire(1000.0)
+    assert feasible(made, "small") == {"a": False, "b": True}
+    made.fleet.expire(1000.0 + SECONDS)
+    assert feasible(made, "small") == {"a": True, "b": True}
+
+
+def test_a_pod_that_came_to_its_room_before_we_looked_closes_nothing():
+    made = town()
+    noted(made, "big", "a")
+    made.fleet.delete_pod("uid-big")
+    made.fleet.delete_pod("uid-x")
+    made.fleet.delete_claim("default", "x-gpu")
+    came(made, "big", "a")
+    assert feasible(made, "small") == {"a": True, "b": True}
 
 
 def test_the_waiting_pod_itself_is_not_fenced_off():
@@ -108,10 +154,8 @@ def test_under_the_device_plugin_counts_are_fenced_too():
     assert feasible(made, "small") == {"a": False, "b": True}
 
 
-def test_the_fence_stands_until_the_claim_is_freed_not_only_the_pod_gone():
+def test_the_fence_stands_while_the_claim_is_there_though_the_pod_is_gone():
     made = town()
     noted(made, "big", "a")
     made.fleet.delete_pod("uid-x")
     assert feasible(made, "small") == {"a": False, "b": True}
-    made.fleet.delete_claim("default", "x-gpu")
-    assert feasible(made, "small") == {"a": True, "b": True}

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -30,6 +29,7 @@ from cluster import event_reasons
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, node_manifest
 from deploy.local.rest import RequestRefused, plain_get
+from tests.polling import throughout, until
 
 pytestmark = pytest.mark.cluster
 
@@ -147,18 +147,7 @@ class Scene:
 
 
 def eventually(what: str, condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.1)
-
-
-def throughout(what: str, condition: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert condition(), f"did not last {seconds:.0f} s: {what}"
-        time.sleep(0.2)
+    until(condition, seconds, what, every_seconds=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +216,7 @@ def test_a_deployment_follows_in_flight_and_holds_when_prometheus_is_gone(scene:
 
     scene.servers.load(namespace, "llm", 2.5 * PER_REPLICA)
     eventually("3 replicas", lambda: scene.replicas(path) == 3)
-    throughout("3 replicas while they start and after", lambda: scene.replicas(path) == 3, 5.0)
+    throughout(lambda: scene.replicas(path) == 3, 5.0, "3 replicas while they start and after")
     view = scene.view(namespace, "llm")
     assert view is not None
     assert (view.signals.ready, view.signals.in_flight) == (3, 40.0)
@@ -256,7 +245,7 @@ def test_a_deployment_follows_in_flight_and_holds_when_prometheus_is_gone(scene:
         return newest is not None and newest.decision.reasons[0].code == reasons.METRICS_MISSING
 
     eventually("the outage to be seen", blind)
-    throughout("2 replicas without numbers", lambda: scene.replicas(path) == 2, 4.0)
+    throughout(lambda: scene.replicas(path) == 2, 4.0, "2 replicas without numbers")
     eventually(
         "an Event about the outage",
         lambda: any(
@@ -471,5 +460,5 @@ def test_a_deleted_policy_leaves_its_target_as_it_is(scene: Scene, namespace: st
     scene.cluster.request("DELETE", policy)
     eventually("the workload to be forgotten", lambda: scene.view(namespace, "free") is None)
     scene.servers.load(namespace, "free", 6 * PER_REPLICA)
-    throughout("2 replicas without a policy", lambda: scene.replicas(f"{path}/free") == 2, 2.0)
+    throughout(lambda: scene.replicas(f"{path}/free") == 2, 2.0, "2 replicas without a policy")
     assert f'namespace="{namespace}"' not in scene.parts.exposition.render()[0].decode()

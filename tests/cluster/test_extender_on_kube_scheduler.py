@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -23,6 +23,7 @@ import yaml
 
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
+from tests.polling import until
 
 pytestmark = pytest.mark.cluster
 
@@ -41,15 +42,6 @@ POLICY = {
     # Only carbon counts at first; the edit makes only money count.
     "terms": {"fragmentation": 0.0, "nvlink": 0.0, "carbon": 1.0, "money": 0.0, "locality": 0.0},
 }
-
-
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Poll until the condition holds; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} within {seconds} s"
-        threading.Event().wait(0.02)
-    return value
 
 
 def post(port: int, path: str, body: object) -> Any:

@@ -14,6 +14,7 @@ import pytest
 from benchmarks.scheduler_run import extended_config, gpu_nodes, gpu_pod
 from deploy.local.kwok_nodes import create_nodes, delete_nodes
 from deploy.local.rest import plain_get
+from tests.polling import until
 
 MANIFESTS = Path("deploy/manifests")
 GATE_TIMEOUT_SECONDS = 3
@@ -78,20 +79,12 @@ def create(cluster, namespace, name, gpus, **spec):
     cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
 
 
-def wait_for(condition, within_seconds, what):
-    deadline = time.monotonic() + within_seconds
-    while not (seen := condition()):
-        assert time.monotonic() < deadline, f"{what} not within {within_seconds} s"
-        time.sleep(0.1)
-    return seen
-
-
 def nodes_by_pod(cluster, namespace, count):
     def bound():
         nodes = {name: pod["spec"].get("nodeName") for name, pod in pods(cluster, namespace).items()}
         return nodes if len(nodes) == count and all(nodes.values()) else None
 
-    return wait_for(bound, 30, f"{count} pods bound")
+    return until(bound, 30, f"{count} pods bound")
 
 
 def test_waiting_pods_are_nominated_packed_and_bound_where_nominated(gpu_cluster, controller, namespace):
@@ -107,7 +100,7 @@ def test_waiting_pods_are_nominated_packed_and_bound_where_nominated(gpu_cluster
             }
             return wanted if all(wanted.values()) else None
 
-        wanted = wait_for(nominated, 20, "8 nominations")
+        wanted = until(nominated, 20, "8 nominations")
     finally:
         gpu_cluster.start_scheduler(gpu_cluster_config(gpu_cluster))
     assert nodes_by_pod(gpu_cluster, namespace, 8) == wanted
@@ -141,7 +134,7 @@ def gate_policy(cluster, namespace):
         answer = cluster.request("POST", f"{path}?dryRun=All", probe)
         return answer["spec"].get("schedulingGates")
 
-    wait_for(gated, 20, "the gate policy in force")
+    until(gated, 20, "the gate policy in force")
 
 
 def test_a_gated_pod_is_planned_and_released(gpu_cluster, controller, namespace):

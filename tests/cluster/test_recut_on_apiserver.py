@@ -4,9 +4,6 @@ touched, failure goes back, a dry run writes nothing.
 
 from __future__ import annotations
 
-import threading
-import time
-
 import pytest
 
 from autoscaler.recut_loop import RecutLoop
@@ -16,6 +13,7 @@ from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
 from scheduler.feed import Feed
 from scheduler.fleet import Fleet
 from scheduler.repack.census import Census
+from tests.polling import until
 
 NODES = ("recut-idle", "recut-used")
 WHOLE = {"nvidia.com/gpu": "8"}
@@ -29,14 +27,6 @@ LABELS = {
     "nvidia.com/mig.config.state": "success",
 }
 MERGE = "application/merge-patch+json"
-
-
-def until(condition, seconds, what):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} not within {seconds} s"
-        threading.Event().wait(0.05)
-    return value
 
 
 class Notes:

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-import time
 
 import pytest
 
@@ -18,6 +16,7 @@ from dra.catalog import models
 from dra.inventory import Gpu, NodeInventory
 from dra.nvlink import nvswitch
 from dra.slices import nvidia_slices
+from tests.polling import pause, until
 
 H100 = models()["H100-80GB"]
 NODES = ("repack-1", "repack-2")
@@ -33,14 +32,6 @@ REPACK = (
 
 def policy(mode: str, preempt: str = "false") -> str:
     return HEADER + REPACK.replace("MODE", mode).replace("PREEMPT", preempt)
-
-
-def until(condition, seconds, what):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} not within {seconds} s"
-        threading.Event().wait(0.1)
-    return value
 
 
 def start(cluster, account, module, port, *arguments):
@@ -211,7 +202,7 @@ def test_a_pod_is_moved_for_a_waiting_one_when_mode_and_budget_allow(mig_cluster
         "big is said to be unmet",
     )
     write_policy(cluster, policy("on"))
-    threading.Event().wait(2.5)  # two looks
+    pause(2.5)  # two looks
     assert [item["metadata"]["uid"] for item in pods(cluster, namespace, "small")] == [
         small["metadata"]["uid"]
     ]
@@ -241,7 +232,7 @@ def test_the_preempt_verb_evicts_one_large_pod_and_not_four_small_ones(mig_clust
         # The large one is older: kube-scheduler alone would spare it and evict the four.
         pod(cluster, namespace, "large", {"nvidia.com/gpu": "4"}, priority="repack-low")
         bound(cluster, namespace, "large")
-        threading.Event().wait(1.1)  # start times are whole seconds
+        pause(1.1)  # start times are whole seconds
         for number in range(4):
             pod(cluster, namespace, f"s{number}", {"nvidia.com/gpu": "1"}, priority="repack-low")
         for number in range(4):
@@ -272,7 +263,7 @@ def test_claims_are_preempted_for_by_the_repacker_where_kube_scheduler_does_not(
 
         until(refused, 15, "kube-scheduler has tried")
         # kube-scheduler 1.36 counts the victims' claims as still held, and so evicts nobody.
-        threading.Event().wait(1.0)
+        pause(1.0)
         assert all(pods(cluster, namespace, f"low{number}") for number in range(7))
         write_policy(cluster, policy("on", preempt="true"))
         bound(cluster, namespace, "urgent")

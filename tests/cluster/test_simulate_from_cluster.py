@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
 from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
+from tests.polling import until
 
 LABELS = {"nvidia.com/gpu.product": "NVIDIA-L40S", "nvidia.com/gpu.memory": "46068"}
 
@@ -29,10 +29,11 @@ def gpu_nodes(control_plane):
 
 def wait_until_alone(cluster, within_seconds=30.0):
     """Until the pods of earlier tests are gone: the command sees the whole cluster."""
-    deadline = time.monotonic() + within_seconds
-    while left := [pod["metadata"]["name"] for pod in cluster.request("GET", "/api/v1/pods")["items"]]:
-        assert time.monotonic() < deadline, f"pods of earlier tests are still there: {left}"
-        time.sleep(0.1)
+    until(
+        lambda: not cluster.request("GET", "/api/v1/pods")["items"],
+        within_seconds,
+        "the pods of earlier tests to be gone",
+    )
 
 
 def create_pod(cluster, namespace, name, gpus, node=""):

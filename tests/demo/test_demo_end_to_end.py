@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 
 from deploy.demo.report import LINES
 from deploy.local.binaries import CONTROL_PLANE, BinaryUnavailable, ensure
+from tests.polling import until
 
 pytestmark = pytest.mark.cluster
 WINDOW_SECONDS = 12
@@ -60,11 +60,8 @@ def processes_under(folder: Path) -> list[str]:
     return found
 
 
-def wait_until_gone(folder: Path) -> list[str]:
-    deadline = time.monotonic() + 30
-    while (left := processes_under(folder)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return left
+def wait_until_gone(folder: Path) -> None:
+    until(lambda: not processes_under(folder), 30, f"the processes of {folder} to end")
 
 
 @pytest.mark.timeout(280)
@@ -86,20 +83,21 @@ def test_both_sides_run_and_every_line_is_measured(tmp_path: Path) -> None:
     assert nominations["honoured"] > 0.5 * nominations["written"]
     for line in LINES:
         assert line.name in text
-    assert wait_until_gone(temporary) == []
+    wait_until_gone(temporary)
 
 
 @pytest.mark.timeout(120)
 def test_an_interrupt_ends_every_process_of_the_demo(tmp_path: Path) -> None:
     temporary = tmp_path / "t"
     process = demo(tmp_path / "demo.json", temporary, "--only", "plain")
-    deadline = time.monotonic() + 60
-    while not any("kube-scheduler" in line for line in processes_under(temporary)):
+
+    def scheduling() -> bool:
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+        return any("kube-scheduler" in line for line in processes_under(temporary))
+
+    until(scheduling, 60, "the demo's scheduler")
     process.send_signal(signal.SIGINT)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 130, text
     assert "Traceback" not in text
-    assert wait_until_gone(temporary) == []
+    wait_until_gone(temporary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from benchmarks.scheduler_run import extended_config
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, node_manifest
 from deploy.local.rest import plain_get
+from tests.polling import until
 
 MANIFESTS = Path("deploy/manifests")
 GPU = "nvidia.com/gpu"
@@ -109,11 +109,10 @@ def grouped_pod(name, group):
 
 def wait_for_bound(cluster, count):
     """Names of the bound pods once there are so many; every gang is bound in full or not at all by then."""
-    deadline = time.monotonic() + 40
-    while True:
+
+    def bound():
         items = cluster.request("GET", "/api/v1/namespaces/w/pods")["items"]
-        bound = [pod["metadata"]["name"] for pod in items if pod["spec"].get("nodeName")]
-        if len(bound) >= count:
-            return sorted(bound)
-        assert time.monotonic() < deadline, f"only {bound} were bound"
-        time.sleep(0.1)
+        found = [pod["metadata"]["name"] for pod in items if pod["spec"].get("nodeName")]
+        return sorted(found) if len(found) >= count else None
+
+    return until(bound, 40, f"{count} pods bound")

@@ -26,6 +26,7 @@ from scheduler.planner.solver_client import SolverProcess
 from scheduler.planner.solving import Solving
 from tests.planner.test_plan_gangs import Slots, member
 from tests.planner.test_plan_rounds import Clock, RecordingApi, Seen
+from tests.polling import until
 from tests.scheduler.plan_cases import random_problem
 from tests.scheduler.test_plan_packing import whole_problem
 
@@ -117,11 +118,13 @@ def test_a_killed_process_is_started_anew(process):
     solver = process()
     assert ask(solver, whole_problem(1, [(1, 1)])) is not None
     os.kill(solver.pid, 9)
-    answers = [ask(solver, whole_problem(1, [(1, 1)]))]
-    if answers[0] is None:
-        time.sleep(1.05)
-        answers.append(ask(solver, whole_problem(1, [(1, 1)])))
-    assert answers[-1] is not None
+    answer = ask(solver, whole_problem(1, [(1, 1)]))
+    if answer is None:
+        box = Box()
+        until(lambda: solver.submit(whole_problem(1, [(1, 1)]), 1.0, box), 20, "the next try")
+        assert box.came.wait(30)
+        (answer,) = box.answers
+    assert answer is not None
 
 
 def test_it_ends_with_its_input_and_with_its_parent():
@@ -140,10 +143,7 @@ def test_it_ends_with_its_input_and_with_its_parent():
         assert above.stdout is not None
         child = int(above.stdout.readline())
         above.kill()
-    deadline = time.monotonic() + 30
-    while _lives(child):
-        assert time.monotonic() < deadline, "the solver outlived its parent"
-        time.sleep(0.05)
+    until(lambda: not _lives(child), 30, "the solver to end with its parent")
 
 
 def _lives(pid):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -14,6 +13,7 @@ import pytest
 from cluster.client import Api, ApiRefused
 from scheduler.feed import Feed
 from scheduler.fleet import Fleet
+from tests import polling
 from tests.scheduler.fleet_objects import claim, node, pod, slices
 
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
@@ -61,10 +61,7 @@ class MemoryApi:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the fleet did not get there"
-        time.sleep(0.005)
+    polling.until(condition, 10, "the fleet to get there", every_seconds=0.005)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class Nvml:
         self._profiles: dict[tuple[str, bool | None], tuple[tuple[InstanceProfile, ...], bool]] = {}
         self._reading = threading.Lock()
         self._changing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._events = Events(library, {card.uuid: self._handle(card.uuid) for card in self._identified()})
+        self._events = Events(library, self._reachable())
 
     def versions(self) -> DriverVersions:
         """Driver, NVML and CUDA below us."""
@@ -69,7 +69,9 @@ class Nvml:
         """Every GPU in NVML's order, read now. Raises CardRefused when NVML cannot even count them."""
         with self._reading:
             handles: dict[int, Handle] = {}
-            for index in range(self._library.call("nvmlDeviceGetCount")):
+            count = self._library.call("nvmlDeviceGetCount")
+            self._forget_beyond(count)
+            for index in range(count):
                 try:
                     handles[index] = self._library.call("nvmlDeviceGetHandleByIndex", index)
                     self._identify(index, handles[index])
@@ -138,8 +140,15 @@ class Nvml:
 
     # One card
 
-    def _identified(self) -> tuple[Card, ...]:
-        return tuple(card for card in self.cards() if card.uuid and card.health != LOST)
+    def _reachable(self) -> dict[str, Handle]:
+        """Handles by UUID; a card that cannot be had now must not keep the others from being used."""
+        found: dict[str, Handle] = {}
+        for card in self.cards():
+            try:
+                found[card.uuid] = self._handle(card.uuid)
+            except CardRefused:
+                continue  # it is among the cards, unhealthy
+        return found
 
     def _handle(self, gpu_uuid: str) -> Handle:
         return self._library.call("nvmlDeviceGetHandleByUUID", gpu_uuid)
@@ -150,6 +159,11 @@ class Nvml:
         if refusal.kind != "lost":
             health = Health("unhealthy", (f"the card cannot be read: {refusal.call}, {refusal.detail}",))
         return dataclasses.replace(before, health=health, live_told=False)
+
+    def _forget_beyond(self, count: int) -> None:
+        """NVML counts fewer cards than before: what was last is now elsewhere, or gone."""
+        for index in [index for index in self._known if index >= count]:
+            del self._known[index]
 
     def _identify(self, index: int, handle: Handle) -> None:
         """Read what never changes, once for each card that sits at this index."""

@@ -30,6 +30,7 @@ def read(node, library, **more):
     ("profile", "model", "topology"),
     [
         ("dgx-a100", "A100-80GB", lambda model: nvswitch(model, 8)),
+        ("hgx-a100-16", "A100-80GB", lambda model: nvswitch(model, 16)),
         ("dgx-h100", "H100-80GB", lambda model: nvswitch(model, 8)),
         ("a100-pcie-pairs", "A100-80GB", lambda model: bridges(model, 4)),
         (
@@ -222,6 +223,22 @@ def test_a_call_that_the_installed_library_lacks_counts_as_not_told(library, tmp
 def test_the_wiring_of_one_card_alone_is_pcie(library, tmp_path):
     node = FakeNode.create(tmp_path / "state", "dgx-h100", gpus=1)
     assert inventory_of("n", read(node, library)).topology == pcie_only(models()["H100-80GB"], 1)
+
+
+def test_a_card_that_nvml_no_longer_counts_is_no_longer_listed(library, tmp_path):
+    node = FakeNode.create(tmp_path / "state", "l40s", gpus=3)
+    with cards_of(node, library) as nvml:
+        node.set("gpus", "2")
+        assert [card.index for card in nvml.cards()] == [0, 1]
+
+
+def test_one_broken_card_does_not_keep_the_others_from_being_used(library, tmp_path):
+    node = FakeNode.create(tmp_path / "state", "dgx-h100", gpus=3, mig=True)
+    node.unsupported(1, "nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetHandleByUUID")
+    with cards_of(node, library) as nvml:
+        assert "cannot be read" in nvml.cards()[1].health.reasons[0]
+        node.xid(2, 79)
+        assert nvml.wait_event(5).gpu_uuid == node.uuid(2)
 
 
 def test_a_card_that_never_told_its_name_is_not_offered(library, tmp_path):

@@ -169,6 +169,16 @@ def test_compute_instances_of_others_are_shown(node, nvml):
     assert node.instances() == ()
 
 
+@pytest.mark.parametrize("compute", [True, False])
+def test_what_someone_else_made_is_seen_and_not_overlapped(node, nvml, compute):
+    foreign = node.add_instance(0, "3g.40gb", 4, compute=compute)
+    (live,) = nvml.live(node.uuid(0))
+    assert (live.gpu_instance_id, live.start, live.size) == (foreign.gpu_instance_id, 4, 4)
+    assert (live.mig_uuid is not None) is compute
+    assert refused(nvml, node.uuid(0), TWO, 4).kind == "insufficient-resources"
+    assert nvml.create(node.uuid(0), TWO, 0).start == 0
+
+
 def test_holes_among_mig_devices_are_passed_over(node, nvml):
     made = [nvml.create(node.uuid(0), ONE, start) for start in range(4)]
     nvml.destroy(node.uuid(0), made[1].gpu_instance_id)

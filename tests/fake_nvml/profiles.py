@@ -90,6 +90,14 @@ NODES: Mapping[str, NodeProfile] = {
         lambda a, b: SEVERAL_SWITCHES if a // 2 == b // 2 else SYSTEM,
         "switch",
     ),
+    "hgx-a100-16": NodeProfile(
+        A100_SXM,
+        tuple(f"{number:02X}" for number in range(0x10, 0xD0, 0x0C)),
+        tuple(gpu // 8 for gpu in range(16)),
+        tuple(f"{gpu // 2:x}0" for gpu in range(16)),
+        lambda a, b: SEVERAL_SWITCHES if a // 2 == b // 2 else NODE if a // 8 == b // 8 else SYSTEM,
+        "switch",
+    ),
     "dgx-h100": NodeProfile(
         H100,
         ("1B", "43", "52", "61", "9D", "C3", "D1", "DF"),

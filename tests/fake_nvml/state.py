@@ -19,7 +19,7 @@ from typing import Literal
 
 from tests.fake_nvml.profiles import NODES, bus_id, facts
 
-ProfileName = Literal["dgx-a100", "dgx-h100", "a100-pcie-pairs", "nvl72", "l40s"]
+ProfileName = Literal["dgx-a100", "hgx-a100-16", "dgx-h100", "a100-pcie-pairs", "nvl72", "l40s"]
 Action = Literal["error", "slow", "kill", "kill-after"]
 
 INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 2, 3, 4, 6
@@ -64,8 +64,7 @@ class FakeNode:
             if f"gpu.{gpu}.mig_current" in values:
                 values[f"gpu.{gpu}.mig_current"] = "1"
         node = cls(path)
-        with node._locked():
-            node._write(values)
+        node.write(values)
         return node
 
     def environment(self, library: Path) -> dict[str, str]:
@@ -113,6 +112,11 @@ class FakeNode:
 
     # Meddling
 
+    def write(self, values: Mapping[str, str]) -> None:
+        """Replace everything."""
+        with self._locked():
+            self._write(values)
+
     def set(self, key: str, value: str | None) -> None:
         """Set a key; None takes it away."""
         self.update({key: value})
@@ -142,6 +146,28 @@ class FakeNode:
     def no_faults(self) -> None:
         """Take all injected faults away."""
         self.update({key: None for key in self.values() if key.startswith("fault.")})
+
+    def add_instance(self, gpu: int, profile: str, start: int, *, compute: bool = True) -> FakeInstance:
+        """An instance that someone else made, past all rules; without ``compute`` a half-made one."""
+        with self._locked():
+            values = self._read()
+            prefix = f"gpu.{gpu}.profile."
+            enum, fields = next(
+                (key.removeprefix(prefix), value.split())
+                for key, value in values.items()
+                if key.startswith(prefix) and value.split()[-1] == profile
+            )
+            taken = {key for key in values if key.startswith(f"gpu.{gpu}.gi.")}
+            identity = next(i for i in range(1, 64) if f"gpu.{gpu}.gi.{i}" not in taken)
+            values[f"gpu.{gpu}.gi.{identity}"] = f"{enum} {start} {fields[10]}"
+            if compute:
+                index = sum(key.startswith(f"gpu.{gpu}.ci.") for key in values)
+                uuid = f"MIG-{values[f'gpu.{gpu}.uuid'][4:27]}-00ff{identity:08x}"
+                slices = int(fields[1])
+                number = {1: 0, 2: 1, 3: 2, 4: 3, 7: 4, 8: 5, 6: 6}[slices]
+                values[f"gpu.{gpu}.ci.{identity}.0"] = f"{number} 0 {slices} {index} {uuid}"
+            self._write(values)
+        return next(i for i in self.instances(gpu) if i.gpu_instance_id == identity)
 
     def lose(self, gpu: int) -> None:
         """The GPU falls off the bus; its instances are gone when it comes back, as after a reset."""

@@ -96,16 +96,10 @@ class Driver:
         """Put right what an earlier life left behind. Raises CheckpointRefused, CardRefused, OSError."""
         with self._locked():
             checkpoint = self._state.read()
-            live = self._live(card.uuid for card in self._cards.cards())
-            plan = recover(checkpoint, live, self._boot_id)
+            plan = recover(checkpoint, self._boot_id)
             if plan.checkpoint != checkpoint:
                 self._state.write(plan.checkpoint)
-            checkpoint = plan.checkpoint
-            for device, destroy in plan.destroy:
-                if self._destroyed(destroy):
-                    kept = tuple(d for d in checkpoint.leftovers if d != device)
-                    checkpoint = msgspec.structs.replace(checkpoint, leftovers=kept)
-                    self._state.write(checkpoint)
+            checkpoint = self._without_leftovers(plan.checkpoint)
             for record in plan.undo:
                 try:
                     checkpoint = self._undo(checkpoint, record)
@@ -121,7 +115,7 @@ class Driver:
         """Read cards and checkpoint anew. Raises CardRefused, CheckpointRefused, OSError."""
         with self._locked():
             before = self._view
-            self._look(self._state.read())
+            self._look(self._without_leftovers(self._state.read()))
         if self._view != before:
             self._changed()
         return self._view
@@ -271,15 +265,31 @@ class Driver:
                 self._cards.destroy(destroy.gpu_uuid, destroy.gpu_instance_id)
             except CardRefused as problem:
                 if problem.kind == "lost":
-                    left += [d for d in record.devices if d.gpu_uuid == destroy.gpu_uuid]
+                    left += [d for d in record.devices if d.gpu_uuid == destroy.gpu_uuid and d not in left]
                 elif problem.kind != "not-found":
                     raise PrepareFailed(
                         f"GPU {destroy.gpu_uuid}: MIG instance {destroy.gpu_instance_id} cannot be destroyed "
                         f"({problem}); tried again at the kubelet's next request"
                     ) from problem
-        leftovers = (*checkpoint.leftovers, *dict.fromkeys(left))
+        leftovers = (*checkpoint.leftovers, *left)
         checkpoint = msgspec.structs.replace(checkpoint.without_claim(record.uid), leftovers=leftovers)
         self._state.write(checkpoint)
+        return checkpoint
+
+    def _without_leftovers(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Destroy the leftovers whose cards answer again; forget those that are gone. Written when changed."""
+        live = self._live({device.gpu_uuid for device in checkpoint.leftovers})
+        kept = []
+        for device in checkpoint.leftovers:
+            instance = owned(device, live)
+            waits = device.gpu_uuid not in live
+            if instance is not None:
+                waits = not self._destroyed(Destroy(device.gpu_uuid, instance.gpu_instance_id))
+            if waits:
+                kept.append(device)
+        if len(kept) < len(checkpoint.leftovers):
+            checkpoint = msgspec.structs.replace(checkpoint, leftovers=tuple(kept))
+            self._state.write(checkpoint)
         return checkpoint
 
     def _write_cdi(self, record: ClaimRecord) -> None:

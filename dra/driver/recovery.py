@@ -4,8 +4,7 @@
   it, and has then forgotten nothing: it keeps its own list of claims to give back.
 - After a reboot no instance of before exists. Prepared claims are kept, without ids, so that their devices
   stay held; the kubelet's next request makes the instances anew at the same places.
-- Leftovers whose card answers again are destroyed, or forgotten where they are gone.
-- Foreign instances are only named.
+- Foreign instances are not touched: they are in no record.
 
 Pure.
 """
@@ -16,36 +15,26 @@ from dataclasses import dataclass
 
 import msgspec
 
-from dra.driver.checkpoint import Checkpoint, ClaimRecord, HeldDevice
-from dra.driver.decide import Destroy
-from dra.driver.ownership import NEVER, Live, owned
+from dra.driver.checkpoint import Checkpoint, ClaimRecord
+from dra.driver.ownership import NEVER
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """``checkpoint``: to be written first. ``undo``: claims to give back then. ``destroy``: leftovers."""
+    """``checkpoint``: to be written first. ``undo``: claims to give back then."""
 
     checkpoint: Checkpoint
     undo: tuple[ClaimRecord, ...]
-    destroy: tuple[tuple[HeldDevice, Destroy], ...]
 
 
-def recover(checkpoint: Checkpoint, live: Live, boot_id: str) -> Recovery:
-    """What to do at the start, from what was remembered and what stands."""
+def recover(checkpoint: Checkpoint, boot_id: str) -> Recovery:
+    """What to do at the start, from what was remembered."""
     if checkpoint.boot_id != boot_id:
         kept = checkpoint.claims if checkpoint.boot_id else {}
         claims = {uid: _void(record) for uid, record in kept.items() if record.stage == "prepared"}
         checkpoint = msgspec.structs.replace(checkpoint, boot_id=boot_id, claims=claims, leftovers=())
     undo = tuple(record for record in checkpoint.claims.values() if record.stage != "prepared")
-    destroy: list[tuple[HeldDevice, Destroy]] = []
-    waiting: list[HeldDevice] = []
-    for device in checkpoint.leftovers:
-        instance = owned(device, live)
-        if instance is not None:
-            destroy.append((device, Destroy(device.gpu_uuid, instance.gpu_instance_id)))
-        if instance is not None or device.gpu_uuid not in live:
-            waiting.append(device)
-    return Recovery(msgspec.structs.replace(checkpoint, leftovers=tuple(waiting)), undo, tuple(destroy))
+    return Recovery(checkpoint, undo)
 
 
 def _void(record: ClaimRecord) -> ClaimRecord:

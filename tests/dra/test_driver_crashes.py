@@ -1,0 +1,150 @@
+"""Whatever happens between kubelet, crashes and other users of the cards: nothing lost, leaked or stolen."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dra.cards import CardRefused
+from tests.dra.memory_cards import PROFILES, Killed, Node, card
+
+GPUS = 2
+NAMES = {p.profile_id: p.name.replace(".", "") for p in PROFILES}
+PLACES = [(p.profile_id, start) for p in PROFILES for start in p.starts]
+
+claim_number = st.integers(0, 4)
+place = st.sampled_from(PLACES)
+gpu = st.integers(0, GPUS - 1)
+step = st.one_of(
+    st.tuples(st.just("prepare"), claim_number),
+    st.tuples(st.just("unprepare"), claim_number),
+    st.tuples(st.just("allocate"), claim_number, st.lists(st.tuples(gpu, place), min_size=1, max_size=2)),
+    st.tuples(st.just("foreign"), gpu, place),
+    st.tuples(st.just("restart")),
+    st.tuples(st.just("die in"), st.integers(0, 12)),
+)
+
+
+def device(on: int, where: tuple[int, int]) -> str:
+    profile_id, start = where
+    return f"gpu-{on}-{NAMES[profile_id]}-{start}"
+
+
+class World:
+    """The kubelet's side: which claims it wants ready, and what the driver said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.node = Node(folder, *(card(i) for i in range(GPUS)))
+        self.driver = self.node.driver()
+        self.refs: dict[int, object] = {}
+        self.foreign: set = set()
+        self.wanted: dict[int, bool] = {}
+        self.ready: dict[int, tuple] = {}
+
+    def do(self, action) -> None:
+        try:
+            getattr(self, "_" + action[0].replace(" ", "_"))(*action[1:])
+        except Killed:
+            self.node.death.steps_left = None
+            self.driver = self.node.driver()
+
+    def _allocate(self, number, devices) -> None:
+        # A claim's allocation changes only after it was given back.
+        if number not in self.wanted:
+            names = [device(on, where) for on, where in devices]
+            self.refs[number] = self.node.claims.allocate(f"claim-{number}", *names)
+
+    def _prepare(self, number) -> None:
+        if number in self.refs:
+            self.wanted[number] = True
+            answer = self.driver.prepare([self.refs[number]])[self.refs[number].uid]
+            if isinstance(answer, str):
+                self.ready.pop(number, None)
+            else:
+                self.ready[number] = answer
+
+    def _unprepare(self, number) -> None:
+        if number in self.wanted:
+            self.wanted[number] = False
+            self.ready.pop(number, None)
+            if self.driver.unprepare([self.refs[number]])[self.refs[number].uid] == "":
+                del self.wanted[number]
+
+    def _foreign(self, on, where) -> None:
+        try:
+            made = self.node.cards.put(f"GPU-{on}", *where)
+        except CardRefused:
+            return
+        self.foreign.add((made.gpu_uuid, made.gpu_instance_id, made.profile_id, made.start))
+
+    def _restart(self) -> None:
+        self.driver = self.node.driver()
+
+    def _die_in(self, steps) -> None:
+        self.node.death.steps_left = steps
+
+    def settle(self) -> None:
+        """What the kubelet does in the end: repeats what was not answered well."""
+        self.node.death.steps_left = None
+        self.driver = self.node.driver()
+        for number, wanted in list(self.wanted.items()):
+            if not wanted:
+                self._unprepare(number)
+        for number in list(self.wanted):
+            self._prepare(number)
+
+    def check(self) -> None:
+        live = self.node.live()
+        assert self.foreign <= live, "a foreign instance was destroyed"
+        checkpoint = self.driver.view.checkpoint
+        held = {
+            (d.gpu_uuid, d.gpu_instance_id, d.profile_id, d.start)
+            for record in checkpoint.claims.values()
+            for d in record.devices
+        }
+        assert held | self.foreign == live, "an instance was lost or leaked"
+        assert set(checkpoint.claims) == {self.refs[n].uid for n in self.ready} == self.node.documents()
+        seen: dict[str, int] = {}
+        for uuid, _, profile_id, start in held:
+            bits = ((1 << next(p.size for p in PROFILES if p.profile_id == profile_id)) - 1) << start
+            assert not seen.get(uuid, 0) & bits, "two claims hold one place"
+            seen[uuid] = seen.get(uuid, 0) | bits
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(step, max_size=25))
+def test_no_instance_is_lost_leaked_or_stolen_whenever_the_driver_dies(steps):
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        for action in steps:
+            world.do(action)
+            assert world.foreign <= world.node.live()
+        world.settle()
+        world.check()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(step, max_size=15))
+def test_a_claim_that_was_answered_ready_keeps_its_instances_through_any_restart(steps):
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        for action in steps:
+            world.do(action)
+            before = {
+                uid: r for uid, r in world.driver.view.checkpoint.claims.items() if r.stage == "prepared"
+            }
+            world.do(("restart",))
+            after = world.driver.view.checkpoint.claims
+            for number in world.ready:
+                uid = world.refs[number].uid
+                assert after[uid] == before[uid]
+                for held in after[uid].devices:
+                    assert (
+                        held.gpu_uuid,
+                        held.gpu_instance_id,
+                        held.profile_id,
+                        held.start,
+                    ) in world.node.live()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from math import ceil, floor
 
 from dra.quantity import amount
 from dra.resource_api import CapacityRequestPolicy, Device
@@ -48,8 +49,11 @@ def _rounded(wanted: Fraction | None, policy: CapacityRequestPolicy | None, valu
         step = amount(policy.valid_range.step) if policy.valid_range.step is not None else None
         if wanted < least:
             return least
-        return wanted if not step else least + step * -((least - wanted) // step)
-    for valid in sorted(amount(v) or Fraction(0) for v in policy.valid_values):
+        if not step:
+            return wanted
+        base, whole_step = _whole(least), _whole(step)
+        return Fraction(base - (base - _whole(wanted)) // whole_step * whole_step)
+    for valid in (amount(v) or Fraction(0) for v in policy.valid_values):
         if wanted <= valid:
             return valid
     return wanted
@@ -64,5 +68,12 @@ def _violates(share: Fraction, policy: CapacityRequestPolicy | None) -> bool:
             return True
         step = amount(policy.valid_range.step) if policy.valid_range.step is not None else None
         least = amount(policy.valid_range.min) if policy.valid_range.min is not None else None
-        return bool(step) and (share - (least or Fraction(0))) % (step or Fraction(1)) != 0
+        return (
+            bool(step) and (_whole(share) - _whole(least or Fraction(0))) % _whole(step or Fraction(1)) != 0
+        )
     return bool(policy.valid_values) and share not in {amount(v) for v in policy.valid_values}
+
+
+def _whole(value: Fraction) -> int:
+    """Steps are counted in whole units: ``Quantity.Value`` rounds away from zero."""
+    return ceil(value) if value >= 0 else floor(value)

@@ -9,10 +9,11 @@ request, so the devices of a request with a count are compared with the last of 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from dra.resource_api import Device, DeviceConstraint
 
+Distinct = Literal["error", "value", "place"]
 Typed = tuple[str, int | bool | str]
 
 
@@ -28,13 +29,13 @@ class Constraint(Protocol):
         ...
 
 
-def constraint_for(constraint: DeviceConstraint) -> Constraint | None:
-    """The rule for one claim; None for a constraint type that is not known."""
+def constraint_for(constraint: DeviceConstraint, distinct: Distinct = "value") -> Constraint | None:
+    """The rule for one claim; None for a constraint type that is not known. ``distinct``: as in Release."""
     if constraint.match_attribute is not None:
         return _Match(frozenset(constraint.requests), constraint.match_attribute)
-    if constraint.distinct_attribute is not None:
-        return _Distinct(frozenset(constraint.requests), constraint.distinct_attribute)
-    return None
+    if constraint.distinct_attribute is None or distinct == "error":
+        return None
+    return _Distinct(frozenset(constraint.requests), constraint.distinct_attribute, distinct == "value")
 
 
 def attribute_of(device: Device, driver: str, name: str) -> Typed | None:
@@ -73,9 +74,10 @@ class _Match:
 
 
 class _Distinct:
-    def __init__(self, requests: frozenset[str], attribute: str) -> None:
+    def __init__(self, requests: frozenset[str], attribute: str, compares: bool) -> None:
         self._requests = requests
         self._attribute = attribute
+        self._compares = compares
         self._values: dict[str, Typed] = {}
         self._devices = 0
 
@@ -83,7 +85,7 @@ class _Distinct:
         if not _affects(self._requests, request, sub):
             return True
         value = attribute_of(device, driver, self._attribute)
-        if value is None or (self._devices and value in self._values.values()):
+        if value is None or (self._compares and self._devices and value in self._values.values()):
             return False
         self._values[request] = value
         self._devices += 1

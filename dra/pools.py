@@ -1,13 +1,14 @@
 """Which pools and slices the in-tree allocator looks at for a node, and in which order.
 
-Follows ``GatherPools`` of k8s.io/dynamic-resource-allocation/structured (1.36): slices that do not target
-the node are left out, but for counter slices; the highest generation counts; a pool is complete when it has
-``resourceSliceCount`` slices in all, also those for other nodes; an incomplete pool gives nothing and an
-invalid one (duplicate device or counter set, unknown counter) neither. Pools are sorted by driver, then
-name, those with binding conditions last; slices by object name.
+Follows ``GatherPools`` of k8s.io/dynamic-resource-allocation/structured; ``dra.releases`` names what
+differs between versions. Slices that do not target the node are left out, but for counter slices; the highest
+generation among the rest counts; a pool is complete when it has ``resourceSliceCount`` slices, from 1.35 on
+also those for other nodes; an incomplete pool gives nothing (in 1.34 it does) and an invalid one neither
+(duplicate device or counter set, unknown counter; in 1.34 reaching it is an error). In 1.36 pools are sorted
+by driver, then name, those with binding conditions last; slices by object name.
 
-With ``listed`` order nothing is sorted: Kubernetes 1.34 and 1.35 read slices as the lister gives them and
-pools as a Go map does, at random; the given order stands for one of the possible ones.
+Where nothing is sorted (1.34 and 1.35) the real order is that of a Go map, at random; the given order stands
+for one of the possible ones.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
 
 from dra.quantity import amount
+from dra.releases import Release
 from dra.requirements import holds
 from dra.resource_api import Device, NodeSelector, ResourceSlice
 
-Order = Literal["sorted", "listed"]
 CounterSets = dict[str, dict[str, Fraction]]
 
 
 @dataclass(slots=True)
 class Pool:
-    """A pool as seen from one node. ``problem`` is set when it is incomplete or invalid, and then nothing
-    else is.
+    """A pool as seen from one node.
+
+    ``slices`` have the devices for this node, ``elsewhere`` those for others. ``problem`` says why a pool
+    is ``incomplete`` or ``invalid``; from 1.35 on nothing else is set then.
     """
 
     driver: str
@@ -38,28 +40,34 @@ class Pool:
     counters: CounterSets = field(default_factory=dict)
     problem: str | None = None
     incomplete: bool = False
+    invalid: bool = False
 
 
 def gather_pools(
-    slices: Sequence[ResourceSlice], node: str, labels: Mapping[str, str], order: Order
+    slices: Sequence[ResourceSlice], node: str, labels: Mapping[str, str], release: Release
 ) -> list[Pool]:
     """The pools that a node can take devices from."""
     grouped: dict[tuple[str, str], list[ResourceSlice]] = {}
-    for item in slices:
-        if _relevant(item, node, labels):
-            key = (item.spec.driver, item.spec.pool.name)
-            newest = grouped.setdefault(key, [item])[0].spec.pool.generation
-            if item.spec.pool.generation > newest:
-                grouped[key] = [item]
-            elif item.spec.pool.generation == newest and item is not grouped[key][0]:
-                grouped[key].append(item)
+    if not release.sorted:
+        grouped = {(item.spec.driver, item.spec.pool.name): [] for item in slices}  # pools as given
+    for item in _in_order(slices, node, release):
+        if not _relevant(item, node, labels, release):
+            continue
+        key = (item.spec.driver, item.spec.pool.name)
+        known = grouped.setdefault(key, [])
+        if not known or item.spec.pool.generation > known[0].spec.pool.generation:
+            grouped[key] = [item]
+        elif item.spec.pool.generation == known[0].spec.pool.generation:
+            known.append(item)
     pools: list[Pool] = []
     for (driver, name), own in grouped.items():
-        pool = _pool(driver, name, own, slices, order)
+        pool = _pool(driver, name, own, slices, release) if own else None
         if pool is not None:
             pools.append(pool)
-    if order == "sorted":
-        pools.sort(key=lambda p: (_binds(p), p.driver.encode(), p.name.encode()))
+    if release.sorted:
+        pools.sort(key=lambda p: (p.driver.encode(), p.name.encode()))
+    if release.binding_last:
+        pools.sort(key=lambda p: any(map(_binds, p.slices)))
     return pools
 
 
@@ -97,11 +105,22 @@ def consumed(device: Device) -> Iterable[tuple[str, str, Fraction]]:
 _UNREADABLE = Fraction(1 << 62)
 
 
-def _relevant(item: ResourceSlice, node: str, labels: Mapping[str, str]) -> bool:
+def _in_order(slices: Sequence[ResourceSlice], node: str, release: Release) -> list[ResourceSlice]:
+    """The order in which slices are met, which decides whose ``resourceSliceCount`` is believed."""
+    if release.sorted:
+        return sorted(slices, key=lambda s: s.spec.node_name != node or bool(s.spec.shared_counters))
+    if release.binding_last:
+        return sorted(slices, key=_binds)
+    return list(slices)
+
+
+def _relevant(item: ResourceSlice, node: str, labels: Mapping[str, str], release: Release) -> bool:
     spec = item.spec
-    if spec.shared_counters:
-        # Counters of another node's pool belong to a pool of which no device is relevant; they do no harm.
-        return not spec.node_name or spec.node_name == node or not spec.devices
+    if not release.partitionable and spec.per_device_node_selection is not None:
+        return False
+    if spec.shared_counters and release.counts_other_nodes:
+        # Needed to use a pool, whatever nodes they are for.
+        return release.partitionable
     if spec.node_name or spec.all_nodes or spec.node_selector is not None:
         return node_matches(node, labels, spec.node_name, spec.all_nodes, spec.node_selector)
     return bool(spec.per_device_node_selection) and any(
@@ -110,56 +129,73 @@ def _relevant(item: ResourceSlice, node: str, labels: Mapping[str, str]) -> bool
 
 
 def _pool(
-    driver: str, name: str, own: list[ResourceSlice], everything: Sequence[ResourceSlice], order: Order
+    driver: str, name: str, own: list[ResourceSlice], everything: Sequence[ResourceSlice], release: Release
 ) -> Pool | None:
-    generation = own[0].spec.pool.generation
-    whole_pool = [s for s in everything if s.spec.driver == driver and s.spec.pool.name == name]
-    wanted = own[0].spec.pool.resource_slice_count
-    if len(own) != wanted:
-        if any(s.spec.pool.generation > generation for s in whole_pool):
+    generation, wanted = own[0].spec.pool.generation, own[0].spec.pool.resource_slice_count
+    there = own
+    if len(own) != wanted and release.counts_other_nodes:
+        there = [s for s in everything if s.spec.driver == driver and s.spec.pool.name == name]
+        if any(s.spec.pool.generation > generation for s in there):
             return None  # being replaced by a generation that has nothing for this node
-        whole_pool = [s for s in whole_pool if s.spec.pool.generation == generation]
-        if len(whole_pool) != wanted:
-            problem = f"pool {driver}/{name} is being updated: {len(whole_pool)} of {wanted} slices are there"
-            return Pool(driver, name, problem=problem, incomplete=True)
-    else:
-        whole_pool = own
-    if order == "sorted":
+        there = [s for s in there if s.spec.pool.generation == generation]
+    incomplete = len(there) != wanted
+    pool = Pool(driver, name, incomplete=incomplete)
+    if incomplete:
+        pool.problem = f"pool {driver}/{name} is being updated: {len(there)} of {wanted} slices are there"
+        if not release.takes_from_incomplete:
+            return pool
+    if release.sorted:
         own = sorted(own, key=lambda s: s.metadata.name.encode())
     names = {id(s) for s in own}
-    elsewhere = tuple(s for s in whole_pool if id(s) not in names)
-    counters: CounterSets = {}
-    fault: str | None = None
-    for item in own:
+    elsewhere = tuple(s for s in there if id(s) not in names) if release.partitionable else ()
+    devices = tuple(s for s in own if not (release.partitionable and s.spec.shared_counters))
+    fault = _duplicate(devices)
+    if fault is None and release.partitionable:
+        pool.counters, fault = _counter_sets(own)
+        fault = fault or _unknown_counter((*own, *elsewhere), pool.counters)
+    if fault is not None:
+        pool.problem, pool.invalid = f"pool {driver}/{name} is invalid: {fault}", True
+        if not release.takes_from_incomplete:
+            return pool
+    pool.slices, pool.elsewhere = devices, elsewhere
+    return pool
+
+
+def _counter_sets(slices: Sequence[ResourceSlice]) -> tuple[CounterSets, str | None]:
+    sets: CounterSets = {}
+    for item in slices:
         for counter_set in item.spec.shared_counters:
-            if counter_set.name in counters:
-                fault = f"counter set {counter_set.name} is there twice"
-            counters[counter_set.name] = {
+            if counter_set.name in sets:
+                return {}, f"counter set {counter_set.name} is there twice"
+            sets[counter_set.name] = {
                 counter: amount(value.value) or Fraction(0) for counter, value in counter_set.counters.items()
             }
-    devices = tuple(s for s in own if s.spec.devices)
-    fault = fault or _fault(devices, elsewhere, counters)
-    if fault is not None:
-        return Pool(driver, name, problem=f"pool {driver}/{name} is invalid: {fault}")
-    return Pool(driver, name, devices, elsewhere, counters)
+    return sets, None
 
 
-def _fault(
-    devices: tuple[ResourceSlice, ...], elsewhere: tuple[ResourceSlice, ...], counters: CounterSets
-) -> str | None:
+def _duplicate(slices: Sequence[ResourceSlice]) -> str | None:
     seen: set[str] = set()
-    for item in devices:
+    for item in slices:
         for device in item.spec.devices:
             if device.name in seen:
                 return f"device {device.name} is there twice"
             seen.add(device.name)
-    for item in (*devices, *elsewhere):
-        for device in item.spec.devices:
-            for counter_set, counter, _ in consumed(device):
-                if counter not in counters.get(counter_set, {}):
-                    return f"device {device.name} consumes {counter} of {counter_set}, which is not there"
     return None
 
 
-def _binds(pool: Pool) -> bool:
-    return any(device.binding_conditions for item in pool.slices for device in item.spec.devices)
+def _unknown_counter(slices: Sequence[ResourceSlice], counters: CounterSets) -> str | None:
+    for item in slices:
+        for device in item.spec.devices:
+            for consumption in device.consumes_counters:
+                known = counters.get(consumption.counter_set)
+                if known is None:
+                    return f"device {device.name} consumes of {consumption.counter_set}, which is not there"
+                for counter in consumption.counters:
+                    if counter not in known:
+                        where = f"{counter} of {consumption.counter_set}"
+                        return f"device {device.name} consumes {where}, which is not there"
+    return None
+
+
+def _binds(item: ResourceSlice) -> bool:
+    return any(device.binding_conditions for device in item.spec.devices)

@@ -145,8 +145,9 @@ def test_the_order_in_which_slices_arrive_does_not_matter_when_sorted(order):
 
 
 def test_without_sorting_the_first_listed_slice_wins():
-    counters, first, second = ours(node())
-    assert got(run([our_mig("1g.5gb")], [counters, second, first], order="listed")) == ["gpu-1-1g5gb-6"]
+    first, second = ours(node(model="L40S-48GB"))
+    assert got(run([claim("gpu.slicewise.io")], [second, first], version="1.35")) == ["gpu-1"]
+    assert got(run([claim("gpu.slicewise.io")], [second, first])) == ["gpu-0"]
 
 
 def test_whole_gpus_are_taken_only_when_nothing_of_them_is_used():

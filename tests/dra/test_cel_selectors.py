@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dra.cel import CelUnsupported, parse
-from dra.cel_eval import CelError, Semver, device_matches
+from dra.cel_eval import device_matches
+from dra.cel_values import CelError, Semver
 from dra.resource_api import Device
 
 DEVICE = msgspec.convert(

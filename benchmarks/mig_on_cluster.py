@@ -2,16 +2,23 @@
 
 The arrivals are those of ``benchmarks.mig`` (same seed, same jobs); a second of the machine stands for
 ``--speed`` seconds of the study. A job is a pod that asks for ``nvidia.com/mig-<profile>``; it is deleted
-when its time has passed since it was bound. Two sides, one after the other:
+when its time has passed since it was bound. With ``--patience`` a pod that is not bound so many seconds (of
+the machine) after it came is deleted and counts as refused. The sides, one after the other, each on a control
+plane of its own:
 
 - ``plain``: kube-scheduler as it ships, devices as NVIDIA's driver names and sorts them;
-- ``slicewise``: the shipped profile with extender and planner, and a driver that publishes each card's
-  placements by worth lost (``scheduler.packing.mig_values.device_order``).
+- ``slicewise``: the shipped profile with extender, planner and controller, and a driver that publishes each
+  card's placements in the order that the controller writes (``dra.device_order``);
+- ``ascending``, ``descending``: the same, but the driver publishes the lowest, or highest, start first and
+  never anew. What the order of devices is worth.
 
-Scheduling time is creation → bound of the pods that found room when they came (the API server's watch, this
-process's clock), beside kube-scheduler's own end-to-end histogram of successful attempts. Waits and GPC
-utilisation are in the study's seconds. Writes build/bench/mig_on_cluster.json. Usage:
+Mean scheduling is wall-clock time from creation to bound, as the API server's watch tells this process, of
+the pods for which nothing but the control plane's own work stood in between: room was free when they came and
+no waiting pod could have taken it. (MIGBench keeps waiting in virtual time and scheduling in wall-clock time
+in the same way.) Beside it: kube-scheduler's own histogram of successful attempts, over all pods. Waits and
+GPC utilisation are in the study's seconds. Writes build/bench/mig_on_cluster.json. Usage:
 python -m benchmarks.mig_on_cluster [--jobs 500] [--load 1.4] [--speed 150] [--nodes 2] [--gpus 4] [--seed 42]
+[--sides plain,slicewise,ascending,descending] [--mix 1g:35,2g:25,3g:25,7g:5] [--patience SECONDS]
 """
 
 from __future__ import annotations
@@ -23,126 +30,76 @@ import os
 import platform
 import sys
 import tempfile
-import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, median
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
+from benchmarks.mig_jobs import MODEL, Jobs, figures, pod_name
 from benchmarks.planned_road import POLICY, process
 from benchmarks.scheduler_run import NAMESPACE, RunFailed, extended_config, say, serving
 from cluster.client import Api
 from cluster.reflector import Reflector
 from cluster.wire import Pod
 from deploy.demo.fleet import ZONES, DemoNode, Shape, node_manifest
+from deploy.demo.placement_orders import ByWorth, Fixed, PlacementOrder, order_reflector
 from deploy.demo.publishing import Side
 from deploy.demo.virtual_driver import VirtualDriver
-from deploy.local.control_plane import ControlPlane
+from deploy.local.control_plane import SYSTEM_NAMESPACE, ControlPlane
 from deploy.local.rest import RequestRefused
-from dra.inventory import NodeInventory
 from dra.mig import geometry
 from dra.resource_api import ResourceClaim
-from scheduler.packing.mig_values import device_order, mask_values
 from simulator.mig_arrivals import Arrivals, draw, parse_mix
 from simulator.mig_grid import full_name, mig_model
 
 OUTPUT = Path("build/bench/mig_on_cluster.json")
-MODEL = "H100-80GB"
 MIX = "1g:35,2g:25,3g:25,7g:5"
 TARGET_MILLISECONDS = 139.0
-ATTEMPT = "scheduler_scheduling_attempt_duration_seconds"
 _GONE = (200, 202, 404)
 _PATIENCE_SECONDS = 240.0
 
 
-class ByWorth(VirtualDriver):
-    """Our driver, ordering each card's placements by the worth they take from it."""
-
-    counts: dict[str, float]
-
-    def documents(self, inventory: NodeInventory, masks: Sequence[int]) -> list[dict[str, Any]]:
-        found = super().documents(inventory, masks)
-        for document in found:
-            devices = document["spec"].get("devices", [])
-            index = next((d["attributes"]["index"]["int"] for d in devices), None)
-            if index is None:
-                continue
-            model = inventory.gpus[index].model
-            order = device_order(model, mask_values(model, self.counts), masks[index])
-            rank = {(p.profile, p.start): position for position, p in enumerate(order)}
-            devices.sort(key=lambda device: rank.get(_placement(device), len(rank)))
-        return found
+SIDES = ("plain", "slicewise", "ascending", "descending")
 
 
-def _placement(device: dict[str, Any]) -> tuple[str, int]:
-    attributes = device["attributes"]
-    return (
-        attributes.get("profile", {}).get("string", ""),
-        attributes.get("placementStart", {}).get("int", -1),
-    )
+def side_of(name: str) -> Side:
+    """Whose devices a side's driver publishes."""
+    return "plain" if name == "plain" else "slicewise"
 
 
-@dataclass
-class Jobs:
-    """Handler of the pods' reflector: what was bound when, and what is to be deleted when."""
-
-    seconds: dict[str, float]
-    clock: Any
-    created: dict[str, float] = field(default_factory=dict)
-    bound: dict[str, float] = field(default_factory=dict)
-    had_room: dict[str, bool] = field(default_factory=dict)
-    endings: list[tuple[float, str]] = field(default_factory=list)
-    changed_: threading.Condition = field(default_factory=threading.Condition)
-
-    def replaced(self, items: Sequence[Pod]) -> None:
-        for pod in items:
-            self.changed("ADDED", pod)
-
-    def changed(self, kind: str, item: Pod) -> None:
-        name = item.metadata.name
-        if kind == "DELETED" or not item.spec.node_name or name in self.bound or name not in self.seconds:
-            return
-        with self.changed_:
-            now = self.clock()
-            self.bound[name] = now
-            heapq.heappush(self.endings, (now + self.seconds[name], name))
-            self.changed_.notify_all()
+def order_of(name: str) -> PlacementOrder:
+    """In which order."""
+    return Fixed(name) if name in ("ascending", "descending") else ByWorth()  # type: ignore[arg-type]
 
 
 def side_run(
-    side: Side, options: argparse.Namespace, arrivals: Arrivals, profiles: list[str]
+    name: str, options: argparse.Namespace, arrivals: Arrivals, profiles: list[str]
 ) -> dict[str, Any]:
     """Play the arrivals on a control plane of their own."""
     shape = Shape("h100", options.nodes, "gpu-h100", MODEL, "NVIDIA-H100-80GB-HBM3", options.gpus, True,
                   "nvswitch", 192, 1024)  # fmt: skip
     nodes = [DemoNode(f"h100-{number}", ZONES[0], shape) for number in range(1, options.nodes + 1)]
+    side, order = side_of(name), order_of(name)
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        plane = stack.enter_context(ControlPlane(name=f"mig-{side}", with_scheduler=False))
+        plane = stack.enter_context(ControlPlane(name=f"mig-{name}", with_scheduler=False))
         for node in nodes:
             plane.request("POST", "/api/v1/nodes", node_manifest(node))
-        driver = (
-            ByWorth(plane.connect, nodes, side, {})
-            if side == "slicewise"
-            else VirtualDriver(plane.connect, nodes, side, {})
-        )
-        if isinstance(driver, ByWorth):
-            driver.counts = dict(zip(profiles, options.weights, strict=True))
+        driver = VirtualDriver(plane.connect, nodes, side, {}, order)
         driver.publish()
         api = Api.connect(str(plane.kubeconfig))
         stack.callback(api.close)
         start = time.monotonic() + 1e9
         jobs = Jobs({}, lambda: time.monotonic() - start)
-        for path, kind, handler in (
-            ("/apis/resource.k8s.io/v1/resourceclaims", ResourceClaim, driver),
-            ("/api/v1/pods", Pod, jobs),
-        ):
-            reflector: Reflector[Any] = Reflector(api, path, kind, handler)
+        watches: list[Reflector[Any]] = [
+            Reflector(api, "/apis/resource.k8s.io/v1/resourceclaims", ResourceClaim, driver),
+            Reflector(api, "/api/v1/pods", Pod, jobs),
+        ]
+        if isinstance(order, ByWorth):
+            watches.append(order_reflector(api, SYSTEM_NAMESPACE, order))
+        for reflector in watches:
             reflector.start()
             stack.callback(reflector.stop)
         driver.start()
@@ -163,13 +120,15 @@ def side_run(
             )
             plane.start_scheduler(extended_config(extender))
         _nodes_ready(plane, len(nodes))
-        jobs.seconds = {_name(job): length / options.speed for job, length in enumerate(arrivals.seconds)}
+        jobs.seconds = {pod_name(job): length / options.speed for job, length in enumerate(arrivals.seconds)}
         start = time.monotonic()
         jobs.clock = lambda: time.monotonic() - start
-        finished = _play(plane, driver, jobs, arrivals, profiles, options.speed)
+        finished = _play(plane, driver, jobs, arrivals, profiles, options)
         text = plane.scheduler_metrics()
-        problems = list(driver.problems)
-    return _figures(side, options, arrivals, jobs, finished, text, problems)
+        found = figures(options, arrivals, jobs, finished, text)
+        found["republished_slices"] = driver.republished
+        found["problems"] = list(driver.problems)[:5]
+        return found
 
 
 def _play(
@@ -178,83 +137,62 @@ def _play(
     jobs: Jobs,
     arrivals: Arrivals,
     profiles: list[str],
-    speed: float,
+    options: argparse.Namespace,
 ) -> float:
     """Create and delete on time; returns the run's length in the machine's seconds."""
-    model = mig_model(MODEL)
-    shapes = geometry(model)
-    position, deleted, last_change = 0, 0, jobs.clock()
+    position, deleted, last_change, speed = 0, 0, jobs.clock(), options.speed
+    impatient: deque[tuple[float, str]] = deque()
     with plane.connect() as connection:
         while deleted < len(arrivals.at):
             now = jobs.clock()
             if position < len(arrivals.at) and arrivals.at[position] / speed <= now:
-                name, profile = _name(position), profiles[arrivals.profile[position]]
-                jobs.had_room[name] = any(
-                    shapes.free_starts(profile, mask) for masks in driver.masks().values() for mask in masks
-                )
+                name, profile = pod_name(position), profiles[arrivals.profile[position]]
+                if _unhindered(driver, jobs, profile):
+                    jobs.unhindered.add(name)
+                jobs.profile[name] = profile
                 jobs.created[name] = now
                 connection.request("POST", f"/api/v1/namespaces/{NAMESPACE}/pods", _pod(name, profile))
+                if options.patience is not None:
+                    impatient.append((now + options.patience, name))
                 position += 1
                 continue
-            with jobs.changed_:
-                due = bool(jobs.endings) and jobs.endings[0][0] <= now
-                name = heapq.heappop(jobs.endings)[1] if due else ""
-                if not due:
-                    nearest = [jobs.endings[0][0]] if jobs.endings else []
-                    if position < len(arrivals.at):
-                        nearest.append(arrivals.at[position] / speed)
-                    jobs.changed_.wait(min([0.2, *(max(0.0, at - now) for at in nearest)]))
-            if due:
+            name = _due(jobs, impatient, now)
+            if name:
                 path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}"
                 connection.request("DELETE", path, {"gracePeriodSeconds": 0}, accepted=_GONE)
                 deleted, last_change = deleted + 1, jobs.clock()
-            elif jobs.clock() - max(last_change, arrivals.at[-1] / speed) > _PATIENCE_SECONDS:
+                continue
+            arriving = [arrivals.at[position] / speed] if position < len(arrivals.at) else []
+            with jobs.changed_:
+                nearest = [queue[0][0] for queue in (jobs.endings, impatient) if queue] + arriving
+                jobs.changed_.wait(min([0.2, *(max(0.0, at - now) for at in nearest)]))
+            if jobs.clock() - max(last_change, arrivals.at[-1] / speed) > _PATIENCE_SECONDS:
                 raise RunFailed(f"{len(arrivals.at) - deleted} pods were not bound and nothing moves")
     return float(jobs.clock())
 
 
-def _figures(
-    side: Side,
-    options: argparse.Namespace,
-    arrivals: Arrivals,
-    jobs: Jobs,
-    finished: float,
-    metrics: str,
-    problems: list[str],
-) -> dict[str, Any]:
-    model = mig_model(MODEL)
-    slices = [model.profile(name).compute_slices for name in options.profiles]  # type: ignore[union-attr]
-    capacity = options.nodes * options.gpus * model.compute_slices
-    work = sum(slices[p] * s for p, s in zip(arrivals.profile, arrivals.seconds, strict=True))
-    waits = sorted((jobs.bound[name] - jobs.created[name]) * options.speed for name in jobs.created)
-    at_once = [
-        (jobs.bound[name] - jobs.created[name]) * 1000.0 for name, room in jobs.had_room.items() if room
-    ]
-    total, count = _attempts(metrics)
-    return {
-        "mean_scheduling_milliseconds": round(fmean(at_once), 1) if at_once else None,
-        "median_scheduling_milliseconds": round(median(at_once), 1) if at_once else None,
-        "slowest_scheduling_milliseconds": [round(value) for value in sorted(at_once)[-5:]],
-        "pods_that_found_room": len(at_once),
-        "scheduler_attempt_mean_milliseconds": round(1000.0 * total / count, 1) if count else None,
-        "mean_wait_seconds": round(fmean(waits), 1),
-        "p95_wait_seconds": round(waits[min(len(waits) - 1, int(0.95 * len(waits)))], 1),
-        "gpc_utilisation_percent": round(100.0 * work / (capacity * finished * options.speed), 2),
-        "makespan_seconds": round(finished * options.speed),
-        "wall_seconds": round(finished, 1),
-        "problems": problems[:5],
-    }
+def _due(jobs: Jobs, impatient: deque[tuple[float, str]], now: float) -> str:
+    """A pod to be deleted now: one that has run its time, or one that was not bound in time."""
+    with jobs.changed_:
+        if jobs.endings and jobs.endings[0][0] <= now:
+            return heapq.heappop(jobs.endings)[1]
+        while impatient and impatient[0][0] <= now:
+            _, name = impatient.popleft()
+            if name not in jobs.bound:
+                jobs.given_up.add(name)
+                return name
+    return ""
 
 
-def _attempts(text: str) -> tuple[float, float]:
-    """(seconds, number) of kube-scheduler's attempts that ended in a binding."""
-    total = count = 0.0
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.labels.get("result") == "scheduled":
-                total += sample.value if sample.name == f"{ATTEMPT}_sum" else 0.0
-                count += sample.value if sample.name == f"{ATTEMPT}_count" else 0.0
-    return total, count
+def _unhindered(driver: VirtualDriver, jobs: Jobs, profile: str) -> bool:
+    """Whether a card has room for the profile and for no profile of a pod that waits."""
+    shapes = geometry(mig_model(MODEL))
+    masks = [mask for found in driver.masks().values() for mask in found]
+
+    def fits(asked: str) -> bool:
+        return any(shapes.free_starts(asked, mask) for mask in masks)
+
+    return fits(profile) and not any(map(fits, {jobs.profile[name] for name in jobs.waiting()}))
 
 
 def _nodes_ready(plane: ControlPlane, expected: int) -> None:
@@ -272,10 +210,6 @@ def _nodes_ready(plane: ControlPlane, expected: int) -> None:
         if time.monotonic() > deadline:
             raise RunFailed(f"nodes: {ready} of {expected} are ready after 60 s")
         time.sleep(0.1)
-
-
-def _name(job: int) -> str:
-    return f"job-{job:05d}"
 
 
 def _pod(name: str, profile: str) -> dict[str, Any]:
@@ -306,9 +240,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--gpus", type=int, default=4)
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--sides", default="plain,slicewise")
+    parser.add_argument("--mix", default=MIX)
+    parser.add_argument(
+        "--patience", type=float, metavar="SECONDS", help="a pod that is not bound by then is refused"
+    )
+    parser.add_argument("--sides", default="plain,slicewise", help=f"of: {', '.join(SIDES)}")
     options = parser.parse_args(arguments)
-    model, mix = mig_model(MODEL), parse_mix(MIX)
+    sides = options.sides.split(",")
+    for side in sides:
+        if side not in SIDES:
+            parser.error(f"--sides: got {side!r}, expected any of {', '.join(SIDES)}")
+    model, mix = mig_model(MODEL), parse_mix(options.mix)
     options.profiles = [full_name(model, name) for name in mix]
     options.weights = list(mix.values())
     slices = [profile.compute_slices for profile in map(model.profile, options.profiles) if profile]
@@ -322,12 +264,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     report: dict[str, Any] = {
         "command": f"python -m benchmarks.mig_on_cluster --jobs {options.jobs} --load {options.load:g} "
-        f"--speed {options.speed:g} --nodes {options.nodes} --gpus {options.gpus} --seed {options.seed}",
+        f"--speed {options.speed:g} --nodes {options.nodes} --gpus {options.gpus} --seed {options.seed} "
+        f"--mix {options.mix} --sides {options.sides}"
+        + (f" --patience {options.patience:g}" if options.patience is not None else ""),
         "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "cpu": platform.machine()},
         "target_milliseconds": TARGET_MILLISECONDS,
         "sides": {},
     }
-    for side in options.sides.split(","):
+    for side in sides:
         say(f"{side}: {options.jobs} jobs, about {arrivals.at[-1] / options.speed:.0f} s of arrivals")
         try:
             report["sides"][side] = side_run(side, options, arrivals, options.profiles)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from simulator.mig_policies.fgd import Fgd
 from simulator.mig_policies.hami import fullest_newest, newest, release_2_10
 from simulator.mig_policies.nvidia_dra import NvidiaDra
-from simulator.mig_policies.product import ProductNodes, ProductTables
+from simulator.mig_policies.product import FixedOrder, ProductNodes, ProductTables
 from simulator.mig_policies.ranked import Ranked
 from simulator.mig_policies.simple import FirstFit, Random, ascending
 from simulator.mig_policies.slicewise import Slicewise, SlicewiseNode, SlicewisePlan
@@ -24,6 +24,8 @@ MIG_POLICIES: Mapping[str, Maker] = MappingProxyType(
         "slicewise-node": lambda _weights, _seed: SlicewiseNode(),
         "slicewise-tables": lambda _weights, _seed: ProductTables(),
         "slicewise-installed": lambda _weights, _seed: ProductNodes(),
+        "driver-ascending": lambda _weights, _seed: FixedOrder(1),
+        "driver-descending": lambda _weights, _seed: FixedOrder(-1),
         "hami": lambda _weights, _seed: Ranked(newest),
         "hami-2.10": lambda _weights, _seed: Ranked(release_2_10),
         "fullest-hami": lambda _weights, _seed: Ranked(fullest_newest),

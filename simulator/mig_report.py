@@ -39,9 +39,16 @@ MEASURES: Mapping[str, Callable[[MigRun], float]] = MappingProxyType(
         "stranded_cells_percent": lambda run: run.stranded_cells_percent,
         "mean_wait_seconds": lambda run: float(np.mean(run.waits)),
         "p95_wait_seconds": lambda run: float(np.quantile(run.waits, 0.95)),
+        "accepted_percent": lambda run: run.accepted_percent,
     }
 )
-PAIRED = ("mean_wait_seconds", "p95_wait_seconds", "gpc_utilisation_percent", "stranded_percent")
+PAIRED = (
+    "mean_wait_seconds",
+    "p95_wait_seconds",
+    "gpc_utilisation_percent",
+    "stranded_percent",
+    "accepted_percent",
+)
 
 # 97.5 % points of Student's t by degrees of freedom; beyond the list the last is close and cautious.
 _T = (

@@ -2,11 +2,13 @@
 
 Queue discipline, the same for every policy and kube-scheduler's own: a job that arrives is tried at once;
 when one ends, all that wait are tried in arrival order and whatever fits starts (backfill). None is moved.
-Only an ordering policy departs from arrival order.
+Only an ordering policy departs from arrival order. With ``refusing`` there is no queue: a job that finds no
+room when it comes is refused.
 
 Measures:
 
 - wait: start − arrival of each job, seconds;
+- accepted: jobs that ran, of all that came;
 - GPC utilisation: compute slices in use × time / (all compute slices × time), over the arrival window (until
   the last arrival, as MIGBench has it: afterwards the cards only drain) and over the makespan;
 - stranded (MIGBench): mean over cards of (free − most that further instances of the mix can cover) / free,
@@ -41,9 +43,10 @@ class MigRun:
     gpc_utilisation_makespan_percent: float
     stranded_percent: float
     stranded_cells_percent: float
+    accepted_percent: float = 100.0
 
 
-def run(fleet: Fleet, arrivals: Arrivals, policy: MigPolicy) -> MigRun:
+def run(fleet: Fleet, arrivals: Arrivals, policy: MigPolicy, *, refusing: bool = False) -> MigRun:
     """Play the arrivals on an empty fleet to the end.
 
     Raises IllegalPlacement.
@@ -57,6 +60,7 @@ def run(fleet: Fleet, arrivals: Arrivals, policy: MigPolicy) -> MigRun:
     at, profile_of, seconds = arrivals.at, arrivals.profile, arrivals.seconds
     queues: list[deque[int]] = [deque() for _ in space.profiles]
     waits = [0.0] * len(at)
+    refused: list[int] = []
     endings: list[tuple[float, int, int, int]] = []
     last_arrival = at[-1] if at else 0.0
     position, now, slices = 0, 0.0, 0
@@ -112,13 +116,15 @@ def run(fleet: Fleet, arrivals: Arrivals, policy: MigPolicy) -> MigRun:
             fleet.running[card][job] = (profile, now, number)
             heapq.heappush(endings, (now + seconds[job], job, card, number))
             candidates = [p for p in candidates if queues[p] and fleet.fits(p)]
-    cards, work = (
-        len(states),
-        sum(
-            space.compute_slices[profile] * length
-            for profile, length in zip(profile_of, seconds, strict=True)
-        ),
-    )
+        if refusing and arriving and queues[profile_of[position - 1]]:
+            profile = profile_of[position - 1]
+            refused.append(queues[profile].popleft())
+            fleet.waiting[profile] -= 1
+            fleet.oldest[profile] = inf
+    cards = len(states)
+    work = sum(
+        space.compute_slices[profile] * length for profile, length in zip(profile_of, seconds, strict=True)
+    ) - sum(space.compute_slices[profile_of[job]] * seconds[job] for job in refused)
     capacity = cards * space.model.compute_slices
     return MigRun(
         waits=tuple(waits),
@@ -127,6 +133,7 @@ def run(fleet: Fleet, arrivals: Arrivals, policy: MigPolicy) -> MigRun:
         gpc_utilisation_percent=_percent(slice_seconds, capacity * last_arrival),
         stranded_percent=_percent(strand_seconds, cards * last_arrival),
         stranded_cells_percent=_percent(strand_cell_seconds, cards * space.card_cells * last_arrival),
+        accepted_percent=_percent(len(at) - len(refused), len(at)),
     )
 
 

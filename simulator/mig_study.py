@@ -20,7 +20,7 @@ Job = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is studied. ``profiles`` are full names with their ``weights``."""
+    """What is studied. ``profiles`` are full names with their ``weights``; ``refusing``: without a queue."""
 
     model: str
     nodes: int
@@ -30,6 +30,7 @@ class Setting:
     weights: tuple[float, ...]
     load: float
     grid: Grid
+    refusing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def one_run(asked: Setting, policy: str, seed: int) -> MigRun:
         jobs=asked.jobs,
         seed=seed,
     )
-    return run(fleet, arrivals, MIG_POLICIES[policy](asked.weights, seed))
+    policy_of_run = MIG_POLICIES[policy](asked.weights, seed)
+    return run(fleet, arrivals, policy_of_run, refusing=asked.refusing)
 
 
 def _in_turn(asked: Setting, jobs: list[Job]) -> Iterator[tuple[Job, MigRun]]:

@@ -10,6 +10,8 @@ Memory grid only: it is the hardware's.
 - ``slicewise-installed``: what an extender and a driver can choose: the node by the price of what first-fit
   will take there, the first GPU in slice order with room, the first start in published order. To be compared
   with ``slicewise-node``.
+- ``driver-ascending``, ``driver-descending``: the same with a driver that publishes the lowest, or highest,
+  start first, whatever is occupied. The extender prices what that gives.
 
 What the product knows otherwise than the rule: shares from what runs and waits instead of arrivals, tables up
 to a period old, and a pod that has waited counts as waiting also while it is being placed itself.
@@ -21,7 +23,9 @@ from collections import Counter
 from types import MappingProxyType
 
 from cluster.policy import ClusterPolicy
+from dra.catalog import GpuModel
 from dra.device_order import OrderTable, device_order, order_table
+from dra.placement import Placement, placements
 from scheduler.packing.prices import PriceTables
 from scheduler.packing.supply import FleetSummary
 from scheduler.price_loop import Conditions, PriceLoop
@@ -70,10 +74,13 @@ class ProductTables:
     def _first_bits(self, fleet: Fleet, tables: PriceTables, profile: int, mask: int) -> int:
         """The units that first-fit takes on a GPU in the published order; 0 where nothing fits."""
         model, name = fleet.space.model, fleet.space.profiles[profile]
+        order = self._order(model, mask, tables)
+        return next((p.bits for p in order if p.profile == name and not p.bits & mask), 0)
+
+    def _order(self, model: GpuModel, mask: int, tables: PriceTables) -> tuple[Placement, ...]:
         if self._orders is None or self._orders[0] != tables.version:
             self._orders = tables.version, order_table(tables.mig[model.name].tolist())
-        order = device_order(model, mask, self._orders[1])
-        return next((p.bits for p in order if p.profile == name and not p.bits & mask), 0)
+        return device_order(model, mask, self._orders[1])
 
     def _now(self) -> float:
         return self._fleet.now if self._fleet is not None else 0.0
@@ -112,3 +119,14 @@ class ProductNodes(ProductTables):
         for card in super()._cards(fleet, profile):
             first.setdefault(fleet.node[card], card)
         return list(first.values())
+
+
+class FixedOrder(ProductNodes):
+    """As above with a published order that never changes: by start, ``sign`` 1 lowest first, -1 highest."""
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self._sign = sign
+
+    def _order(self, model: GpuModel, mask: int, tables: PriceTables) -> tuple[Placement, ...]:
+        return tuple(sorted(placements(model), key=lambda p: self._sign * p.start))

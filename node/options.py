@@ -28,6 +28,7 @@ class ServeOptions:
     state_dir: Path
     cdi_root: Path
     driver_root: Path
+    host_root: Path
     proc_root: Path
     allow_missing_device_nodes: bool
     cdi_base: dict[str, Any] | None
@@ -54,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"checkpoint and locks; must outlive the pod [KUBELET_ROOT/plugins/{SLICEWISE_DRIVER}]",
     )
     add("--cdi-root", type=Path, default=Path("/var/run/cdi"), help="where the runtime reads CDI documents")
-    add("--driver-root", type=Path, default=Path("/"), help="the host's root, whose dev/ has the GPU nodes")
+    add("--driver-root", type=Path, default=Path("/"), help="folder of the host whose dev/ has the GPU nodes")
+    add("--host-root", type=Path, default=Path("/"), help="where the host's root is mounted here")
     add("--proc-root", type=Path, default=Path("/proc"), help="the host's /proc")
     add(
         "--allow-missing-device-nodes",
@@ -98,6 +100,10 @@ def serve_options(told: argparse.Namespace) -> ServeOptions:
         if not 0.1 <= getattr(told, name) <= 86400:
             flag = name.replace("_", "-")
             raise OptionsRefused(f"--{flag}: got {getattr(told, name)}, expected 0.1 to 86400")
+    for name in ("driver_root", "host_root"):
+        if not getattr(told, name).is_absolute():
+            flag = name.replace("_", "-")
+            raise OptionsRefused(f"--{flag}: got {getattr(told, name)}, expected an absolute path")
     return ServeOptions(
         node_name=told.node_name,
         kubeconfig=told.kubeconfig,
@@ -106,6 +112,7 @@ def serve_options(told: argparse.Namespace) -> ServeOptions:
         state_dir=told.state_dir or told.kubelet_root / "plugins" / SLICEWISE_DRIVER,
         cdi_root=told.cdi_root,
         driver_root=told.driver_root,
+        host_root=told.host_root,
         proc_root=told.proc_root,
         allow_missing_device_nodes=told.allow_missing_device_nodes,
         cdi_base=_base(told.cdi_base_spec),

@@ -9,7 +9,7 @@ from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.wire import ObjectReference
 from dra.catalog import UnknownModel, find_model
-from dra.driver.driver import View
+from dra.driver.view import View
 from metrics.exposition import NodeMetrics
 
 log = logging.getLogger(__name__)

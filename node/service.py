@@ -29,9 +29,10 @@ from dra.driver.cdi_files import CdiFolder
 from dra.driver.checkpoint import CheckpointRefused
 from dra.driver.checkpoint_file import CheckpointFile
 from dra.driver.devices import Circumstances
-from dra.driver.driver import Driver, View, occupied
+from dra.driver.driver import Driver
 from dra.driver.publisher import Publisher
 from dra.driver.slice_plan import Wanted, pool_name, wanted
+from dra.driver.view import View, occupied
 from dra.plugin.handler import ClaimRef, DeviceHealth, PreparedDevice
 from dra.plugin.service import HealthStream
 from dra.plugin.sockets import PluginServer, SocketPaths, socket_paths
@@ -43,6 +44,7 @@ from node.endpoint import Endpoint
 from node.kube_api import CLAIMS, SLICES, KubeApi, keeps_taints, slice_form
 from node.options import ServeOptions
 from node.order_tables import OrderTables
+from node.remembered_health import RememberedHealth
 from node.reports import Reports
 from node.timed_cards import TimedCards
 
@@ -67,7 +69,7 @@ class NodeService:
         self.exposition = Exposition("node", version)
         self._metrics = self.exposition.node
         self._versions = versions
-        self._cards = TimedCards(cards, self._metrics)
+        self._cards = TimedCards(RememberedHealth(cards), self._metrics)
         self._kube = KubeApi(api, options.node_name)
         self._pool = pool_name(options.node_name)
         self._server_version: tuple[int, int] | None = None
@@ -86,6 +88,7 @@ class NodeService:
             CdiFolder(
                 options.cdi_root,
                 driver_root=options.driver_root,
+                host_root=options.host_root,
                 proc_root=options.proc_root,
                 allow_missing=options.allow_missing_device_nodes,
                 base=options.cdi_base,

@@ -29,7 +29,8 @@ class DeviceNodeMissing(Exception):
 class CdiFolder:
     """Writes and removes the documents of claims in ``folder``.
 
-    ``driver_root``: where ``dev/`` with the GPU's nodes is found; ``proc_root``: where ``driver/nvidia/`` is.
+    ``driver_root``: the folder of the host whose ``dev/`` has the GPU's nodes; ``host_root``: where the
+    host's root is seen by this process; ``proc_root``: where ``driver/nvidia/`` is.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class CdiFolder:
         folder: Path,
         *,
         driver_root: Path = Path("/"),
+        host_root: Path = Path("/"),
         proc_root: Path = Path("/proc"),
         allow_missing: bool = False,
         base: dict[str, Any] | None = None,
     ) -> None:
         self._folder = folder
         self._dev = driver_root / "dev"
+        self._seen_dev = host_root / self._dev.relative_to("/")
         self._capabilities = proc_root / "driver" / "nvidia" / "capabilities"
         self._allow_missing = allow_missing
         self._base = base
@@ -116,13 +119,13 @@ class CdiFolder:
     def _present(self, names: tuple[str, ...] | list[str], *, optional: bool = False) -> list[DeviceNode]:
         found = []
         for name in names:
-            path = self._dev / name
+            path = self._seen_dev / name
             if path.exists():
-                found.append(DeviceNode(str(path), f"/dev/{name}"))
+                found.append(DeviceNode(str(self._dev / name), f"/dev/{name}"))
             elif not (optional or self._allow_missing):
                 raise DeviceNodeMissing(
                     f"{path}: got no such device node, expected one made by the NVIDIA driver "
-                    "(nvidia-modprobe -u -c 0; for MIG nvidia-modprobe -f); give --driver-root where the "
-                    "host's /dev is mounted elsewhere"
+                    "(nvidia-modprobe -u -c 0; for MIG nvidia-modprobe -f); --driver-root says where the "
+                    "driver's /dev is on the host, --host-root where the host's root is mounted here"
                 )
         return found

@@ -6,9 +6,10 @@ the card tells them, by the standard names ``resource.kubernetes.io/pcieRoot`` a
 numaNode, cudaComputeCapability, driverVersion. nvlinkTopology, nvlinkIsland (the lowest number of the GPUs
 that NVLink reaches) and clique (rack-scale domain) are on whole GPUs only, as MIG instances have no NVLink.
 
-A shared GPU allows several allocations (KEP-5075): capacity ``share`` in steps of 1 and, under MPS, which
-limits memory, ``memory`` in equal parts. An unhealthy GPU's devices are tainted; where the API server is too
-old for taints (before 1.36 they are off), they are left out instead unless a claim holds them. Pure.
+A shared GPU is of type "shared", so that nobody who asks for a whole GPU gets a part of one. It allows
+several allocations (KEP-5075): capacity ``share`` in steps of 1 and ``memory`` in equal parts. An unhealthy
+GPU's devices are tainted; where the API server is too old for taints (before 1.36 they are off), they are left
+out instead unless a claim holds them. Pure.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _ordered(node: Hardware, gpu: OfferedGpu, now: Circumstances) -> Sequence[tu
 def _whole(node: Hardware, gpu: OfferedGpu, island: int | None, now: Circumstances) -> Json:
     card = gpu.card
     attributes = {
-        "type": {"string": "gpu"},
+        "type": {"string": "gpu" if gpu.shared is None else "shared"},
         **_common(gpu, now),
         "uuid": {"string": _cut(card.uuid)},
     }

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
@@ -37,6 +37,7 @@ from dra.driver.hardware import Hardware, assign_numbers, hardware
 from dra.driver.ownership import foreign, foreign_bits, owned
 from dra.driver.recovery import recover
 from dra.driver.sharing import Sharing
+from dra.driver.view import View
 from dra.plugin.handler import ClaimRef, PreparedDevice
 from dra.resource_api import DeviceRequestAllocationResult, ResourceClaim
 from dra.slice_parts import SLICEWISE_DRIVER
@@ -46,15 +47,6 @@ log = logging.getLogger(__name__)
 
 class PrepareFailed(Exception):
     """A claim cannot be made ready, or given back, now; the message is for the pod's events."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """The node as the driver sees it at one moment."""
-
-    hardware: Hardware
-    checkpoint: Checkpoint
-    foreign: tuple[LiveInstance, ...]
 
 
 class Driver:
@@ -265,7 +257,8 @@ class Driver:
                 self._cards.destroy(destroy.gpu_uuid, destroy.gpu_instance_id)
             except CardRefused as problem:
                 if problem.kind == "lost":
-                    left += [d for d in record.devices if d.gpu_uuid == destroy.gpu_uuid and d not in left]
+                    same_gpu = [d for d in record.devices if d.gpu_uuid == destroy.gpu_uuid]
+                    left += [device for device in same_gpu if device not in left]
                 elif problem.kind != "not-found":
                     raise PrepareFailed(
                         f"GPU {destroy.gpu_uuid}: MIG instance {destroy.gpu_instance_id} cannot be destroyed "
@@ -277,7 +270,7 @@ class Driver:
         return checkpoint
 
     def _without_leftovers(self, checkpoint: Checkpoint) -> Checkpoint:
-        """Destroy the leftovers whose cards answer again; forget those that are gone. Written when changed."""
+        """Destroy leftovers whose cards answer again; forget those that are gone. Written when changed."""
         live = self._live({device.gpu_uuid for device in checkpoint.leftovers})
         kept = []
         for device in checkpoint.leftovers:
@@ -384,18 +377,3 @@ def _prepared(record: ClaimRecord) -> tuple[PreparedDevice, ...]:
         )
         for device in record.devices
     )
-
-
-def occupied(view: View, claimed: Mapping[str, int]) -> dict[str, int]:
-    """Units taken on each GPU by UUID: by prepared claims, by ``claimed`` ones, and by foreign instances."""
-    masks = dict(claimed)
-    for gpu in view.hardware.gpus:
-        mask = masks.get(gpu.card.uuid, 0) | gpu.withheld
-        for record in view.checkpoint.claims.values():
-            for device in record.devices:
-                if device.gpu_uuid == gpu.card.uuid and not device.admin:
-                    mask |= device.bits or gpu.full_mask
-        for device in view.checkpoint.leftovers:
-            mask |= device.bits if device.gpu_uuid == gpu.card.uuid else 0
-        masks[gpu.card.uuid] = mask
-    return masks

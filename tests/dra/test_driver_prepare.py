@@ -8,8 +8,8 @@ import json
 import pytest
 
 from dra.cards import CardRefused
-from dra.driver.driver import occupied
 from dra.driver.sharing import parse_sharing
+from dra.driver.view import occupied
 from dra.plugin.handler import ClaimRef
 from tests.dra.memory_cards import POOL, Killed, Node, card
 

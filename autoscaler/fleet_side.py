@@ -29,6 +29,7 @@ from metrics.exposition import Exposition
 from scheduler.bill import Bill
 from scheduler.interference_loop import Source
 from scheduler.live import Live
+from scheduler.packing.plan_problem import PlanAnswer
 from scheduler.planner.chooser import DeciderChooser
 from scheduler.planner.follow import Fate
 from scheduler.planner.loop import PlannerLoop
@@ -75,14 +76,15 @@ class FleetSide:
         policy = self.live.policy
         self._solver = SolverProcess()
         self._groups = PodGroups(api, lambda: self._planner.room_changed())
+        observer = _Observer(exposition, recorder)
         self._planner = PlannerLoop(
             asks_for_gpus=self._chooser.asks_for_gpus,
             chooser=self._chooser,
             nominator=Nominator(api, policy().planner.max_patch_concurrency),
             policy=lambda: policy().planner,
             active=lambda: is_leader() and not dry_run and service.prices.priced(),
-            observer=_Observer(exposition, recorder),
-            solving=Solving(self._solver, self._chooser),
+            observer=observer,
+            solving=Solving(self._solver, self._chooser, observer.solved),
             group_size=self._groups.size,
             still_holds=self._chooser.still_holds,
             urgency=UrgencyOrder(
@@ -194,6 +196,9 @@ class _Observer:
 
     def settled(self, fate: Fate) -> None:
         self._metrics.nominations.labels(fate).inc()
+
+    def solved(self, answer: PlanAnswer | None) -> None:
+        self._metrics.solves.labels("none" if answer is None else answer.status).inc()
 
 
 class _OrderObserver:

@@ -135,6 +135,7 @@ class PlannerMetrics:
         self.nominations = _counter(registry, names.PLANNER_NOMINATIONS_TOTAL)
         self.gate_timeouts = _counter(registry, names.PLANNER_GATE_TIMEOUTS_TOTAL)
         self.plan_duration_seconds = _histogram(registry, names.PLANNER_PLAN_DURATION_SECONDS)
+        self.solves = _counter(registry, names.PLANNER_SOLVES_TOTAL)
         self.waiting_pods = _gauge(registry, names.PLANNER_WAITING_PODS)
 
 

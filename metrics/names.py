@@ -51,6 +51,7 @@ REPACK_MOVES: Final = ("evicted", "gone", "refused", "error", "settled", "elsewh
 REPACK_RELIEFS: Final = ("helped", "elsewhere", "gone", "timed_out")
 RECUT_OUTCOMES: Final = ("started", "succeeded", "failed", "rolled_back", "stuck", "given_up")
 ORDER_WRITES: Final = ("written", "error")
+PLAN_SOLVES: Final = ("optimal", "feasible", "rounded", "greedy", "empty", "none")  # none: no answer in time
 SOLVE_STATUSES: Final = ("optimal", "feasible", "time_limit", "failed")
 POLICIES: Final = ("cluster", "autoscaling")
 QUERY_RESULTS: Final = ("data", "empty", "timeout", "outage", "refused", "malformed")
@@ -209,6 +210,14 @@ PLANNER_PLAN_DURATION_SECONDS: Final = Metric(
     "histogram",
     "Time to plan one batch of waiting pods.",
     buckets=_WORK_SECONDS,
+)
+PLANNER_SOLVES_TOTAL: Final = Metric(
+    "slicewise_planner_solves_total",
+    "counter",
+    "Plans given to the solver, by its answer: proved optimal, feasible, rounded from the LP, no better than "
+    "the plan by price (greedy), empty (nothing to place), or none in time.",
+    ("status",),
+    _each(PLAN_SOLVES),
 )
 PLANNER_WAITING_PODS: Final = Metric(
     "slicewise_planner_waiting_pods", "gauge", "GPU pods that wait for a node and have no nomination."

@@ -15,17 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from dra.card_model import model_of
 from dra.cards import Card
 from dra.catalog import GpuModel
-from dra.nvlink import Kind, Topology, bridges, clique, cube_mesh, direct, nvswitch, pcie_only
+from dra.nvlink import MOST_GPUS, Kind, Topology, bridges, clique, cube_mesh, direct, nvswitch, pcie_only
 
 MEGABYTES_PER_GIGABYTE = 1000.0
 CUBE_MESH_GPUS = 8
 
 
-def topology_of(cards: Sequence[Card], models: Sequence[GpuModel]) -> Topology:
-    """Topology by position in ``cards``; ``models`` are theirs. Raises ValueError for no or over 16 cards."""
+def topology_of(cards: Sequence[Card]) -> Topology:
+    """Topology by position in ``cards``. Raises ValueError for none or more than 16."""
     count = len(cards)
+    if not 1 <= count <= MOST_GPUS:
+        raise ValueError(f"a topology has 1 to {MOST_GPUS} GPUs, got {count}")
+    models = [model_of(card) for card in cards]
     rows = [[0.0] * count for _ in cards]
     switched = False
     for a, card in enumerate(cards):

@@ -10,6 +10,7 @@ NVLink, events).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -117,7 +118,8 @@ class Card:
     ``live_told`` False: what exists is not known (no permission), so nothing may be concluded from ``live``.
     ``common_ancestors``: NVML's topology level to each GPU by index (10 one PCIe switch ... 50 other socket).
     ``links_down``: links that the card has and that are not active; None where it tells of no links.
-    ``nvlink_peers``: indices of the node's GPUs that NVLink reaches, by switch or directly.
+    ``nvlink_peers``: indices of the node's GPUs that NVLink reaches now, by switch or directly; a GPU in MIG
+    mode has none, whatever its wires.
     ``nvlink_megabytes_per_second``: of one link, one direction. ``mig_pending``: mode after the next reset.
     """
 
@@ -167,6 +169,11 @@ class Card:
         for instance in self.live:
             mask |= instance.bits
         return mask
+
+
+def identified(cards: Iterable[Card]) -> tuple[Card, ...]:
+    """The cards that have told who they are: one that was lost before that has no name to be known by."""
+    return tuple(card for card in cards if card.uuid)
 
 
 @dataclass(frozen=True, slots=True)

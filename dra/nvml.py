@@ -19,7 +19,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Literal
 
-from dra.card_health import health_of
+from dra.card_health import harmful, health_of, reason_of
 from dra.cards import (
     Card,
     CardRefused,
@@ -32,7 +32,7 @@ from dra.cards import (
 )
 from dra.nvml_events import Events
 from dra.nvml_library import Handle, Library, Record, open_library
-from dra.nvml_links import read_ancestors, read_fabric, read_peers, read_wires
+from dra.nvml_links import peers_by_links, read_ancestors, read_fabric, read_peers, read_wires
 from dra.nvml_mig import create, destroy, read_live, read_profiles
 from dra.nvml_names import ARCHITECTURES
 from dra.nvml_system import kernel_address, numa_node, pcie_root
@@ -53,6 +53,7 @@ class Nvml:
         self._known: dict[int, Card] = {}
         self._profiles: dict[tuple[str, bool | None], tuple[tuple[InstanceProfile, ...], bool]] = {}
         self._reading = threading.Lock()
+        self._faults: dict[str, tuple[str, ...]] = {}
         self._changing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._events = Events(library, self._reachable())
 
@@ -89,7 +90,7 @@ class Nvml:
                     self._known[index] = self._read(self._known[index], handle, by_address, others)
                 except CardRefused as refusal:
                     self._known[index] = self._gone(index, refusal)
-            return tuple(card for _, card in sorted(self._known.items()))
+            return tuple(self._with_peers(card) for _, card in sorted(self._known.items()))
 
     def live(self, gpu_uuid: str) -> tuple[LiveInstance, ...]:
         """See ``Cards.live``; empty for a card out of MIG mode."""
@@ -130,8 +131,13 @@ class Nvml:
             raise CardRefused("nvmlDeviceSetMigMode", "in-use", detail)
 
     def wait_event(self, timeout_seconds: float) -> HealthEvent | None:
-        """See ``Cards.wait_event``; for one thread."""
-        return self._events.wait(timeout_seconds)
+        """See ``Cards.wait_event``; for one thread. A harmful event makes its card unhealthy from then on."""
+        event = self._events.wait(timeout_seconds)
+        if event is not None and harmful(event):
+            with self._reading:
+                before = self._faults.get(event.gpu_uuid, ())
+                self._faults[event.gpu_uuid] = tuple(dict.fromkeys((*before, reason_of(event))))
+        return event
 
     def close(self) -> None:
         """See ``Cards.close``; waits at most half a second for a running ``wait_event``."""
@@ -156,9 +162,17 @@ class Nvml:
     def _gone(self, index: int, refusal: CardRefused) -> Card:
         before = self._known.get(index, Card(index=index, uuid="", product=""))
         health = LOST
-        if refusal.kind != "lost":
+        if refusal.kind == "lost":
+            self._faults.pop(before.uuid, None)  # when it comes back it has been reset
+        else:
             health = Health("unhealthy", (f"the card cannot be read: {refusal.call}, {refusal.detail}",))
         return dataclasses.replace(before, health=health, live_told=False)
+
+    def _with_peers(self, card: Card) -> Card:
+        """Peers by the links where peer-to-peer status is not told and links are."""
+        if card.nvlink_peers is not None or card.links_down is None:
+            return card
+        return dataclasses.replace(card, nvlink_peers=peers_by_links(card, self._known.values()))
 
     def _forget_beyond(self, count: int) -> None:
         """NVML counts fewer cards than before: what was last is now elsewhere, or gone."""
@@ -209,6 +223,7 @@ class Nvml:
             remapped_rows=ask("nvmlDeviceGetRemappedRows", handle),
             links_down=(wires.down or 0) if wires.links else 0,
             fabric_summary=fabric_summary,
+            faults=self._faults.get(card.uuid, ()),
         )
         return dataclasses.replace(
             card,

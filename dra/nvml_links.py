@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dra.cards import CardRefused, Fabric, Link, LinkKind
+from dra.cards import Card, CardRefused, Fabric, Link, LinkKind
 from dra.nvml_library import Handle, Library, by_reference, fabric_versions
 from dra.nvml_names import NVLINK_GENERATIONS
 from dra.nvml_system import kernel_address
@@ -93,6 +93,25 @@ def read_peers(library: Library, handle: Handle, others: Mapping[int, Handle]) -
     if others and not told:
         return None
     return tuple(index for index, status in sorted(told.items()) if status == _P2P_OK)
+
+
+def peers_by_links(card: Card, cards: Iterable[Card]) -> tuple[int, ...]:
+    """The GPUs that NVLink reaches as far as the links themselves tell: their ends, or a switch in common."""
+    if card.mig_enabled:
+        return ()
+    ends = {link.peer_gpu for link in card.links if link.kind == "gpu"}
+    switched = _switched(card)
+    return tuple(
+        other.index
+        for other in cards
+        if other.index != card.index
+        and not other.mig_enabled
+        and (other.index in ends or (switched and _switched(other)))
+    )
+
+
+def _switched(card: Card) -> bool:
+    return any(link.kind == "switch" for link in card.links)
 
 
 def read_ancestors(

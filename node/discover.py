@@ -24,8 +24,7 @@ from typing import Any
 
 from dra.card_model import differences, model_of
 from dra.card_wiring import topology_of
-from dra.cards import Card, CardRefused, DriverVersions, NoDriver
-from dra.from_cards import identified
+from dra.cards import Card, CardRefused, DriverVersions, NoDriver, identified
 from dra.nvlink import MOST_GPUS, Topology, islands
 from dra.nvml import SYSTEM_FILES, Nvml, open_cards
 from dra.nvml_capture import Capture
@@ -91,7 +90,7 @@ def _rendered(nvml: Nvml, output: str) -> str:
 def _topology(cards: Sequence[Card]) -> tuple[tuple[Card, ...], Topology | None]:
     """The cards that a topology can speak of, and it; None for none or too many."""
     known = identified(cards)[:MOST_GPUS]
-    return known, topology_of(known, [model_of(card) for card in known]) if known else None
+    return known, topology_of(known) if known else None
 
 
 def _island_of(cards: Sequence[Card]) -> dict[int, list[int]]:

@@ -8,14 +8,11 @@ import pynvml
 import pytest
 
 from dra.card_model import differences, model_of
-from dra.cards import Fabric, Link
+from dra.card_wiring import topology_of
+from dra.cards import Fabric, Link, identified
 from dra.catalog import find_model, models
-from dra.from_cards import inventory_of, occupied_masks, profile_id_of
-from dra.inventory import from_slices
 from dra.mig import geometry
 from dra.nvlink import bridges, clique, islands, nvswitch, pcie_only
-from dra.resource_api import ResourceSlice
-from dra.slices import to_slices
 from tests.fake_nvml.fixtures import library as library
 from tests.fake_nvml.loaded import cards_of, pynvml_on
 from tests.fake_nvml.state import FakeNode
@@ -44,10 +41,11 @@ def read(node, library, **more):
 @pytest.mark.parametrize("mig", [False, True])
 def test_each_kind_of_node_is_recognised_by_its_wires(library, tmp_path, profile, model, topology, mig):
     node = FakeNode.create(tmp_path / "state", profile, mig=mig)
-    inventory = inventory_of("n", read(node, library))
-    assert {gpu.model.name for gpu in inventory.gpus} == {model}
-    assert inventory.topology == topology(models()[model])
-    assert {gpu.partitionable for gpu in inventory.gpus} == {mig and profile != "l40s"}
+    cards = read(node, library)
+    assert {model_of(card).name for card in cards} == {model}
+    assert topology_of(cards) == topology(models()[model])
+    assert {card.mig_capable for card in cards} == {profile != "l40s"}
+    assert {card.mig_enabled for card in cards} == {mig if profile != "l40s" else None}
 
 
 def test_a_fabric_of_one_node_is_no_rack_scale_domain(library, tmp_path):
@@ -82,7 +80,7 @@ def test_profiles_and_placements_come_from_the_card(library, tmp_path, profile, 
     found = {(p.name, p.size, p.starts, p.max_instances, p.compute_slices) for p in card.profiles}
     assert found == expected
     assert card.placements_told
-    assert profile_id_of(card, next(p.name for p in model.profiles if p.name.startswith("7g"))) == 0
+    assert card.profile(0).name.startswith("7g")
     assert geometry(model_of(card)).placements == geometry(model).placements
     assert differences([card]) == ()
 
@@ -120,7 +118,7 @@ def test_a_model_whose_grid_the_catalogue_lacks_gets_it_from_the_card(library, t
     assert models()["H200-141GB"].units == 1
     assert model_of(card).name == "H200-141GB"
     assert model_of(card).units == 8
-    assert inventory_of("n", [card]).gpus[0].partitionable
+    assert geometry(model_of(card)).n_states == 256
 
 
 def test_a_product_that_nobody_knows_is_still_a_gpu(library, tmp_path):
@@ -131,23 +129,6 @@ def test_a_product_that_nobody_knows_is_still_a_gpu(library, tmp_path):
     assert [d.fact for d in differences(cards)] == ["model"]
 
 
-def test_our_own_reader_rebuilds_the_inventory_from_the_slices_made_of_it(library, tmp_path):
-    import msgspec
-
-    node = FakeNode.create(tmp_path / "state", "dgx-a100", mig=(0, 1))
-    with cards_of(node, library, system_files=node.system_files(tmp_path / "sys")) as nvml:
-        nvml.create(node.uuid(0), 9, 4)
-        cards = nvml.cards()
-    inventory = inventory_of("n", cards)
-    assert occupied_masks(cards) == (0b11110000, 0, 0, 0, 0, 0, 0, 0)
-    slices = msgspec.convert(to_slices(inventory, occupied_masks(cards), {}), list[ResourceSlice])
-    read_back = from_slices("n", slices)
-    assert read_back.topology == inventory.topology
-    assert [gpu.uuid for gpu in read_back.gpus] == [gpu.uuid for gpu in inventory.gpus]
-    assert [gpu.partitionable for gpu in read_back.gpus] == [True, True, *[False] * 6]
-    assert read_back.devices.keys() == inventory.devices.keys()
-
-
 def test_links_that_are_down_are_not_counted_and_are_noted(library, tmp_path):
     node = FakeNode.create(tmp_path / "state", "a100-pcie-pairs")
     node.update({f"gpu.0.link.{link}": "0 255 none" for link in range(4)})
@@ -156,7 +137,7 @@ def test_links_that_are_down_are_not_counted_and_are_noted(library, tmp_path):
     assert first.health.state == "healthy"
     assert first.health.reasons == ("4 NVLinks are down",)
     assert second.links == (Link(0, "gpu", 12),)
-    topology = inventory_of("n", read(node, library)).topology
+    topology = topology_of(read(node, library))
     assert topology.links[0][1] == 400.0
     assert topology.links[2][3] == 600.0
     assert third.health.reasons == ()
@@ -165,21 +146,33 @@ def test_links_that_are_down_are_not_counted_and_are_noted(library, tmp_path):
 def test_a_pair_without_its_bridge_is_joined_by_pcie(library, tmp_path):
     node = FakeNode.create(tmp_path / "state", "a100-pcie-pairs")
     node.update({f"gpu.{gpu}.link.{link}": "0 255 none" for gpu in (0, 1) for link in range(12)})
-    topology = inventory_of("n", read(node, library)).topology
+    topology = topology_of(read(node, library))
     assert islands(topology) == (0b0001, 0b0010, 0b1100)
 
 
 def test_a_switch_that_is_split_joins_only_what_peer_status_says(library, tmp_path):
     node = FakeNode.create(tmp_path / "state", "dgx-h100", gpus=4)
     node.update({f"gpu.{a}.p2p.{b}": "5" for a in range(4) for b in range(4) if a // 2 != b // 2})
-    assert islands(inventory_of("n", read(node, library)).topology) == (0b0011, 0b1100)
+    assert islands(topology_of(read(node, library))) == (0b0011, 0b1100)
 
 
 def test_where_links_are_not_told_peer_status_stands_for_a_switch(library, tmp_path):
     node = FakeNode.create(tmp_path / "state", "dgx-h100", gpus=4)
     for gpu in range(4):
         node.unsupported(gpu, "nvmlDeviceGetNvLinkState")
-    assert inventory_of("n", read(node, library)).topology == nvswitch(models()["H100-80GB"], 4)
+    assert topology_of(read(node, library)) == nvswitch(models()["H100-80GB"], 4)
+
+
+@pytest.mark.parametrize(
+    ("profile", "peers"),
+    [("dgx-h100", [(), (2, 3), (1, 3), (1, 2)]), ("a100-pcie-pairs", [(), (), (3,), (2,)])],
+)
+@pytest.mark.parametrize("told", [True, False])
+def test_peers_are_who_can_be_reached_now(library, tmp_path, profile, peers, told):
+    node = FakeNode.create(tmp_path / "state", profile, gpus=4, mig=(0,))
+    for gpu in range(0 if told else 4):
+        node.unsupported(gpu, "nvmlDeviceGetP2PStatus")
+    assert [card.nvlink_peers for card in read(node, library)] == peers
 
 
 @pytest.mark.parametrize(
@@ -222,7 +215,7 @@ def test_a_call_that_the_installed_library_lacks_counts_as_not_told(library, tmp
 
 def test_the_wiring_of_one_card_alone_is_pcie(library, tmp_path):
     node = FakeNode.create(tmp_path / "state", "dgx-h100", gpus=1)
-    assert inventory_of("n", read(node, library)).topology == pcie_only(models()["H100-80GB"], 1)
+    assert topology_of(read(node, library)) == pcie_only(models()["H100-80GB"], 1)
 
 
 def test_a_card_that_nvml_no_longer_counts_is_no_longer_listed(library, tmp_path):
@@ -241,20 +234,19 @@ def test_one_broken_card_does_not_keep_the_others_from_being_used(library, tmp_p
         assert nvml.wait_event(5).gpu_uuid == node.uuid(2)
 
 
-def test_a_card_that_never_told_its_name_is_not_offered(library, tmp_path):
+def test_a_card_that_never_told_its_name_is_not_identified(library, tmp_path):
     node = FakeNode.create(tmp_path / "state", "l40s", gpus=3)
     node.lose(0)
     cards = read(node, library)
     assert cards[0].uuid == ""
-    assert [gpu.index for gpu in inventory_of("n", cards).gpus] == [1, 2]
-    assert occupied_masks(cards) == (0, 0)
+    assert [card.index for card in identified(cards)] == [1, 2]
 
 
 def test_more_cards_than_a_topology_can_hold_are_refused(library, tmp_path):
     (card,) = read(FakeNode.create(tmp_path / "state", "l40s", gpus=1), library)
     many = [dataclasses.replace(card, index=i, uuid=f"GPU-{i}") for i in range(17)]
-    with pytest.raises(ValueError, match="expected 1 to 16 GPUs, got 17"):
-        inventory_of("n", many)
+    with pytest.raises(ValueError, match="1 to 16 GPUs, got 17"):
+        topology_of(many)
 
 
 def test_nvml_that_cannot_start_is_a_reason_and_not_an_exception(library, tmp_path):

@@ -281,6 +281,20 @@ def test_an_xid_is_delivered_with_its_card_and_instance(node, nvml):
     assert nvml.wait_event(0) is None
 
 
+def test_a_harmful_event_makes_the_card_unhealthy_until_it_was_reset(node, nvml):
+    for code in (79, 31, 94, 79):
+        node.xid(1, code)
+        assert nvml.wait_event(5).code == code
+    good, bad = nvml.cards()
+    assert good.health.state == "healthy"
+    assert bad.health.state == "unhealthy"
+    assert bad.health.reasons == ("the driver reported XID 79",)
+    node.lose(1)
+    assert nvml.cards()[1].health.state == "unhealthy"
+    node.find(1)
+    assert nvml.cards()[1].health.state == "healthy"
+
+
 def test_a_waiting_thread_is_woken_by_an_event(node, nvml):
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(nvml.wait_event, 30)

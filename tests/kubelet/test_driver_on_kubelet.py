@@ -226,8 +226,9 @@ def _registered(rig, name):
 
 
 def test_a_sick_gpu_is_tainted_and_its_pod_says_so(control_plane, namespace, real_node, rig):
-    made = {**pod("sick", real_node.name), "spec": asks("resource", real_node.name)}
-    control_plane.apply([made], namespace)
+    # The kubelet shows the health of claims' devices, not of those behind extended resources.
+    made = {**pod("sick", real_node.name), "spec": asks("claim", real_node.name)}
+    control_plane.apply([template(), made], namespace)
     inside = seen_inside(running(control_plane, namespace, "sick"))
     [name] = devices_of(inside)
     gpu = int(name.split("_")[1])

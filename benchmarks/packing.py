@@ -4,8 +4,12 @@ Every policy sees the same arrivals of every seed (``simulator.packing_study``).
 spread over seeds at 100 % arrived, the bound, the share of FGD's distance to the bound that Slicewise
 closes, the published means of the baselines and how far ours are from them, moves per 100 pods, seconds a
 run and the curves of allocation and stranded capacity against arrivals. ``speed``: seconds of a price solve
-and of one decision on the whole cluster. Writes build/bench/packing.json. Usage: python -m
+and of one decision on the whole cluster. Writes build/bench/packing.json.
+
+``--update`` measures the named policies and takes the others, and the bound, from the output of an earlier
+run of the same lists and seeds: for a change that leaves the baselines as they were. Usage: python -m
 benchmarks.packing [--lists default,…] [--seeds 10] [--first-seed 42] [--policies …] [--processes 1]
+[--update]
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ from simulator.packing_run import run
 from simulator.packing_study import FIRST_SEED, study
 from simulator.policies.slicewise import Slicewise
 from simulator.registry import POLICIES
-from simulator.report import ARRIVED_PERCENT, as_json, closed_percent, curve
+from simulator.report import ARRIVED_PERCENT, BASELINE, as_json, closed_percent, curve
 
 DATA = Path(simulator.__file__).parent / "data" / "openb"
 OUTPUT = Path("build/bench/packing.json")
@@ -122,15 +126,30 @@ def speed(nodes: Sequence[NodeShape], name: str) -> dict[str, Any]:
 
 
 def measure(
-    nodes: Sequence[NodeShape], name: str, policies: Sequence[str], seeds: Sequence[int], processes: int
+    nodes: Sequence[NodeShape],
+    name: str,
+    policies: Sequence[str],
+    seeds: Sequence[int],
+    processes: int,
+    earlier: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One list as JSON-ready values."""
+    """One list as JSON-ready values. ``earlier``: what it was before, for policies that are not named."""
     expected = published()
     trace = read_pods(DATA / f"openb_pod_list_{name}.csv.gz")
     progress = Progress(len(seeds) * len(policies), sys.stderr)
-    found = study(nodes, trace, policies, seeds, processes=processes, done=progress.step)
+    found = study(
+        nodes,
+        trace,
+        policies,
+        seeds,
+        processes=processes,
+        done=progress.step,
+        with_bound=earlier is None,
+    )
     progress.end()
     report = as_json(found)
+    if earlier is not None:
+        report["bound"] = earlier["bound"]
     for policy in policies:
         item = report["policies"][policy]
         runs = found.runs[policy]
@@ -142,7 +161,37 @@ def measure(
         if (name, policy) in expected:
             item["published_mean"] = round(expected[name, policy], 3)
             item["from_published"] = round(item["unallocated_percent"]["mean"] - expected[name, policy], 3)
+    if earlier is not None:
+        report["policies"] = {**earlier["policies"], **report["policies"]}
+        for policy in report["policies"]:
+            closed = closed_as_reported(report, policy)
+            if closed is not None:
+                report["policies"][policy]["closed_percent_of_fgd_to_bound"] = round(closed, 1)
     return report
+
+
+def closed_as_reported(report: Mapping[str, Any], policy: str) -> float | None:
+    """``closed_percent`` from the means of a report; None for the baseline and where there is none."""
+    if policy == BASELINE or BASELINE not in report["policies"]:
+        return None
+    start, mean = (report["policies"][name]["unallocated_percent"]["mean"] for name in (BASELINE, policy))
+    room = start - report["bound"]["unallocated_percent"]
+    return float(100.0 * (start - mean) / room) if room > 0.0 else None
+
+
+def earlier_lists(output: Path, seeds: Sequence[int], lists: Sequence[str]) -> Mapping[str, Any]:
+    """The lists of an earlier output. Raises ValueError where it cannot be added to."""
+    try:
+        found = json.loads(output.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise ValueError(f"--update: {output}: {problem}; run once without --update") from None
+    if found["seeds"] != list(seeds):
+        raise ValueError(f"--update: {output}: got seeds {found['seeds']}, expected {list(seeds)}")
+    missing = [name for name in lists if name not in found["lists"]]
+    if missing:
+        raise ValueError(f"--update: {output}: has no list {', '.join(missing)}; run it without --update")
+    result: Mapping[str, Any] = found["lists"]
+    return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,18 +202,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--update", action="store_true", help="keep what the output has of other policies")
     options = parser.parse_args(arguments)
     nodes = read_nodes(DATA / "openb_node_list_gpu_node.csv.gz")
     policies = tuple(options.policies.split(","))
     seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
+    names = options.lists.split(",")
+    try:
+        earlier = earlier_lists(options.output, seeds, names) if options.update else {}
+    except ValueError as problem:
+        parser.error(str(problem))
+    given = " ".join(sys.argv[1:] if arguments is None else arguments)
     result: dict[str, Any] = {
-        "command": f"python -m benchmarks.packing --lists {options.lists} --seeds {options.seeds}",
+        "command": f"python -m benchmarks.packing {given}".strip(),
         "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "cpu": platform.machine()},
         "seeds": list(seeds),
-        "lists": {},
+        "lists": dict(earlier),
     }
-    for name in options.lists.split(","):
-        report = measure(nodes, name, policies, seeds, options.processes)
+    for name in names:
+        report = measure(nodes, name, policies, seeds, options.processes, earlier.get(name))
         result["lists"][name] = report
         cells = [f"bound {report['bound']['unallocated_percent']:.2f}"]
         for policy, item in report["policies"].items():
@@ -175,8 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{policy} {left['mean']:.2f}±{left['sd']:.2f}{off}{moved} {item['seconds_per_run']:.1f}s"
             )
         print(f"{name}: " + ", ".join(cells), file=sys.stderr, flush=True)
-        OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-        OUTPUT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     for policy in ("slicewise", "slicewise-repack"):
         closed = [
             item["closed_percent_of_fgd_to_bound"]
@@ -188,9 +245,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result[f"{policy.replace('-', '_')}_closes_percent_mean"] = mean
             print(f"{policy} closes {mean} % of FGD's distance to the bound")
     if "slicewise" in policies:
-        result["speed"] = speed(nodes, options.lists.split(",")[0])
+        result["speed"] = speed(nodes, names[0])
         print(json.dumps(result["speed"]))
-    OUTPUT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -28,8 +28,11 @@ def study(
     processes: int = 1,
     until_percent: float = 100.5,
     done: Callable[[str, int], None] = lambda policy, seed: None,
+    with_bound: bool = True,
 ) -> Study:
-    """Run ``policies`` (names of ``registry``) over ``seeds``; ``done`` is told of each finished run."""
+    """Run ``policies`` (names of ``registry``) over ``seeds``; ``done`` is told of each finished run.
+    ``with_bound`` False leaves the bounds out.
+    """
     ordered = in_run_order(nodes)
     jobs = [(policy, seed) for seed in seeds for policy in policies]
     found: dict[Job, RunResult] = {}
@@ -38,11 +41,12 @@ def study(
             found[job] = result
             done(*job)
     capacity = ClusterState(ordered).capacity_milli
+    bounded = seeds if with_bound else ()
     return Study(
         trace=trace.name,
         seeds=tuple(seeds),
         runs={policy: [found[policy, seed] for seed in seeds] for policy in policies},
-        bounds=[bound(ordered, trace.shapes, arrivals(trace, capacity, seed)) for seed in seeds],
+        bounds=[bound(ordered, trace.shapes, arrivals(trace, capacity, seed)) for seed in bounded],
     )
 
 

@@ -120,7 +120,7 @@ def solve_share_prices(
     free = float(nodes.gpu_free.sum())
     nets, converged = [], True
     if all(item.gpus <= 1 for item in offers.classes):
-        scenarios = list(dict.fromkeys((saturation, cpu, 1.0) for saturation, cpu, _ in scenarios))
+        scenarios = [scenario for scenario in scenarios if scenario[2] == 1.0] or scenarios
     for saturation, cpu_share, several in scenarios:
         demand = demand_of(offers.classes, free, saturation, several)
         converged &= master.solve(demand, cpu_share=cpu_share, deadline_seconds=time_limit_seconds)

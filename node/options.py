@@ -30,6 +30,7 @@ class ServeOptions:
     driver_root: Path
     host_root: Path
     proc_root: Path
+    sys_root: Path
     allow_missing_device_nodes: bool
     cdi_base: dict[str, Any] | None
     sharing: Sharing
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--driver-root", type=Path, default=Path("/"), help="folder of the host whose dev/ has the GPU nodes")
     add("--host-root", type=Path, default=Path("/"), help="where the host's root is mounted here")
     add("--proc-root", type=Path, default=Path("/proc"), help="the host's /proc")
+    add("--sys-root", type=Path, default=Path("/sys"), help="the kernel's /sys, for PCIe roots and NUMA")
     add(
         "--allow-missing-device-nodes",
         action="store_true",
@@ -114,6 +116,7 @@ def serve_options(told: argparse.Namespace) -> ServeOptions:
         driver_root=told.driver_root,
         host_root=told.host_root,
         proc_root=told.proc_root,
+        sys_root=told.sys_root,
         allow_missing_device_nodes=told.allow_missing_device_nodes,
         cdi_base=_base(told.cdi_base_spec),
         sharing=_sharing(told.sharing),

@@ -29,7 +29,7 @@ def run(told: argparse.Namespace) -> int:
         options = serve_options(told)
     except OptionsRefused as problem:
         return _refuse(str(problem), 2)
-    cards = open_cards()
+    cards = open_cards(system_files=options.sys_root)
     if isinstance(cards, NoDriver):
         return _refuse(
             f"{cards.reason}. Expected an NVIDIA driver with libnvidia-ml.so.1; run this on a GPU node, or "

@@ -137,11 +137,12 @@ class NodeService:
             reflector.start()
         self._keeper.start()
         log.info(
-            "serving %s on node %s: %d GPUs, pool %s, socket %s",
+            "serving %s on node %s: %d GPUs, pool %s, endpoint port %d, socket %s",
             SLICEWISE_DRIVER,
             self.options.node_name,
             len(self._driver.view.hardware.gpus),
             self._pool,
+            self.port,
             self._sockets.paths.registration,
         )
 

@@ -1,0 +1,383 @@
+"""``slicewise-node serve`` against the real API server and kube-scheduler; the kubelet is a stand-in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from cluster.client import ApiRefused
+from deploy.device_classes import device_classes
+from deploy.local.apply import load
+from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
+from deploy.local.rest import SUCCESS
+from dra.inventory import from_slices
+from dra.resource_api import slices_from_json
+from node.light_api import Access, LightApi
+from tests.fake_nvml.fixtures import library as library
+from tests.fake_nvml.state import FakeNode
+from tests.node.driver_process import START_SECONDS, DriverProcess
+from tests.node.kubelet_stand_in import KubeletStandIn
+from tests.polling import until
+
+MANIFESTS = Path(__file__).parents[2] / "deploy" / "manifests"
+SLICES = "/apis/resource.k8s.io/v1/resourceslices"
+NODE = "gpu-node"
+SOON = 20.0
+
+
+@pytest.fixture(scope="module")
+def classes(control_plane):
+    control_plane.apply(MANIFESTS / "device-classes.yaml")
+
+
+@pytest.fixture
+def place(control_plane):
+    """A short folder (unix socket paths are short), and a Node."""
+    folder = Path(tempfile.mkdtemp(prefix="sw-"))
+    create_nodes(control_plane, [node_manifest(NODE)])
+    yield folder
+    delete_nodes(control_plane, [NODE])
+    for name in own_slices(control_plane):
+        control_plane.request("DELETE", f"{SLICES}/{name}", accepted=SUCCESS | {404})
+    shutil.rmtree(folder)
+
+
+def own_slices(cluster):
+    found = cluster.request("GET", f"{SLICES}?fieldSelector=spec.nodeName={NODE}")["items"]
+    return {item["metadata"]["name"]: item for item in found}
+
+
+def complete(cluster, count):
+    found = own_slices(cluster)
+    pools = {
+        (s["spec"]["pool"]["generation"], s["spec"]["pool"]["resourceSliceCount"]) for s in found.values()
+    }
+    return found if len(found) == count and len(pools) == 1 and pools.pop()[1] == count else None
+
+
+def published(cluster, count):
+    return until(lambda: complete(cluster, count), START_SECONDS, f"{count} slices")
+
+
+def serve(cluster, place, library, fake, *arguments):
+    account = cluster.kubeconfig_for("slicewise-node")
+    return DriverProcess(NODE, account, place, fake, library, "--sys-root", str(place / "sys"), *arguments)
+
+
+def pod(name, namespace, limits):
+    container = {"name": "c", "image": "x", "resources": {"limits": limits}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"containers": [container]},
+    }
+
+
+def allocated(cluster, namespace, pod_name):
+    """The pod's claim once it is allocated."""
+
+    def look():
+        for claim in cluster.request(
+            "GET", f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims"
+        )["items"]:
+            owners = [o["name"] for o in claim["metadata"].get("ownerReferences", [])]
+            if pod_name in owners and claim.get("status", {}).get("allocation"):
+                return claim
+        return None
+
+    return until(look, SOON, f"{pod_name}'s claim allocated")
+
+
+def key(claim):
+    metadata = claim["metadata"]
+    return metadata["namespace"], metadata["name"], metadata["uid"]
+
+
+def devices(claim):
+    return [result["device"] for result in claim["status"]["allocation"]["devices"]["results"]]
+
+
+def order(cluster, gpu=0):
+    slices = own_slices(cluster)
+    return [
+        d["name"] for d in slices[f"{0x100 + gpu:05x}-gpu.slicewise.io-{NODE}"]["spec"].get("devices", [])
+    ]
+
+
+def test_from_todays_manifest_to_an_instance_and_back(control_plane, namespace, classes, place, library):
+    fake = FakeNode.create(place / "nvml", "dgx-h100", gpus=2, mig=(0, 1))
+    fake.system_files(place / "sys")
+    with serve(control_plane, place, library, fake) as driver:
+        published(control_plane, 3)
+        kubelet = KubeletStandIn(driver.registry)
+        until(lambda: list(driver.registry.glob("*.sock")), SOON, "registration socket")
+        with kubelet:
+            info = kubelet.register()
+            assert (info.type, info.name) == ("DRAPlugin", "gpu.slicewise.io")
+            assert list(info.supported_versions) == [
+                "v1.DRAPlugin",
+                "v1beta1.DRAPlugin",
+                "v1alpha1.DRAResourceHealth",
+            ]
+            control_plane.request(
+                "POST",
+                f"/api/v1/namespaces/{namespace}/pods",
+                pod("small", namespace, {"nvidia.com/mig-1g.10gb": 1}),
+            )
+            claim = allocated(control_plane, namespace, "small")
+            assert devices(claim) == ["gpu-0-1g10gb-6"]
+            # The order follows the allocation before anything is prepared: what overlaps unit 6 goes last.
+            until(
+                lambda: order(control_plane).index("gpu-0-1g10gb-6") > 6, SOON, "order after the allocation"
+            )
+            generation = own_slices(control_plane)[f"00100-gpu.slicewise.io-{NODE}"]["spec"]["pool"][
+                "generation"
+            ]
+            assert generation == 1
+
+            answer = kubelet.prepare(key(claim))[key(claim)[2]]
+            assert not answer.error
+            assert [d.device_name for d in answer.devices] == ["gpu-0-1g10gb-6"]
+            assert answer.devices[0].pool_name == f"slicewise/{NODE}"
+            (instance,) = fake.instances(0)
+            assert (instance.start, instance.profile) == (6, "1g.10gb")
+            (document,) = [json.loads(p.read_text()) for p in driver.cdi.glob("*.json")]
+            assert answer.devices[0].cdi_device_ids == [
+                f"{document['kind']}={document['devices'][0]['name']}"
+            ]
+
+            # Giving back works when the claim is gone.
+            control_plane.request("DELETE", f"/api/v1/namespaces/{namespace}/pods/small?gracePeriodSeconds=0")
+            assert not kubelet.unprepare(key(claim))[key(claim)[2]].error
+            assert fake.instances() == ()
+            assert not list(driver.cdi.glob("*.json"))
+            until(lambda: order(control_plane)[0] == "gpu-0-1g10gb-6", SOON, "the order of an empty GPU")
+        assert driver.stop() == 0
+        assert not list(driver.registry.iterdir())
+        assert len(own_slices(control_plane)) == 3, "the slices stay for the next instance"
+
+
+def test_what_is_published_is_what_the_scheduler_side_reads(control_plane, place, library):
+    fake = FakeNode.create(place / "nvml", "dgx-a100", mig=(1,))
+    fake.system_files(place / "sys")
+    with serve(control_plane, place, library, fake) as driver:
+        found = published(control_plane, 9)
+        inventory = from_slices(NODE, slices_from_json(list(found.values())))
+        assert inventory is not None
+        assert [(g.index, g.whole, g.partitionable) for g in inventory.gpus] == [
+            (i, i != 1, i == 1) for i in range(8)
+        ]
+        assert inventory.pool == f"slicewise/{NODE}"
+        assert inventory.topology.kind == "nvswitch"
+        assert all(gpu.pcie_root.startswith("pci") for gpu in inventory.gpus)
+        owner = next(iter(found.values()))["metadata"]["ownerReferences"][0]
+        assert (owner["kind"], owner["name"]) == ("Node", NODE)
+        assert driver.resident_mib() < 75  # the goal is 60; a bare start-up check, the benchmark measures
+
+
+def test_slices_that_the_kubelet_dropped_come_back(control_plane, place, library):
+    fake = FakeNode.create(place / "nvml", "l40s")
+    fake.system_files(place / "sys")
+    count = int(fake.values()["gpus"])
+    with serve(control_plane, place, library, fake):
+        before = published(control_plane, count)
+        control_plane.request("DELETE", f"{SLICES}?fieldSelector=spec.nodeName={NODE}")
+        after = until(
+            lambda: (
+                (found := complete(control_plane, count))
+                and {s["metadata"]["uid"] for s in found.values()}.isdisjoint(
+                    s["metadata"]["uid"] for s in before.values()
+                )
+                and found
+            ),
+            SOON,
+            "all slices anew",
+        )
+        assert set(after) == set(before)
+
+
+def test_a_killed_driver_finds_its_instances_again_and_leaves_others_alone(
+    control_plane, namespace, classes, place, library
+):
+    fake = FakeNode.create(place / "nvml", "dgx-h100", gpus=1, mig=(0,))
+    fake.system_files(place / "sys")
+    driver = serve(control_plane, place, library, fake, "--withdraw").start()
+    try:
+        published(control_plane, 2)
+        control_plane.request(
+            "POST", f"/api/v1/namespaces/{namespace}/pods", pod("p", namespace, {"nvidia.com/mig-3g.40gb": 1})
+        )
+        claim = allocated(control_plane, namespace, "p")
+        with KubeletStandIn(driver.registry, "v1beta1") as kubelet:
+            until(lambda: list(driver.registry.glob("*.sock")), SOON, "registration socket")
+            kubelet.register()
+            fake.fault("nvmlGpuInstanceCreateComputeInstance", "kill")
+            with pytest.raises(Exception, match=r"UNAVAILABLE|Socket closed|reset"):
+                kubelet.prepare(key(claim))
+        driver.process.wait(SOON)
+        assert len(fake.instances(0)) == 1, "half an instance was left"
+        driver.start()
+        with KubeletStandIn(driver.registry, "v1beta1") as kubelet:
+            until(lambda: not fake.instances(0), SOON, "the half-made instance to be taken back")
+            until(lambda: "serving" in driver.words().rpartition("INFO")[2], SOON, "the driver to serve")
+            kubelet.register()
+            assert not kubelet.prepare(key(claim))[key(claim)[2]].error
+            (ours,) = fake.instances(0)
+            driver.kill()
+            driver.start()
+            until(lambda: driver.words().count("serving gpu.slicewise.io") == 3, SOON, "the third start")
+            assert fake.instances(0) == (ours,)
+        with KubeletStandIn(driver.registry) as kubelet:
+            kubelet.register()
+            assert not kubelet.unprepare(key(claim))[key(claim)[2]].error
+        assert fake.instances(0) == ()
+    finally:
+        assert driver.stop() == 0
+    assert not own_slices(control_plane), "withdrawn"
+
+
+def test_health_is_streamed_and_an_unhealthy_gpu_is_tainted(control_plane, place, library):
+    fake = FakeNode.create(place / "nvml", "dgx-h100", gpus=2)
+    fake.system_files(place / "sys")
+    with serve(control_plane, place, library, fake) as driver:
+        published(control_plane, 2)
+        with KubeletStandIn(driver.registry) as kubelet:
+            until(lambda: list(driver.registry.glob("*.sock")), SOON, "registration socket")
+            kubelet.register()
+            stream = kubelet.health()
+            first = next(stream)
+            assert {(d.device.pool_name, d.device.device_name, d.health) for d in first.devices} == {
+                (f"slicewise/{NODE}", "gpu-0", 1),
+                (f"slicewise/{NODE}", "gpu-1", 1),
+            }
+            fake.lose(1)
+
+            def tainted():
+                (found,) = own_slices(control_plane)[f"00101-gpu.slicewise.io-{NODE}"]["spec"]["devices"]
+                return found.get("taints")
+
+            (taint,) = until(tainted, SOON, "the taint")
+            assert (taint["key"], taint["effect"]) == ("gpu.slicewise.io/unhealthy", "NoSchedule")
+            states = {d.device.device_name: d.health for d in next(stream).devices}
+            assert states == {"gpu-0": 1, "gpu-1": 2}
+            stream.cancel()
+        port = driver.words().partition("endpoint port ")[2].partition(",")[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+            assert 'slicewise_node_gpus{health="unhealthy"} 1.0' in page.read().decode()
+        events = "/apis/events.k8s.io/v1/namespaces/default/events"
+        until(
+            lambda: any(e["reason"] == "GpuUnhealthy" for e in control_plane.request("GET", events)["items"]),
+            SOON,
+            "the event",
+        )
+
+
+def test_two_instances_of_a_rolling_upgrade_stand_side_by_side(control_plane, place, library):
+    fake = FakeNode.create(place / "nvml", "l40s", gpus=1)
+    fake.system_files(place / "sys")
+    with serve(control_plane, place, library, fake, "--pod-uid", "old") as old:
+        published(control_plane, 1)
+        new = serve(control_plane, place, library, fake, "--pod-uid", "new")
+        with new:
+            names = {"gpu.slicewise.io-old-reg.sock", "gpu.slicewise.io-new-reg.sock"}
+            until(lambda: {p.name for p in old.registry.iterdir()} == names, SOON, "both sockets")
+            assert old.stop() == 0
+            assert [p.name for p in new.registry.iterdir()] == ["gpu.slicewise.io-new-reg.sock"]
+            control_plane.request("DELETE", f"{SLICES}?fieldSelector=spec.nodeName={NODE}")
+            published(control_plane, 1)  # the new one publishes now
+
+
+@pytest.fixture
+def token(control_plane, place):
+    """A token of the driver's account, bound to a pod on NODE."""
+    pods = "/api/v1/namespaces/slicewise-system/pods"
+    document = pod("driver", "slicewise-system", {})
+    document["spec"] |= {"nodeName": NODE, "serviceAccountName": "slicewise-node"}
+    made = control_plane.request("POST", pods, document)
+    bound = {"kind": "Pod", "apiVersion": "v1", "name": "driver", "uid": made["metadata"]["uid"]}
+    asked = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"boundObjectRef": bound, "expirationSeconds": 600},
+    }
+    path = "/api/v1/namespaces/slicewise-system/serviceaccounts/slicewise-node/token"
+    yield control_plane.request("POST", path, asked)["status"]["token"]
+    now = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
+    control_plane.request("DELETE", f"{pods}/driver", now, accepted=SUCCESS | {404})
+
+
+@pytest.fixture
+def admission(control_plane):
+    """The policy in force."""
+    control_plane.apply(MANIFESTS / "node-admission.yaml")
+    yield
+    for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
+        path = f"/apis/admissionregistration.k8s.io/v1/{kind}/slicewise-node-slices"
+        control_plane.request("DELETE", path)
+
+
+def slice_of(node, driver="gpu.slicewise.io"):
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"name": f"probe-{node}-{driver}"},
+        "spec": {
+            "driver": driver,
+            "nodeName": node,
+            "pool": {"name": f"slicewise/{node}", "generation": 1, "resourceSliceCount": 1},
+            "devices": [{"name": "gpu-0"}],
+        },
+    }
+
+
+def test_the_daemon_set_is_taken_by_the_api_server(control_plane):
+    assert control_plane.apply(MANIFESTS / "node.yaml")
+    control_plane.request("DELETE", "/apis/apps/v1/namespaces/slicewise-system/daemonsets/slicewise-node")
+
+
+def test_examples_are_taken_by_the_api_server(control_plane, namespace):
+    for path in sorted((MANIFESTS / "examples").glob("*.yaml")):
+        assert control_plane.apply(path, namespace)
+
+
+def test_the_policy_lets_an_account_write_its_own_nodes_slices_only(control_plane, admission, token):
+    context = ssl.create_default_context(cafile=str(control_plane.certificate_authority))
+    api = LightApi(lambda: Access(control_plane.url, context, token))
+
+    def refusal(node, driver="gpu.slicewise.io"):
+        try:
+            api.post(SLICES, slice_of(node, driver))
+        except ApiRefused as problem:
+            return problem.message
+        api.delete(f"{SLICES}/probe-{node}-{driver}")
+        return ""
+
+    # A policy takes a moment to be in force.
+    assert "that node only" in until(lambda: refusal("other-node"), SOON, "the policy")
+    assert "gpu.slicewise.io only" in refusal(NODE, "gpu.nvidia.com")
+    assert refusal(NODE) == ""
+    control_plane.request("POST", SLICES, slice_of("other-node"))
+    with pytest.raises(ApiRefused, match="that node only"):
+        api.delete(f"{SLICES}/probe-other-node-gpu.slicewise.io")
+    control_plane.request("DELETE", f"{SLICES}/probe-other-node-gpu.slicewise.io")
+
+
+def test_the_classes_are_those_of_the_catalogue():
+    assert load(MANIFESTS / "device-classes.yaml") == device_classes()
+
+
+def test_wrong_usage_is_told_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "node", "serve", "--node-name", "n", "--sharing", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "No such file" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,233 @@
+"""What stands on which dashboard: a row for each group of metrics (``metrics.exposition``), under its name.
+
+Every metric of ``metrics.names`` stands on one of them. Names of others (dcgm-exporter's fields,
+kube-state-metrics) are listed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from deploy.dashboards.panels import Dashboard, Panel, Query, Row, panel
+from metrics import dcgm, names
+
+KUBE_METRICS: Final = ("kube_pod_status_unschedulable",)
+"""Of kube-state-metrics."""
+DCGM_METRICS: Final = (
+    dcgm.GPU_UTIL,
+    dcgm.SM_ACTIVE,
+    dcgm.GR_ENGINE_ACTIVE,
+    "DCGM_FI_DEV_POWER_USAGE",
+    "DCGM_FI_DEV_FB_USED",
+    "DCGM_FI_DEV_FB_FREE",
+)
+"""Of dcgm-exporter. The interference term learns from SM activity too, which its list of fields
+(``etc/dcp-metrics-included.csv``) leaves out by default."""
+
+_CHOSEN: Final = 'namespace=~"$namespace"'
+
+SCHEDULING: Final = Dashboard(
+    "slicewise-scheduling",
+    "Slicewise: scheduling and packing",
+    "Where pods run: the extender's answers, the fleet, prices, plans, moves.",
+    (
+        Row(
+            "Extender",
+            (
+                panel(names.EXTENDER_REQUEST_DURATION_SECONDS),
+                panel(names.EXTENDER_DECISIONS_TOTAL),
+                panel(names.EXTENDER_REFUSED_NODES_TOTAL),
+                panel(names.EXTENDER_UNKNOWN_NODES_TOTAL),
+            ),
+        ),
+        Row(
+            "Fleet",
+            (
+                panel(names.FLEET_GPUS),
+                panel(names.FLEET_NODES),
+                panel(names.FLEET_RESERVATIONS),
+                panel(names.FLEET_SNAPSHOT_AGE_SECONDS),
+                Panel(
+                    "Pods that no node can take",
+                    "Pods of all kinds that kube-scheduler found no node for (kube-state-metrics).",
+                    (Query("sum by (namespace) (kube_pod_status_unschedulable)", "{{namespace}}"),),
+                ),
+            ),
+        ),
+        Row(
+            "Price tables",
+            (
+                panel(names.PRICE_TABLES_SOLVES_TOTAL),
+                panel(names.PRICE_TABLES_SOLVE_DURATION_SECONDS),
+                panel(names.PRICE_TABLES_AGE_SECONDS),
+            ),
+        ),
+        Row("Interference", (panel(names.INTERFERENCE_SLOWDOWN_RATIO),)),
+        Row(
+            "Planner",
+            (
+                panel(names.PLANNER_WAITING_PODS),
+                panel(names.PLANNER_NOMINATIONS_TOTAL),
+                panel(names.PLANNER_PLAN_DURATION_SECONDS),
+                panel(names.PLANNER_SOLVES_TOTAL),
+                panel(names.PLANNER_GATE_TIMEOUTS_TOTAL),
+            ),
+        ),
+        Row(
+            "Repack",
+            (
+                panel(names.REPACK_PROPOSED_MOVES),
+                panel(names.REPACK_MOVES_TOTAL),
+                panel(names.REPACK_RELIEFS_TOTAL),
+                panel(names.REPACK_UNMET_PODS),
+                panel(names.REPACK_PLAN_DURATION_SECONDS),
+            ),
+        ),
+        Row("MIG recuts", (panel(names.RECUT_PROPOSED_NODES), panel(names.RECUTS_TOTAL))),
+        Row("Device order", (panel(names.DEVICE_ORDER_WRITES_TOTAL),)),
+        Row(
+            "Watches",
+            (
+                panel(names.WATCH_SYNCED, over="min"),
+                panel(names.WATCH_EVENTS_TOTAL),
+                panel(names.WATCH_RESTARTS_TOTAL),
+            ),
+        ),
+        Row(
+            "Policy",
+            (
+                panel(names.POLICY_LAST_LOAD_SUCCESSFUL, over="min"),
+                panel(names.POLICY_LAST_SUCCESS_TIMESTAMP_SECONDS),
+                panel(names.POLICY_LOADS_TOTAL),
+            ),
+        ),
+        Row(
+            "Leader",
+            (
+                panel(names.LEADER, over="sum"),
+                panel(names.LEADER_TRANSITIONS_TOTAL),
+                panel(names.BUILD_INFO, over="count"),
+            ),
+        ),
+    ),
+)
+
+AUTOSCALING: Final = Dashboard(
+    "slicewise-autoscaling",
+    "Slicewise: autoscaling",
+    "How many replicas run: what was wanted, why, and which signals there were.",
+    (
+        Row(
+            "Autoscaler",
+            (
+                Panel(
+                    "Autoscaler replicas",
+                    f"{names.AUTOSCALER_DESIRED_REPLICAS.help} {names.AUTOSCALER_CURRENT_REPLICAS.help}",
+                    tuple(
+                        Query(
+                            f"max by (namespace, kind, name) ({metric.name}{{{_CHOSEN}}})",
+                            f"{{{{namespace}}}}/{{{{name}}}} {said}",
+                        )
+                        for metric, said in (
+                            (names.AUTOSCALER_DESIRED_REPLICAS, "desired"),
+                            (names.AUTOSCALER_CURRENT_REPLICAS, "current"),
+                        )
+                    ),
+                ),
+                panel(names.AUTOSCALER_DECISIONS_TOTAL, where=_CHOSEN),
+                panel(names.AUTOSCALER_SIGNAL_AVAILABLE, where=_CHOSEN),
+                panel(names.AUTOSCALER_TARGET_ERRORS_TOTAL, where=_CHOSEN),
+                panel(names.AUTOSCALER_LOOP_DURATION_SECONDS),
+            ),
+        ),
+        Row(
+            "Prometheus",
+            (panel(names.PROMETHEUS_QUERIES_TOTAL), panel(names.PROMETHEUS_QUERY_DURATION_SECONDS)),
+        ),
+    ),
+    namespaces=names.AUTOSCALER_DESIRED_REPLICAS.name,
+)
+
+GPUS: Final = Dashboard(
+    "slicewise-gpus",
+    "Slicewise: GPUs and carbon",
+    "How busy the GPUs are and what they draw (dcgm-exporter), the node driver, and the grid's carbon.",
+    (
+        Row(
+            "GPUs",
+            (
+                Panel(
+                    "GPU utilisation",
+                    "Share of time in which something ran, whole GPUs, by model.",
+                    (Query(f'avg by (modelName) ({dcgm.GPU_UTIL}{{GPU_I_ID=""}}) / 100', "{{modelName}}"),),
+                    "percentunit",
+                ),
+                Panel(
+                    "MIG instances: engine active",
+                    "Share of time in which something ran, by MIG profile.",
+                    (
+                        Query(
+                            f'avg by (GPU_I_PROFILE) ({dcgm.GR_ENGINE_ACTIVE}{{GPU_I_ID!=""}})',
+                            "{{GPU_I_PROFILE}}",
+                        ),
+                    ),
+                    "percentunit",
+                ),
+                Panel(
+                    "SM activity",
+                    "Share of time in which the SMs had work, by model.",
+                    (Query(f"avg by (modelName) ({dcgm.SM_ACTIVE})", "{{modelName}}"),),
+                    "percentunit",
+                ),
+                Panel(
+                    "Power",
+                    "What all GPUs draw, by model.",
+                    (
+                        Query(
+                            "sum by (modelName) (max by (UUID, modelName) (DCGM_FI_DEV_POWER_USAGE))",
+                            "{{modelName}}",
+                        ),
+                    ),
+                    "watt",
+                ),
+                Panel(
+                    "GPU memory in use",
+                    "Share of the GPUs' memory that is in use, by model.",
+                    (
+                        Query(
+                            "sum by (modelName) (DCGM_FI_DEV_FB_USED) / (sum by (modelName) "
+                            "(DCGM_FI_DEV_FB_USED) + sum by (modelName) (DCGM_FI_DEV_FB_FREE))",
+                            "{{modelName}}",
+                        ),
+                    ),
+                    "percentunit",
+                ),
+            ),
+        ),
+        Row(
+            "Carbon",
+            (
+                panel(names.CARBON_INTENSITY_GRAMS_PER_KILOWATT_HOUR),
+                panel(names.CARBON_FETCHES_TOTAL),
+            ),
+        ),
+        Row(
+            "Node",
+            (
+                panel(names.NODE_GPUS, over="sum"),
+                panel(names.NODE_PREPARED_CLAIMS, over="sum"),
+                panel(names.NODE_FOREIGN_INSTANCES, over="sum"),
+                panel(names.NODE_CLAIM_DURATION_SECONDS),
+                panel(names.NODE_CARD_CALL_DURATION_SECONDS),
+                panel(names.NODE_CARD_REFUSALS_TOTAL),
+                panel(names.NODE_PUBLISH_DELAY_SECONDS),
+                panel(names.NODE_SLICE_WRITES_TOTAL),
+                panel(names.NODE_PUBLISH_FAILURES_TOTAL),
+                panel(names.NODE_REGISTERED, over="sum"),
+            ),
+        ),
+    ),
+)
+
+BOARDS: Final = {"scheduling.json": SCHEDULING, "autoscaling.json": AUTOSCALING, "gpus.json": GPUS}
+"""By file name beside this module."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from simulator.mig_arrivals import parse_mix
 from simulator.mig_grid import GRIDS, Grid
-from simulator.mig_registry import MIG_POLICIES
+from simulator.mig_registry import MIG_POLICIES, policies_for
 from simulator.mig_report import as_json
 from simulator.mig_study import FIRST_SEED, setting, study
 
@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for grid in GRIDS:
         for load in loads:
             place = ("H100-80GB", 2, 4, MIX)
-            found = _study(place, grid, load, policies, options.seeds, options.processes)
+            fit = policies_for(policies, grid)
+            found = _study(place, grid, load, fit, options.seeds, options.processes)
             result["studies"].append(found)
             _write(result, began)
     for place in ELSEWHERE if options.elsewhere else ():

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from cluster.policy import ClusterPolicy
 from dra.catalog import GpuModel
+from scheduler.arrivals import ArrivalBook
 from scheduler.columns import Columns
 from scheduler.fleet import Fleet
 from scheduler.host_needs import UNLIMITED
@@ -60,9 +61,11 @@ def read_conditions(
     policy: ClusterPolicy,
     forecast: Mapping[str, Forecast] = MappingProxyType({}),
     now: float = inf,
+    book: ArrivalBook | None = None,
 ) -> Conditions:
     """Read everything that prices follow from. ``forecast``: requests on their way, by class name; ``now``:
-    Unix seconds, from which it follows who waits and who has only just come.
+    Unix seconds, from which it follows who waits and who has only just come; ``book``: what remembers
+    arrivals from one reading to the next.
     """
     with fleet.lock:
         view = fleet.view()
@@ -86,6 +89,9 @@ def read_conditions(
         gpu_hour=policy.prices.gpu_hour,
         gpu_hour_by_model=policy.prices.gpu_hour_by_model,
         forecast=forecast,
+        arrivals=(book or ArrivalBook()).look(
+            (pod.uid, pod.demand) for pod in pods if pod.demand is not None
+        ),
         waiting=_waiting((pod for pod in pods if pod.uid not in promised), now),
         without_gpu=(float(sum(cpu for cpu, _ in others)), float(sum(memory for _, memory in others))),
     )

@@ -22,7 +22,7 @@ import numpy as np
 from cluster.periodic import Periodic
 from scheduler.packing.forecast import Forecast
 from scheduler.packing.host_tables import HostTables
-from scheduler.packing.mix import mix_of, smooth
+from scheduler.packing.mix import expected_arrivals, mix_of, smooth
 from scheduler.packing.prices import FleetSummary, PriceTables, solve_prices, unsolved
 from scheduler.packing.shared_fleet import SharedTables
 from scheduler.packing.shares import MILLI
@@ -39,7 +39,8 @@ Status = Literal["never", "optimal", "time_limit", "failed"]
 class Conditions:
     """What prices follow from: the free capacity, the requests counted by class, those foreseen, and what the
     policy says. ``without_gpu``: milli-CPU and MiB of pods without a GPU on GPU nodes. ``waiting``: classes
-    of which some pod waits for room.
+    of which some pod waits for room; ``arrivals``: requests by class as they came (``arrivals``), empty where
+    nobody counts them.
     """
 
     summary: FleetSummary
@@ -51,6 +52,7 @@ class Conditions:
     forecast: Mapping[str, Forecast] = field(default_factory=dict)
     without_gpu: tuple[float, float] = (0.0, 0.0)
     waiting: frozenset[str] = frozenset()
+    arrivals: Mapping[str, float] = field(default_factory=dict)
 
     def price_of(self, model: str) -> float:
         """Money per hour of one whole GPU of the model."""
@@ -159,7 +161,9 @@ class PriceLoop(Periodic):
         rates = tuple(conditions.price_of(name) for name in sorted(summary.models))
         spread = tuple(sorted((name, round(sd / total, 3)) for name, sd in mix.spread.items()))
         seen = (shares, spread, rates, tuple(sorted(summary.models)), *_states(summary))
-        seen += (conditions.waiting,)
+        arrivals = expected_arrivals(conditions.arrivals, conditions.prior, conditions.forecast)
+        came = sum(arrivals.values()) or 1.0
+        seen += (conditions.waiting, tuple((name, round(n / came, 2)) for name, n in arrivals.items()))
         seen += tuple((pool.cpu_milli, pool.memory_mib, *_states(pool)) for pool in summary.hosts)
         if summary.shared is not None:
             shared = summary.shared
@@ -167,7 +171,13 @@ class PriceLoop(Periodic):
         if seen == self._last_input:
             return False
         found = solve_prices(
-            summary, mix, conditions.price_of, self._tables, self._time_limit, conditions.waiting
+            summary,
+            mix,
+            conditions.price_of,
+            self._tables,
+            self._time_limit,
+            conditions.waiting,
+            arrivals,
         )
         self._last_input = seen if found.converged else None
         if self.priced() and difference(self._tables, found) <= _SAME:

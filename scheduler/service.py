@@ -24,6 +24,7 @@ from metrics.carbon.intensity import CarbonProvider, Intensity
 from metrics.exposition import Exposition
 from metrics.interference import NOTHING_LEARNED, Estimate, Pair
 from metrics.samples import NoData
+from scheduler.arrivals import ArrivalBook
 from scheduler.conditions import read_conditions
 from scheduler.decider import Decider
 from scheduler.extender.app import create_app
@@ -78,8 +79,9 @@ class Service:
         self.exposition = exposition or Exposition(COMPONENT, _version())
         self._sources = sources
         self.board = CarbonBoard(provider, fleet.zones_in_use, time.time, observer=self._saw_intensity)
+        arrivals = ArrivalBook()
         self.prices = PriceLoop(
-            lambda: read_conditions(fleet, sources.policy(), sources.forecast(), time.time()),
+            lambda: read_conditions(fleet, sources.policy(), sources.forecast(), time.time(), arrivals),
             clock=time.monotonic,
             published=self._published,
             finished=self._finished,

@@ -85,13 +85,15 @@ def run(options: argparse.Namespace) -> int:
             load=options.load,
             grid=options.grid,
         )
+        seeds = tuple(range(FIRST_SEED, FIRST_SEED + options.seeds))
+        runs = len(seeds) * len(options.policy)
+        progress = Progress(runs, sys.stderr)
+        found = study(
+            asked, options.policy, seeds, processes=min(options.processes, runs), done=progress.step
+        )
     except StudyRefused as refused:
         print(f"simulate mig: {refused}", file=sys.stderr)
         return 1
-    seeds = tuple(range(FIRST_SEED, FIRST_SEED + options.seeds))
-    runs = len(seeds) * len(options.policy)
-    progress = Progress(runs, sys.stderr)
-    found = study(asked, options.policy, seeds, processes=min(options.processes, runs), done=progress.step)
     progress.end()
     if options.output == "json":
         print(json.dumps(as_json(found), indent=2))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from simulator.mig_grid import Grid
 from simulator.mig_policies.fgd import Fgd
 from simulator.mig_policies.hami import fullest_newest, newest, release_2_10
 from simulator.mig_policies.nvidia_dra import NvidiaDra
@@ -36,3 +37,11 @@ MIG_POLICIES: Mapping[str, Maker] = MappingProxyType(
         "random": lambda _weights, seed: Random(seed),
     }
 )
+
+MEMORY_ONLY = frozenset({"slicewise-tables", "slicewise-installed", "driver-ascending", "driver-descending"})
+"""They place by the product's own code, which knows the hardware's grid only."""
+
+
+def policies_for(names: Iterable[str], grid: Grid) -> tuple[str, ...]:
+    """Those of the policies that can place on the grid."""
+    return tuple(name for name in names if grid == "memory" or name not in MEMORY_ONLY)

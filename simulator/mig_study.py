@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 
 from simulator.mig_arrivals import draw
-from simulator.mig_grid import Grid, card_space, full_name, mig_model
+from simulator.mig_grid import Grid, StudyRefused, card_space, full_name, mig_model
 from simulator.mig_policy import Fleet
-from simulator.mig_registry import MIG_POLICIES
+from simulator.mig_registry import MIG_POLICIES, policies_for
 from simulator.mig_run import MigRun, run
 
 FIRST_SEED = 42
@@ -65,7 +65,16 @@ def study(
     processes: int = 1,
     done: Callable[[str, int], None] = lambda policy, seed: None,
 ) -> MigStudy:
-    """Run ``policies`` (names of ``mig_registry``) over ``seeds``; ``done`` is told of each finished run."""
+    """Run ``policies`` (names of ``mig_registry``) over ``seeds``; ``done`` is told of each finished run.
+
+    Raises StudyRefused for a policy that cannot place on the grid.
+    """
+    unfit = sorted(set(policies) - set(policies_for(policies, asked.grid)))
+    if unfit:
+        raise StudyRefused(
+            f"--policy: got {', '.join(unfit)} on the {asked.grid} grid: placed by the product's own code, "
+            "which knows the hardware's; leave them out or take --grid memory"
+        )
     jobs = [(policy, seed) for policy in policies for seed in seeds]
     found: dict[Job, MigRun] = {}
     for job, result in _in_pool(asked, jobs, processes) if processes > 1 else _in_turn(asked, jobs):

@@ -252,6 +252,19 @@ def mix_of(
     return mix if mix.classes() else uniform(models, saturations=saturations)
 
 
+def expected_arrivals(
+    arrived: Mapping[str, float], prior: Mapping[str, float], forecast: Mapping[str, Forecast]
+) -> dict[str, float]:
+    """Requests by class, needs of the node left out, in name order: those that came, those that the policy
+    takes for granted and those foreseen.
+    """
+    counts: dict[str, float] = {}
+    for source in (arrived, prior, {name: found.mean for name, found in forecast.items()}):
+        for name, count in source.items():
+            _add(counts, name.partition("/")[0], count)
+    return dict(sorted(counts.items()))
+
+
 def _add(counts: dict[str, float], name: str, count: float) -> None:
     cls = parse_class(name)
     if cls is not None and count > 0.0:

@@ -59,6 +59,7 @@ USABLE = (0.8, 0.6)
 
 _PERTURBATION = 1e-4
 _COLUMNS_KEPT = 24  # per group, to start the next solve from
+_TRACE = 1e-3  # of all arrivals: the value tables round up to their least share
 _OTHERS_FIRST = 2.0  # pods without a GPU pay for CPU this many times what any pod with one could
 
 NamedFilling = tuple[tuple[str, int], ...]
@@ -103,11 +104,13 @@ def solve_prices(
     previous: PriceTables | None = None,
     time_limit_seconds: float = 1.0,
     waiting: Iterable[str] = (),
+    arrivals: Mapping[str, float] = MappingProxyType({}),
 ) -> PriceTables:
     """Solve the LP and return the next version of the tables.
 
     ``gpu_hour(model)``: money per hour of one whole GPU. ``previous`` seeds the columns and the version.
-    ``waiting``: names of the classes of which some pod waits. A mix without a class that any model can serve
+    ``waiting``: names of the classes of which some pod waits; ``arrivals``: requests by class as they come,
+    for MIG cards; the mix where there are none. A mix without a class that any model can serve
     is replaced by the uniform one.
     """
     models = dict(sorted(fleet_summary.models.items()))
@@ -141,11 +144,8 @@ def solve_prices(
     gradients = {
         name: fragmentation(offer, popularity, need[:, 0], thresholds) for name, offer in offers.items()
     }
-    shapes = mig_shapes(
-        models.values(),
-        [(item.cls, item.count) for item in expected],
-        filter(None, map(parse_class, waiting)),
-    )
+    waits = [cls for name in waiting if (cls := parse_class(name)) is not None]
+    shapes = mig_shapes(models.values(), _coming(arrivals, expected), waits)
     for name in shapes:
         gradients[name] = linear_gradient(models[name], gradients[name])
     return PriceTables(
@@ -193,6 +193,16 @@ def _servable(mix: DemandMix, summary: FleetSummary) -> tuple[Expected, ...]:
         if found:
             return found
     return ()
+
+
+def _coming(arrivals: Mapping[str, float], expected: Sequence[Expected]) -> list[tuple[DemandClass, float]]:
+    """What MIG cards are valued for: arrivals, and a trace of what runs or waits and came long ago."""
+    found = {cls: count for name, count in arrivals.items() if (cls := parse_class(name)) is not None}
+    if not found:
+        return [(item.cls, item.count) for item in expected]
+    least = _TRACE * sum(found.values())
+    names = {cls.base for cls in found}
+    return [*found.items(), *((item.cls, least) for item in expected if item.cls.base not in names)]
 
 
 def _offered(cls: DemandClass, summary: FleetSummary) -> bool:

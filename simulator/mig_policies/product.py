@@ -13,8 +13,8 @@ Memory grid only: it is the hardware's.
 - ``driver-ascending``, ``driver-descending``: the same with a driver that publishes the lowest, or highest,
   start first, whatever is occupied. The extender prices what that gives.
 
-What the product knows otherwise than the rule: shares from what runs and waits instead of arrivals, tables up
-to a period old, and a pod that has waited counts as waiting also while it is being placed itself.
+What the product knows otherwise than the rule: no prior of arrivals, tables up to a period old, and a pod
+that has waited counts as waiting also while it is being placed itself.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from cluster.policy import ClusterPolicy
 from dra.catalog import GpuModel
 from dra.device_order import OrderTable, device_order, order_table
 from dra.placement import Placement, placements
+from scheduler.arrivals import fold
 from scheduler.packing.prices import PriceTables
 from scheduler.packing.supply import FleetSummary
 from scheduler.price_loop import Conditions, PriceLoop
@@ -35,6 +36,7 @@ from simulator.mig_policy import Choice, Fleet
 PERIOD_SECONDS = 5.0
 _WAITS_AFTER_SECONDS = 2.0
 _ROUND = 9
+_MOST_PROFILES = 64
 
 
 class ProductTables:
@@ -46,13 +48,10 @@ class ProductTables:
         self._stepped_at = float("-inf")
         self._orders: tuple[int, OrderTable] | None = None
         self._policy = ClusterPolicy()
+        self._arrivals: dict[str, float] = {}
+        self._counted = [0] * _MOST_PROFILES
 
     def choose(self, fleet: Fleet, profile: int) -> Choice | None:
-        if fleet.space.grid != "memory":
-            raise StudyRefused(
-                f"--grid: got {fleet.space.grid!r}: the product places on the memory grid; leave "
-                "slicewise-tables and slicewise-installed out, or take --grid memory"
-            )
         self._fleet = fleet
         if fleet.now >= self._stepped_at + PERIOD_SECONDS:
             self._stepped_at = fleet.now
@@ -94,6 +93,9 @@ class ProductTables:
         empty = Counter(fleet.node[card] for card, mask in enumerate(fleet.states) if not mask)
         running = Counter(job[0] for card in fleet.running for job in card.values())
         names = [f"mig:{name}" for name in space.profiles]
+        new = {name: float(fleet.arrived[p] - self._counted[p]) for p, name in enumerate(names)}
+        self._arrivals = fold(self._arrivals, new, sum(new.values()))
+        self._counted = list(fleet.arrived)
         return Conditions(
             summary=FleetSummary(
                 {model.name: model},
@@ -105,6 +107,7 @@ class ProductTables:
             half_life_seconds=self._policy.demand.half_life_seconds,
             gpu_hour=self._policy.prices.gpu_hour,
             gpu_hour_by_model=MappingProxyType({}),
+            arrivals=self._arrivals,
             waiting=frozenset(
                 name for p, name in enumerate(names) if fleet.oldest[p] <= fleet.now - _WAITS_AFTER_SECONDS
             ),

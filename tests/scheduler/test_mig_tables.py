@@ -87,3 +87,14 @@ def test_a_node_with_cpu_enough_is_worth_its_value_at_no_cpu_price():
     bought = need @ hosts.price.T
     assert (worth[1:] + bought[1:] >= worth[1:, :1] - 1e-9).all()
     assert worth[0] == pytest.approx(hosts.node[H100.name][1])
+
+
+def test_shares_of_arrivals_count_and_not_what_runs_and_waits():
+    waiting_7g = {**MIX, "mig:7g.80gb": 400.0}
+    tables = solve_prices(free(H100), DemandMix(waiting_7g), hour, arrivals=MIX)
+    assert tables.mig[H100.name] == pytest.approx(mask_values(H100, profiles(MIX)))
+
+
+def test_what_runs_and_has_not_come_for_long_keeps_a_trace():
+    tables = solve_prices(free(H100), DemandMix(MIX), hour, arrivals={"whole:1": 90.0})
+    assert H100.name in tables.mig

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from simulator.mig_arrivals import Arrivals, draw
 from simulator.mig_grid import GRIDS, card_space, mig_model
 from simulator.mig_policies.simple import FirstFit
 from simulator.mig_policy import Fleet
-from simulator.mig_registry import MIG_POLICIES
+from simulator.mig_registry import MIG_POLICIES, policies_for
 from simulator.mig_run import IllegalPlacement, run
 
 MIX = ("1g.10gb", "2g.20gb", "3g.40gb", "7g.80gb")
@@ -76,6 +76,7 @@ def _arrivals(space, cards, load, jobs, seed, weights):
 def test_no_policy_ever_makes_an_illegal_state_and_every_job_runs_once(
     grid, name, model, nodes, gpus, load, seed
 ):
+    assume(policies_for([name], grid))
     space = card_space(mig_model(model), MODELS[model], grid)
     weights = [1.0 + p for p in range(len(MODELS[model]))][::-1]
     fleet = Fleet(space, nodes, gpus)

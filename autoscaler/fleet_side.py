@@ -88,7 +88,7 @@ class FleetSide:
             group_size=self._groups.size,
             still_holds=self._chooser.still_holds,
             urgency=UrgencyOrder(
-                service.fleet, service.decider.demand, lambda: service.prices.current().demand
+                service.fleet, service.decider.demand, lambda: service.prices.current().coming
             ),
         )
         self._chooser.nodes_changed = self._planner.nodes_changed

@@ -13,6 +13,7 @@ duals give each class a net price; the tables are the knapsack values of every s
                               of the mix says what it needs of its node
     shared                    the same for GPUs in shared mode (``shared_fleet``), None where there are none
     mig                       the value tables that ``gpu_value`` is made of, 1 for an empty GPU
+    coming                    the requests by class that ``mig`` was made for
 
 A placement costs V(before) − V(after). A request of class d is worth v_dm = gpu_hour(m) × GPU equivalents on
 model m, so capacity on a dear model is dear to destroy. With several saturations the prices are averaged
@@ -90,6 +91,7 @@ class PriceTables:
     gradient_steps: Mapping[str, Floats] = field(default_factory=dict)
     shared: SharedTables | None = None
     mig: Mapping[str, Floats] = field(default_factory=dict)
+    coming: Mapping[str, float] = field(default_factory=dict)
 
 
 def unsolved() -> PriceTables:
@@ -145,7 +147,8 @@ def solve_prices(
         name: fragmentation(offer, popularity, need[:, 0], thresholds) for name, offer in offers.items()
     }
     waits = [cls for name in waiting if (cls := parse_class(name)) is not None]
-    shapes = mig_shapes(models.values(), _coming(arrivals, expected), waits)
+    coming = _coming(arrivals, expected)
+    shapes = mig_shapes(models.values(), coming, waits)
     for name in shapes:
         gradients[name] = linear_gradient(models[name], gradients[name])
     return PriceTables(
@@ -172,6 +175,7 @@ def solve_prices(
         gradient_steps=_published(gradients),
         shared=_shared(fleet_summary.shared, mix, previous, time_limit_seconds - master.elapsed_seconds()),
         mig=_published(shapes),
+        coming=MappingProxyType({cls.name: count for cls, count in coming}),
     )
 
 

@@ -3,10 +3,11 @@
     urgency = (slices − value lost) / slices + waited / (1,000 s × slices)         (``packing.mig_order``)
 
 ``value lost``: compute slices that the pod's cheapest placement costs on the cards as they are, room held by
-the plan so far included (``packing.mig_values``; shares from the price tables' demand, a profile of which
-another pod waits counted as waiting). ``waited``: since the pod was created. The most urgent of those that
-fit some card goes first, then the values are looked at again, by the rule of the simulator's ``slicewise``.
-Of pods that ask for the same the oldest goes first; those that fit no card come last, oldest first.
+the plan so far included (``packing.mig_values``; shares of what arrives, as in the price tables, a profile
+of which another pod waits counted as waiting). ``waited``: since the pod was created. The most urgent of
+those that fit some card goes first, then the values are looked at again, by the rule of the simulator's
+``slicewise``. Of pods that ask for the same the oldest goes first; those that fit no card come last, oldest
+first.
 
 Pods that ask for anything but MIG instances keep their place: where the n-th pod by arrival is one of them,
 it is the n-th to be planned. Of a pod with several instances the values lost add up, each as if alone.
@@ -72,7 +73,7 @@ class UrgencyOrder:
         expected: Callable[[], Mapping[str, float]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``expected``: requests by class of the mix (``PriceTables.demand``); ``clock``: Unix seconds."""
+        """``expected``: requests by class (``PriceTables.coming``); ``clock``: Unix seconds."""
         self._fleet, self._demand, self._expected, self._clock = fleet, demand, expected, clock
 
     def decides(self, pod: WaitingPod) -> bool:

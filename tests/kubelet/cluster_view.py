@@ -72,7 +72,9 @@ def pods(cluster: ControlPlane, namespace: str) -> Sequence[dict[str, Any]]:
     return items
 
 
-def running(cluster: ControlPlane, namespace: str, name: str, seconds: float = DEADLINE_SECONDS) -> dict:
+def running(
+    cluster: ControlPlane, namespace: str, name: str, seconds: float = DEADLINE_SECONDS
+) -> dict[str, Any]:
     """The pod as soon as its container runs and it has an address."""
     seen: list[Any] = [None]
 

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster_view import until
-
 from deploy.local.control_plane import ControlPlane
 from deploy.local.ports import PortClaims
 from deploy.local.real_node import RealNode
 from deploy.local.rest import RequestRefused, plain_get
+from dra.classes import class_name
 from dra.slice_parts import SLICEWISE_DRIVER
 from tests.fake_nvml.state import FakeNode
+from tests.kubelet.cluster_view import container, pod_spec, until
 
 REPOSITORY = Path(__file__).parents[2]
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
@@ -41,6 +41,7 @@ class DriverRig:
         self.fake = fake
         self._root = folder
         self._environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **fake.environment(library)}
+        self._environment["PYTHONFAULTHANDLER"] = "1"  # a crash in the stand-in for NVML shows where
         self._environment.update(environment)
         self._ports = PortClaims()
         self._pages: dict[str, int] = {}
@@ -137,4 +138,27 @@ def devices_of(inside: Mapping[str, Any]) -> dict[str, str]:
         name.removeprefix(prefix): value
         for name, value in inside["environment"].items()
         if name.startswith(prefix)
+    }
+
+
+def asks(spelling: str, node: str, profile: str = "1g.10gb") -> dict[str, Any]:
+    """A pod's specification that asks for one instance in one of the three spellings."""
+    if spelling == "claim":
+        claims = [{"name": "gpu", "resourceClaimTemplateName": "small"}]
+        return pod_spec(node, container(resources={"claims": [{"name": "gpu"}]}), resourceClaims=claims)
+    names = {
+        "class": f"deviceclass.resource.kubernetes.io/{class_name(profile)}",
+        "resource": f"nvidia.com/mig-{profile}",
+    }
+    return pod_spec(node, container(resources={"limits": {names[spelling]: "1"}}))
+
+
+def template(profile: str = "1g.10gb") -> dict[str, Any]:
+    """The claim template that a pod with the spelling "claim" uses."""
+    request = {"name": "gpu", "exactly": {"deviceClassName": class_name(profile)}}
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": "small"},
+        "spec": {"spec": {"devices": {"requests": [request]}}},
     }

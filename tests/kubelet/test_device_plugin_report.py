@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster_view import container, delete, pod, running, seen_inside, until
-from device_plugin import DevicePlugin
 
 from deploy.local.rest import SUCCESS
 from node.podresources import SOCKET, KubeletAway, PodResources
 from node.podresources_report import DEFAULT_NAMESPACE, KEY, config_map_name, decode
 from tests.fake_nvml.build import NO_COMPILER, build_fake, compiler
 from tests.fake_nvml.state import FakeNode
+from tests.kubelet.cluster_view import container, delete, pod, running, seen_inside, until
+from tests.kubelet.device_plugin import DevicePlugin
 
 RESOURCE = "nvidia.com/mig-1g.10gb"
 KIND = "test.slicewise.io/mig"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from cluster_view import container, delete, pod, pod_spec, pods, read_pod, running, seen_inside, until
-from driver_rig import DriverRig, devices_of
 
-from dra.classes import class_name, device_classes
+from dra.classes import device_classes
 from dra.inventory import from_slices
 from dra.resource_api import ResourceSlice
 from tests.fake_nvml.build import NO_COMPILER, build_fake, compiler
 from tests.fake_nvml.state import FakeNode
+from tests.kubelet.cluster_view import delete, pod, pods, read_pod, running, seen_inside, until
+from tests.kubelet.driver_rig import DriverRig, asks, devices_of, template
 
 PROFILES = ("1g.10gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")
-SMALL = class_name("1g.10gb")
 SPELLINGS = ("claim", "class", "resource")
 WIPED_SECONDS = 30  # after which the kubelet takes the slices of a driver that is gone
 WITHIN_SECONDS = 60
@@ -50,28 +49,6 @@ def nothing_left(rig):
     yield
     until("all instances are given back", lambda: not rig.fake.instances(), 30)
     assert rig.documents() == []
-
-
-def asks(spelling, node, profile="1g.10gb"):
-    """A pod's specification that asks for one instance in one of the three spellings."""
-    if spelling == "claim":
-        claims = [{"name": "gpu", "resourceClaimTemplateName": "small"}]
-        return pod_spec(node, container(resources={"claims": [{"name": "gpu"}]}), resourceClaims=claims)
-    names = {
-        "class": f"deviceclass.resource.kubernetes.io/{class_name(profile)}",
-        "resource": f"nvidia.com/mig-{profile}",
-    }
-    return pod_spec(node, container(resources={"limits": {names[spelling]: "1"}}))
-
-
-def template(profile="1g.10gb"):
-    request = {"name": "gpu", "exactly": {"deviceClassName": class_name(profile)}}
-    return {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "ResourceClaimTemplate",
-        "metadata": {"name": "small"},
-        "spec": {"spec": {"devices": {"requests": [request]}}},
-    }
 
 
 def first_of(rig, node, profile):

@@ -9,9 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cluster_view import container, delete, pod, running, seen_inside, until
-
 from deploy.local.node_cgroups import roots
+from tests.kubelet.cluster_view import container, delete, pod, running, seen_inside, until
 
 
 def test_a_pod_runs_with_an_address_of_the_node_and_answers(control_plane, namespace, real_node):
@@ -66,8 +65,7 @@ import json, sys, time
 from deploy.local.control_plane import ControlPlane
 from deploy.local.real_node import RealNode
 with ControlPlane() as cluster, RealNode(cluster) as node:
-    sys.path.insert(0, {views!r})
-    from cluster_view import pod, running
+    from tests.kubelet.cluster_view import pod, running
     cluster.apply([pod("left", node.name)])
     running(cluster, "default", "left")
     print(json.dumps([node.name, str(node.folder), node.pid("containerd"), node.addresses.link_names[0]]))
@@ -78,7 +76,7 @@ with ControlPlane() as cluster, RealNode(cluster) as node:
 
 def test_a_killed_caller_leaves_no_process_mount_interface_or_control_group(node_programs):
     repository = Path(__file__).parents[2]
-    script = _HOLDS_A_NODE.format(views=str(Path(__file__).parent))
+    script = _HOLDS_A_NODE
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=repository, stdout=subprocess.PIPE, text=True
     ) as caller:

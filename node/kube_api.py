@@ -11,6 +11,7 @@ from cluster.api_errors import ApiError, ApiRefused
 from cluster.client import Api
 from cluster.wire import Node
 from dra.driver.api import ApiAway, ApiConflict
+from dra.driver.devices import Features
 from dra.resource_api import ResourceClaim
 from dra.slice_parts import SLICEWISE_DRIVER, Version
 
@@ -93,6 +94,24 @@ class KubeApi:
             raise ApiAway(f"/version: got {told.major!r}.{told.minor!r}, expected two numbers")
         return int(told.major), int(minor)
 
+    def features(self, pool: str) -> Features:
+        """What the API server keeps of a slice, by writes that it does not carry out. Raises ApiAway."""
+        one = {"value": "1"}
+        counters = _probe(self._node, pool, sharedCounters=[{"name": "c", "counters": {"unit": one}}])
+        device = {
+            "name": "d",
+            "allowMultipleAllocations": True,
+            "taints": [{"key": "gpu.slicewise.io/probe", "effect": "NoSchedule"}],
+        }
+        kept = self._send("POST", SLICES, counters, {"dryRun": "All"})["spec"]
+        seen = self._send("POST", SLICES, _probe(self._node, pool, devices=[device]), {"dryRun": "All"})
+        found = seen["spec"]["devices"][0]
+        return Features(
+            counters=bool(kept.get("sharedCounters")),
+            shares=bool(found.get("allowMultipleAllocations")),
+            taints=bool(found.get("taints")),
+        )
+
     def _send(
         self, method: str, path: str, body: Any = None, params: dict[str, str] | None = None
     ) -> dict[str, Any]:
@@ -112,6 +131,15 @@ def slice_form(version: tuple[int, int]) -> Version:
     return "1.34" if version < (1, 35) else "1.35+"
 
 
-def keeps_taints(version: tuple[int, int]) -> bool:
-    """Whether device taints are on by default (KEP-5055: beta and on from 1.36)."""
-    return version >= (1, 36)
+def _probe(node: str, pool: str, **contents: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"generateName": "slicewise-probe-"},
+        "spec": {
+            "driver": SLICEWISE_DRIVER,
+            "nodeName": node,
+            "pool": {"name": pool, "generation": 1, "resourceSliceCount": 1},
+            **contents,
+        },
+    }

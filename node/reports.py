@@ -9,6 +9,7 @@ from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.wire import ObjectReference
 from dra.catalog import UnknownModel, find_model
+from dra.driver.devices import Features
 from dra.driver.view import View
 from metrics.exposition import NodeMetrics
 
@@ -24,7 +25,6 @@ class Reports:
         self._node = ObjectReference(api_version="v1", kind="Node", name=node, uid=node)
         self._metrics = metrics
         self._said: dict[tuple[str, str], str] = {}
-        self._fields_said: frozenset[str] = frozenset()
 
     def start(self) -> None:
         """Begin to write events."""
@@ -67,13 +67,16 @@ class Reports:
         self._metrics.gpus.labels("healthy").set(len(view.hardware.gpus) - sick)
         self._metrics.foreign_instances.set(len(view.foreign))
 
-    def fields_dropped(self, fields: frozenset[str]) -> None:
-        """The API server threw fields of slices away."""
-        if fields != self._fields_said:
-            self._fields_said = fields
-            note = (
-                f"the API server drops {', '.join(sorted(fields))} of ResourceSlices: a feature gate is off"
-            )
+    def server_keeps(self, features: Features, view: View) -> None:
+        """What the API server does not keep and this node would need."""
+        kinds = {gpu.kind for gpu in view.hardware.gpus}
+        missing = []
+        if "mig" in kinds and not features.counters:
+            missing.append("DRAPartitionableDevices: MIG devices are not offered, as they could overlap")
+        if "shared" in kinds and not features.shares:
+            missing.append("DRAConsumableCapacity: GPUs to be shared are offered whole")
+        if missing:
+            note = f"feature gates of the API server are off: {'; '.join(missing)}"
             self._tell(event_reasons.SLICES_REFUSED, note, event_reasons.WARNING)
 
     def _tell(self, reason: str, note: str, kind: str) -> None:

@@ -5,14 +5,12 @@ ask), then the sockets, then what needs the API server. So a node that boots wit
 prepares the pods it knows. At the end the registration socket goes first; the slices stay for the next
 instance, unless ``withdraw`` is set.
 
-Threads: the publisher, one watch each of claims, own slices and the device order, and ``_keep``, which reads
-the cards anew on health events and at times, reports, and gives back what claims hold that are gone.
+Threads: the publisher, one watch each of claims, own slices and the device order, and the keeper.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,13 +20,12 @@ from typing import Any
 from cluster.client import Api
 from cluster.reflector import Reflector
 from cluster.wire import ConfigMap
-from dra.cards import CardRefused, Cards, DriverVersions
+from dra.cards import Cards, DriverVersions
 from dra.device_order import CONFIG_MAP
 from dra.driver.api import ApiAway
 from dra.driver.cdi_files import CdiFolder
-from dra.driver.checkpoint import CheckpointRefused
 from dra.driver.checkpoint_file import CheckpointFile
-from dra.driver.devices import Circumstances
+from dra.driver.devices import Circumstances, Features
 from dra.driver.driver import Driver
 from dra.driver.publisher import Publisher
 from dra.driver.slice_plan import Wanted, pool_name, wanted
@@ -37,20 +34,20 @@ from dra.plugin.handler import ClaimRef, DeviceHealth, PreparedDevice
 from dra.plugin.service import HealthStream
 from dra.plugin.sockets import PluginServer, SocketPaths, socket_paths
 from dra.resource_api import ResourceClaim, ResourceSlice
-from dra.slice_parts import SLICEWISE_DRIVER
+from dra.slice_parts import SLICEWISE_DRIVER, Version
 from metrics.exposition import Exposition
 from node.claimed import Claimed
 from node.endpoint import Endpoint
-from node.kube_api import CLAIMS, SLICES, KubeApi, keeps_taints, slice_form
+from node.keeper import Keeper
+from node.kube_api import CLAIMS, SLICES, KubeApi, slice_form
 from node.options import ServeOptions
 from node.order_tables import OrderTables
+from node.own_slices import OwnSlices
 from node.remembered_health import RememberedHealth
 from node.reports import Reports
 from node.timed_cards import TimedCards
 
 log = logging.getLogger(__name__)
-
-_EVENT_WAIT_SECONDS = 1.0
 
 
 class NodeService:
@@ -72,15 +69,11 @@ class NodeService:
         self._cards = TimedCards(RememberedHealth(cards), self._metrics)
         self._kube = KubeApi(api, options.node_name)
         self._pool = pool_name(options.node_name)
-        self._server_version: tuple[int, int] | None = None
+        self._server: tuple[Version, Features] | None = None
         self._owner: dict[str, Any] | None = None
-        self._taints_dropped = False
         self._unhealthy_since: dict[str, str] = {}
-        self._gone_since: dict[str, float] = {}
         self._publish_lock: int | None = None
         self._started = False
-        self._stopping = threading.Event()
-        self._turned_at = time.monotonic()
         self._state = CheckpointFile(options.state_dir)
         self._driver = Driver(
             self._cards,
@@ -106,7 +99,6 @@ class NodeService:
             pool=self._pool,
             owner=self._node_reference,
             may_publish=self._may_publish,
-            lost_field=self._lost_field,
             wrote=self._wrote,
         )
         self._health = HealthStream(self._device_health)
@@ -115,9 +107,21 @@ class NodeService:
         self._tables = OrderTables(self.publisher.wake)
         self._reports = Reports(api, options.node_name, self._metrics)
         self._reflectors = self._watches(api)
-        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self._keeper = Keeper(
+            options,
+            self._cards,
+            self._driver,
+            self._kube,
+            self._sockets,
+            unprepare=self.unprepare,
+            ask_server=self._ask_server,
+            looked=self._looked,
+        )
         self._endpoint = Endpoint(
-            options.metrics_address, metrics=self.exposition.render, waiting=self.waiting, alive=self._alive
+            options.metrics_address,
+            metrics=self.exposition.render,
+            waiting=self.waiting,
+            alive=self._keeper.problem,
         )
 
     @property
@@ -148,7 +152,7 @@ class NodeService:
 
     def stop(self) -> None:
         """Deregister, end what runs, and withdraw the slices where asked to."""
-        self._stopping.set()
+        self._keeper.stop()  # first, as it would mend the sockets
         self._health.close()
         self._sockets.stop()
         for reflector in self._reflectors:
@@ -159,8 +163,6 @@ class NodeService:
                 self.publisher.withdraw()
             except ApiAway as problem:
                 log.warning("slices not withdrawn: %s", problem)
-        if self._keeper.is_alive():
-            self._keeper.join(timeout=10)
         self._reports.stop()
         self._endpoint.stop()
         self._cards.close()
@@ -200,9 +202,8 @@ class NodeService:
         self.publisher.wake()
 
     def _wanted(self) -> Mapping[str, Wanted]:
-        """What the slices should say now. Raises ApiAway while the API server's version is not known."""
-        if self._server_version is None:
-            self._server_version = self._kube.version()
+        """What the slices should say now. Raises ApiAway while it is not known what the API server takes."""
+        form, features = self._ask_server() if self._server is None else self._server
         view = self._driver.view
         self._note_health(view)
         prepared = {d.device for record in view.checkpoint.claims.values() for d in record.devices}
@@ -212,10 +213,10 @@ class NodeService:
             tables=self._tables.current,
             unhealthy_since=self._unhealthy_since,
             versions=self._versions,
-            taints=keeps_taints(self._server_version) and not self._taints_dropped,
+            features=features,
             effect=self.options.unhealthy_effect,
         )
-        return wanted(self.options.node_name, view.hardware, now, slice_form(self._server_version))
+        return wanted(self.options.node_name, view.hardware, now, form)
 
     def _note_health(self, view: View) -> None:
         sick = {g.card.uuid for g in view.hardware.gpus if g.card.health.state == "unhealthy"}
@@ -240,11 +241,14 @@ class NodeService:
             self._publish_lock = self._state.try_publish_lock()
         return self._publish_lock is not None
 
-    def _lost_field(self, fields: frozenset[str]) -> None:
-        if "taints" in fields:
-            self._taints_dropped = True
+    def _ask_server(self) -> tuple[Version, Features]:
+        """How the API server wants slices, and what it keeps of them. Raises ApiAway."""
+        found = slice_form(self._kube.version()), self._kube.features(self._pool)
+        if found != self._server:
+            self._server = found
+            self._reports.server_keeps(found[1], self._driver.view)
             self.publisher.wake()
-        self._reports.fields_dropped(fields)
+        return found
 
     def _wrote(self, seconds: float, slices: int) -> None:
         self._metrics.publish_delay_seconds.observe(seconds)
@@ -263,63 +267,12 @@ class NodeService:
             for name, target in self._driver.view.hardware.targets.items()
         ]
 
-    def _alive(self) -> str:
-        silent = time.monotonic() - self._turned_at
-        limit = 60.0 + 4 * self.options.refresh_seconds
-        return (
-            f"the cards were last looked at {silent:.0f} s ago\n" if self._started and silent > limit else ""
-        )
-
-    def _keep(self) -> None:
-        """Until the end: health events, looks at the cards, reports, stale claims, sockets."""
-        looked_at = time.monotonic()
-        while not self._stopping.is_set():
-            try:
-                event = self._cards.wait_event(min(_EVENT_WAIT_SECONDS, self.options.refresh_seconds))
-            except CardRefused as problem:
-                log.warning("health events: %s", problem)
-                event = None
-                self._stopping.wait(_EVENT_WAIT_SECONDS)
-            now = time.monotonic()
-            self._turned_at = now
-            self._metrics.registered.set(self._sockets.registration.registered.is_set())
-            if event is None and now - looked_at < self.options.refresh_seconds:
-                continue
-            if event is not None:
-                log.warning("GPU %s: %s %d", event.gpu_uuid, event.kind, event.code)
-            looked_at = now
-            try:
-                before = self._driver.view
-                view = self._driver.refresh()
-            except (CardRefused, CheckpointRefused, OSError) as problem:
-                log.warning("cards not read: %s", problem)
-                continue
-            if [g.card.health for g in before.hardware.gpus] != [g.card.health for g in view.hardware.gpus]:
-                self._health.notify()
-            self._reports.look(view)
-            self._give_back_stale(view, now)
-            if not self._sockets.present and not self._stopping.is_set():
-                log.warning("the sockets are gone from the kubelet's folders: served anew")
-                self._sockets.stop()
-                self._sockets.start()
-
-    def _give_back_stale(self, view: View, now: float) -> None:
-        """Claims that are gone from the API server, though the kubelet never gave them back."""
-        gone: dict[str, float] = {}
-        for uid, record in view.checkpoint.claims.items():
-            try:
-                claim = self._kube.claim(record.namespace, record.name)
-            except ApiAway as problem:
-                log.info("stale claims not looked for: %s", problem)
-                return
-            if claim is None or claim.metadata.uid != uid:
-                gone[uid] = self._gone_since.get(uid, now)
-        self._gone_since = gone
-        for uid, since in gone.items():
-            if now - since >= self.options.stale_claim_seconds:
-                record = view.checkpoint.claims[uid]
-                log.warning("claim %s/%s is gone: what it holds is given back", record.namespace, record.name)
-                self.unprepare([ClaimRef(record.namespace, record.name, uid)])
+    def _looked(self, before: View, view: View) -> None:
+        """The cards were looked at."""
+        self._metrics.registered.set(self._sockets.registration.registered.is_set())
+        if [g.card.health for g in before.hardware.gpus] != [g.card.health for g in view.hardware.gpus]:
+            self._health.notify()
+        self._reports.look(view)
 
     def _watches(self, api: Api) -> list[Reflector[Any]]:
         watches: list[Reflector[Any]] = [
@@ -327,7 +280,7 @@ class NodeService:
                 api,
                 SLICES,
                 ResourceSlice,
-                _OwnSlices(self.publisher),
+                OwnSlices(self.publisher),
                 field_selector=self._kube.slice_selector,
             ),
             Reflector(
@@ -341,26 +294,6 @@ class NodeService:
         if self.options.watch_claims:
             watches.append(Reflector(api, CLAIMS, ResourceClaim, self._claimed))
         return watches
-
-
-class _OwnSlices:
-    """Tells the publisher what became of its slices."""
-
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
-
-    def replaced(self, items: Sequence[ResourceSlice]) -> None:
-        """A complete list: each is shown, and those that are missing are shown as deleted."""
-        found = {item.metadata.name: item.metadata.resource_version for item in items}
-        for name in self._publisher.names() - set(found):
-            self._publisher.observed(name, None)
-        for name, version in found.items():
-            self._publisher.observed(name, version)
-
-    def changed(self, kind: str, item: ResourceSlice) -> None:
-        """One change."""
-        deleted = kind == "DELETED"
-        self._publisher.observed(item.metadata.name, None if deleted else item.metadata.resource_version)
 
 
 def boot_id(proc_root: Path) -> str:

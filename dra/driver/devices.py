@@ -7,9 +7,8 @@ numaNode, cudaComputeCapability, driverVersion. nvlinkTopology, nvlinkIsland (th
 that NVLink reaches) and clique (rack-scale domain) are on whole GPUs only, as MIG instances have no NVLink.
 
 A shared GPU is of type "shared", so that nobody who asks for a whole GPU gets a part of one. It allows
-several allocations (KEP-5075): capacity ``share`` in steps of 1 and ``memory`` in equal parts. An unhealthy
-GPU's devices are tainted; where the API server is too old for taints (before 1.36 they are off), they are left
-out instead unless a claim holds them. Pure.
+several allocations: capacity ``share`` in steps of 1 and ``memory`` in equal parts. An unhealthy GPU's
+devices are tainted. ``Features`` says what becomes of each where the API server does not know it. Pure.
 """
 
 from __future__ import annotations
@@ -38,12 +37,26 @@ _MOST_STRING = 64
 
 
 @dataclass(frozen=True, slots=True)
+class Features:
+    """What the API server keeps of a ResourceSlice: each hangs on a feature gate (all on from 1.36).
+
+    ``counters``: KEP-4815; without them overlapping MIG devices could be allocated together, so none are
+    offered. ``shares``: KEP-5075; without them a GPU that is to be shared is offered whole. ``taints``:
+    KEP-5055; without them the devices of an unhealthy GPU are left out unless a claim holds them.
+    """
+
+    counters: bool = True
+    shares: bool = True
+    taints: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Circumstances:
     """What besides the hardware decides how devices look.
 
     ``occupied``: units taken, by GPU UUID (all units: taken whole). ``held``: device names that claims hold;
     they stay published whatever happens. ``tables``: of the device order by model. ``unhealthy_since``: RFC
-    3339 times by GPU UUID. ``taints``: whether the API server keeps them. ``effect``: of the taint.
+    3339 times by GPU UUID. ``effect``: of the taint.
     """
 
     occupied: Mapping[str, int]
@@ -51,7 +64,7 @@ class Circumstances:
     tables: Mapping[str, OrderTable]
     unhealthy_since: Mapping[str, str]
     versions: DriverVersions
-    taints: bool = True
+    features: Features = Features()
     effect: str = "NoSchedule"
 
 
@@ -75,10 +88,10 @@ def _body(node: Hardware, gpu: OfferedGpu, now: Circumstances, island: int | Non
     for name, placement in _ordered(node, gpu, now):
         held = name in now.held
         taken = placement.bits if placement is not None else gpu.full_mask
-        if not held and (taken & gpu.withheld or (sick and not now.taints)):
+        if not held and (taken & gpu.withheld or (sick and not now.features.taints)):
             continue
         device = _whole(node, gpu, island, now) if placement is None else _partition(gpu, placement, now)
-        if sick and now.taints:
+        if sick and now.features.taints:
             device["taints"] = [_taint(gpu.card, now)]
         found.append({"name": name, **device})
     return found
@@ -87,6 +100,8 @@ def _body(node: Hardware, gpu: OfferedGpu, now: Circumstances, island: int | Non
 def _ordered(node: Hardware, gpu: OfferedGpu, now: Circumstances) -> Sequence[tuple[str, Placement | None]]:
     if gpu.kind != "mig":
         return [(name_of(gpu.number), None)]
+    if not now.features.counters:
+        return []
     mask = now.occupied.get(gpu.card.uuid, 0) | gpu.withheld
     order = device_order(gpu.model, mask & gpu.full_mask, now.tables.get(gpu.model.name))
     named = [(name_of(gpu.number, placement), placement) for placement in order]
@@ -95,8 +110,9 @@ def _ordered(node: Hardware, gpu: OfferedGpu, now: Circumstances) -> Sequence[tu
 
 def _whole(node: Hardware, gpu: OfferedGpu, island: int | None, now: Circumstances) -> Json:
     card = gpu.card
+    shared = gpu.shared if now.features.shares else None
     attributes = {
-        "type": {"string": "gpu" if gpu.shared is None else "shared"},
+        "type": {"string": "gpu" if shared is None else "shared"},
         **_common(gpu, now),
         "uuid": {"string": _cut(card.uuid)},
     }
@@ -107,10 +123,10 @@ def _whole(node: Hardware, gpu: OfferedGpu, island: int | None, now: Circumstanc
         attributes["clique"] = {"string": _cut(card.fabric.clique)}
     total = card.memory_mib or gpu.model.memory_mib
     device: Json = {"attributes": attributes, "capacity": {"memory": {"value": mebibytes(total)}}}
-    if gpu.shared is not None:
-        shares, part = gpu.shared.shares, total // gpu.shared.shares
+    if shared is not None:
+        shares, part = shared.shares, total // shared.shares
         device["allowMultipleAllocations"] = True
-        attributes["sharing"] = {"string": gpu.shared.mode}
+        attributes["sharing"] = {"string": shared.mode}
         one = {"default": "1", "validRange": {"min": "1", "max": str(shares), "step": "1"}}
         device["capacity"]["share"] = {"value": str(shares), "requestPolicy": one}
         # The value is a multiple of the step, or the last share could not be had.

@@ -99,18 +99,29 @@ class Driver:
                 except PrepareFailed as problem:
                     log.warning("claim %s/%s stays held: %s", record.namespace, record.name, problem)
                     checkpoint = self._state.read()
-            self._look(checkpoint)
+            checkpoint = self._with_cards(checkpoint, self._cards.cards())
+            self._live_seen = self._live(card.uuid for card in self._cards_seen)
+            self._show(checkpoint)
             self._repair_cdi()
         self._changed()
 
-    def refresh(self) -> View:
-        """Read cards and checkpoint anew. Raises CardRefused, CheckpointRefused, OSError."""
+    def refresh(self, *, cards: bool = True) -> View:
+        """Read the instances anew, and the cards too, unless told otherwise (that takes longer).
+
+        Raises CardRefused, CheckpointRefused, OSError.
+        """
+        found = self._cards.cards() if cards else None  # outside the lock: claims need not wait for it
         with self._locked():
             before = self._view
-            self._look(self._without_leftovers(self._state.read()))
-        if self._view != before:
+            checkpoint = self._without_leftovers(self._state.read())
+            if found is not None:
+                checkpoint = self._with_cards(checkpoint, found)
+            self._live_seen = self._live(card.uuid for card in self._cards_seen)
+            self._show(checkpoint)
+            after = self._view
+        if after != before:
             self._changed()
-        return self._view
+        return after
 
     def prepare(self, claims: Sequence[ClaimRef]) -> dict[str, tuple[PreparedDevice, ...] | str]:
         """Make claims ready. By UID: the devices with their CDI names, or why not."""
@@ -318,17 +329,16 @@ class Driver:
                     log.warning("GPU %s: its instances cannot be read: %s", uuid, problem)
         return found
 
-    def _look(self, checkpoint: Checkpoint) -> None:
-        """Renew the view; numbers of new GPUs are written at once."""
-        cards = tuple(self._known(card) for card in self._cards.cards())
+    def _with_cards(self, checkpoint: Checkpoint, found: Sequence[Card]) -> Checkpoint:
+        """Take cards as they were read just now; numbers of new GPUs are written at once."""
+        cards = tuple(self._known(card) for card in found)
         held = {d.gpu_uuid for record in checkpoint.claims.values() for d in record.devices}
         numbers = assign_numbers(checkpoint.numbers, cards, held)
         if numbers != checkpoint.numbers:
             checkpoint = msgspec.structs.replace(checkpoint, numbers=numbers)
             self._state.write(checkpoint)
         self._cards_seen = cards
-        self._live_seen = {card.uuid: card.live for card in cards}
-        self._show(checkpoint)
+        return checkpoint
 
     def _note(self, checkpoint: Checkpoint, record: ClaimRecord) -> None:
         """Renew the view after one claim's work: only its GPUs are asked, for their instances alone."""

@@ -3,9 +3,6 @@
 Reads its slices once and then trusts what it wrote, until a watch shows something else: a slice that the
 kubelet deleted (after 30 s without the plugin, or at its own start) or that somebody edited. Only the driver
 that holds the publishing lock writes, so that the two pods of a rolling upgrade do not take turns.
-
-An API server whose gate for partitionable devices is off throws the counters away; published so, overlapping
-instances could be allocated side by side. Then everything is withdrawn and the reason is kept in ``problem``.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dra.driver.api import ApiAway, ApiConflict, SliceApi
-from dra.driver.slice_plan import Kept, Plan, Wanted, dropped, kept, plan
+from dra.driver.slice_plan import Kept, Plan, Wanted, kept, plan
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +37,10 @@ class Publisher:
         pool: str,
         owner: Callable[[], Mapping[str, Any] | None],
         may_publish: Callable[[], bool] = lambda: True,
-        lost_field: Callable[[frozenset[str]], None] = lambda _: None,
         wrote: Callable[[float, int], None] = lambda _seconds, _slices: None,
     ) -> None:
         """``build`` and ``owner`` (the reference to the Node) may raise ApiAway: tried again later.
-        ``lost_field`` hears which fields the API server dropped; ``wrote``: seconds from waking to done,
-        and slices.
+        ``wrote`` hears the seconds from waking to done, and the number of writes.
         """
         self.written = self.failures = 0
         self.problem = ""
@@ -54,7 +49,6 @@ class Publisher:
         self._build = build
         self._node, self._pool, self._owner = node, pool, owner
         self._may_publish = may_publish
-        self._lost_field = lost_field
         self._wrote = wrote
         self._have: dict[str, Kept] | None = None
         self._versions: dict[str, str] = {}
@@ -206,18 +200,6 @@ class Publisher:
             writes += 1
             self.written += 1
             self._keep(name, answer, have)
-            lost = dropped(body, answer)
-            if lost:
-                self._lost_field(lost)
-            if lost & {"sharedCounters", "consumesCounters"}:
-                self._have = None
-                for leftover in self._api.slices():
-                    self._api.delete_slice(leftover["metadata"]["name"])
-                raise ApiAway(
-                    f"ResourceSlice {name}: the API server dropped {', '.join(sorted(lost))}; expected the "
-                    "feature gate DRAPartitionableDevices to be on (default from Kubernetes 1.36). MIG "
-                    "devices are not published without it, as overlapping ones could be allocated together"
-                )
         return writes
 
     def _keep(self, name: str, answer: Mapping[str, Any], have: dict[str, Kept]) -> None:

@@ -144,17 +144,6 @@ def plan(
     return Plan(gone, tuple(replaces), tuple(creates))
 
 
-def dropped(sent: Mapping[str, Any], answered: Mapping[str, Any]) -> frozenset[str]:
-    """Fields that the API server threw away because their feature gate is off."""
-    spec, back = sent["spec"], answered.get("spec", {})
-    lost = {"sharedCounters"} if spec.get("sharedCounters") and not back.get("sharedCounters") else set()
-    for ours, theirs in zip(spec.get("devices", ()), back.get("devices", ()), strict=False):
-        for field in ("consumesCounters", "allowMultipleAllocations", "taints"):
-            if ours.get(field) and not theirs.get(field):
-                lost.add(field)
-    return frozenset(lost)
-
-
 def _document(
     name: str,
     slice_: Wanted,

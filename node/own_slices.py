@@ -1,0 +1,28 @@
+"""Tells the publisher what became of its slices: the kubelet deletes them when the plugin was away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dra.driver.publisher import Publisher
+from dra.resource_api import ResourceSlice
+
+
+class OwnSlices:
+    """A reflector's handler."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    def replaced(self, items: Sequence[ResourceSlice]) -> None:
+        """A complete list: each is shown, and those that are missing are shown as deleted."""
+        found = {item.metadata.name: item.metadata.resource_version for item in items}
+        for name in self._publisher.names() - set(found):
+            self._publisher.observed(name, None)
+        for name, version in found.items():
+            self._publisher.observed(name, version)
+
+    def changed(self, kind: str, item: ResourceSlice) -> None:
+        """One change."""
+        deleted = kind == "DELETED"
+        self._publisher.observed(item.metadata.name, None if deleted else item.metadata.resource_version)

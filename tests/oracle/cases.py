@@ -161,6 +161,8 @@ class _Anything:
         self._numbers = 0
         # Pods that ask for little get something; the others find out about refusals.
         self._modest = self._draw.random() < 0.75
+        # Many alike devices and large counts: the limit of 32 results, without searches that never end.
+        self._crowded = self._draw.random() < 0.06
         self._counters: dict[str, dict[str, int]] = {}
 
     def case(self) -> Json:
@@ -207,12 +209,15 @@ class _Anything:
         traits = {
             "shared": self._often(0.35 if release.consumable else 0.1),
             "tainted": self._often(0.25),
-            "binding": self._often(0.1),
+            "binding": self._often(0.2),
             "clashing": self._often(0.03),
             "complete": self._often(0.75),
         }
         devices = [
-            [self._device(driver, traits) for _ in range(draw.choice((0, 1, 2, 3, 4, 5, 6, 8)))]
+            [
+                self._device(driver, traits)
+                for _ in range(draw.choice((8, 16, 30) if self._crowded else (0, 1, 2, 3, 4, 5, 6, 8)))
+            ]
             for _ in range(draw.choice((1, 1, 2, 3)))
         ]
         if traits["clashing"] and devices[0] and devices[-1]:
@@ -380,30 +385,34 @@ class _Anything:
     def _claim(self, drivers: list[str]) -> Json:
         requests = [self._request(f"r{r}", drivers) for r in range(self._draw.choice((1, 1, 2, 2, 3)))]
         number = self._draw.choice((0, 0, 0, 0, 1, 1) if self._modest else (0, 0, 1, 2))
+        if self._crowded:
+            number = 0
         constraints = [self._constraint(requests, drivers) for _ in range(number)]
         return {"requests": requests, "constraints": constraints}
 
     def _request(self, name: str, drivers: list[str]) -> Json:
         if self._often(0.25):
             number = self._draw.choice((1, 2, 2, 3))
-            alternatives = [{"name": f"s{s}", **self._wanted(drivers)} for s in range(number)]
+            alternatives = [{"name": f"s{s}", **self._wanted(drivers, every=0.25)} for s in range(number)]
             return {"name": name, "firstAvailable": alternatives}
         wanted = self._wanted(drivers)
         if self._often(0.08):
             wanted["adminAccess"] = self._often(0.8)
         return {"name": name, "exactly": wanted}
 
-    def _wanted(self, drivers: list[str]) -> Json:
+    def _wanted(self, drivers: list[str], every: float = 0.0) -> Json:
         draw = self._draw
         wanted: Json = {
             "deviceClassName": "nowhere" if self._often(0.005) else f"c{draw.randrange(3)}",
             "selectors": self._selectors(drivers, (0, 0, 0, 0, 1, 2)),
         }
-        if self._often(0.06 if self._modest else 0.18):
+        if self._often(every or (0.06 if self._modest else 0.18)):
             wanted["allocationMode"] = "All"
         else:
             counts = (1, 2, 3, 4, 7, 12, 20, 33)
             chances = (80, 14, 3, 1, 1, 0, 1, 0) if self._modest else (65, 16, 8, 3, 3, 1, 3, 1)
+            if self._crowded:
+                counts, chances = (1, 5, 10, 16, 20, 31, 32, 33), (3, 2, 2, 2, 2, 1, 1, 1)
             count = draw.choices(counts, chances)[0]
             wanted |= {"allocationMode": "ExactCount", "count": count}
         if self._often(0.25):
@@ -442,7 +451,7 @@ class _Anything:
     def _selectors(self, drivers: list[str], numbers: tuple[int, ...]) -> list[Json]:
         listed = []
         for _ in range(self._draw.choice(numbers)):
-            if self._modest and self._often(0.7):
+            if self._crowded or (self._modest and self._often(0.7)):
                 continue
             driver = self._draw.choice(drivers)
             text = selector(self._draw, driver, consumable=self._release.consumable)

@@ -158,6 +158,12 @@ def empty_columns(rows: int, gpus: int, profiles: int, images: int, weights: int
     )
 
 
+def joined(first: Columns, second: Columns) -> Columns:
+    """The rows of both, one after the other (copies)."""
+    parts = zip(_ALL(first), _ALL(second), strict=True)
+    return Columns(*[np.concatenate(pair) for pair in parts])
+
+
 def grown(columns: Columns, *, rows: int, gpus: int, profiles: int, images: int, weights: int) -> Columns:
     """The same columns with room for at least so many rows, GPUs, profiles and assets; unchanged when they
     have it.

@@ -46,6 +46,7 @@ from scheduler.world import WorldKeeper
 
 _SHORT = 64
 _LISTS = 4
+_OVERDUE_SECONDS = 1.0
 _NEAR = 2.0 * 10.0**-DECIMALS
 
 
@@ -166,8 +167,10 @@ class Decider:
             return scores
 
     def _come_again(self, uid: str) -> None:
-        """Give back what is over, and what was held for a pod that comes again: it has lost that node."""
-        self.fleet.expire(self._clock())
+        """Give back what is long over (``refresh`` sees to the rest, after the answer), and what was held for
+        a pod that comes again: it has lost that node.
+        """
+        self.fleet.expire(self._clock() - _OVERDUE_SECONDS)
         self.fleet.release(uid)
 
     def _price_decides(self, pod: Pod) -> bool:
@@ -269,6 +272,10 @@ class Decider:
         """Bring cached vectors up to date, and build those of ``shapes``: call it after a change of prices,
         off the request path.
         """
+        if shapes is not None:
+            with self.fleet.lock:
+                self.fleet.expire(self._clock())
+                self.shapes.catch_up()
         for demand in self.shapes.demands() if shapes is None else shapes:
             if demand.understood:
                 # The lock is given up between shapes so that requests get through.

@@ -23,7 +23,7 @@ from scheduler.scoring.context import World
 from scheduler.scoring.nvlink import link_need, link_shares
 
 Flags = NDArray[np.bool_]
-_FIELD = 1 << 12
+CODE_FIELD = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,7 @@ def refusals(
             reasons[here] = told(text, unresolvable)
             open_[here] = False
 
-    has_any = (columns.gpu_count > 0) | columns.static_total.any(axis=1) | (columns.shared_total > 0)
-    refuse(~has_any, f"needs {demand}; the node offers no GPU", unresolvable=True)
+    refuse(~has_device(columns), f"needs {demand}; the node offers no GPU", unresolvable=True)
     _carbon(demand, world, columns, refuse)
     _links(demand, world, columns, fits, refuse)
     failing = np.flatnonzero(open_ & ~fits.feasible & ~fits.unsure)
@@ -114,9 +113,9 @@ def _full(
     never = ~ever.feasible & ~ever.unsure
     kind = np.where(no_model, 2, np.where(never, 1, 0))
     first, second = _numbers(demand, columns, allowed)
-    codes = ((kind * _FIELD + first) * _FIELD + second) * _FIELD + columns.row_model + 1
+    codes = ((kind * CODE_FIELD + first) * CODE_FIELD + second) * CODE_FIELD + columns.row_model + 1
     for code, index in zip(*np.unique(codes, return_index=True), strict=True):
-        text = _text(
+        text = refusal_text(
             demand, world, columns, int(index), int(kind[index]), int(first[index]), int(second[index])
         )
         reasons[rows[codes == code]] = told(text, bool(kind[index]))
@@ -143,9 +142,18 @@ def _numbers(demand: Demand, columns: Columns, allowed: Flags) -> tuple[NDArray[
     return first, np.where(instead, columns.shared_total, columns.gpu_count).astype(np.int64)
 
 
-def _text(
+def has_device(columns: Columns) -> Flags:
+    """bool[k]: rows that offer any GPU, or part of one."""
+    found: Flags = (columns.gpu_count > 0) | columns.static_total.any(axis=1) | (columns.shared_total > 0)
+    return found
+
+
+def refusal_text(
     demand: Demand, world: World, columns: Columns, row: int, kind: int, first: int, second: int
 ) -> str:
+    """Why the demand does not fit on the row. ``kind``: 0 full, 1 too much even for the empty node, 2 wrong
+    model; ``first`` and ``second``: free and all of what is asked for.
+    """
     model_id = int(columns.row_model[row])
     name = world.hardware.models[model_id].name if model_id >= 0 else "unknown GPU"
     if kind == 2 and demand.models is not None:

@@ -116,7 +116,7 @@ def predict(
             column = profiles.find(profile) if any_static else None
             if column is not None:
                 fixed = columns.static_total[:, column] > 0
-            found = _cut(columns, after, allowed & ~fixed[:, None], profile, request.count, hardware)
+            found = cut(columns.order_id, after, allowed & ~fixed[:, None], profile, request.count, hardware)
             if column is not None:
                 wanted = _instances(static_instances, profile, rows)
                 wanted += np.where(fixed, request.count, 0)
@@ -190,16 +190,14 @@ def _row_allowed(columns: Columns, allowed: Flags) -> Flags:
     return fine
 
 
-def _cut(
-    columns: Columns, after: Masks, allowed: Flags, profile: str, count: int, hardware: Hardware
-) -> Flags:
+def cut(order_id: Ids, after: Masks, allowed: Flags, profile: str, count: int, hardware: Hardware) -> Flags:
     """Cut ``count`` instances of a profile out of ``after`` in place; return where all were found."""
     offsets, order_masks = hardware.order_offsets()
     table = hardware.taken(profile)
-    base = offsets[columns.order_id]
-    keep = order_masks[columns.order_id]
-    found = np.ones(len(columns), dtype=np.bool_)
-    every = np.arange(len(columns))
+    base = offsets[order_id]
+    keep = order_masks[order_id]
+    found = np.ones(len(order_id), dtype=np.bool_)
+    every = np.arange(len(order_id))
     taken = table[base + (after & keep)]
     taken[~allowed] = 0
     for instance in range(count):

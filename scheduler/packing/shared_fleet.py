@@ -64,9 +64,9 @@ class SharedTables:
         return int(self.prices.whole.shape[1]) - 1
 
     def cost_milli(
-        self, nodes: SharedNodes, replicas: Ints, cpu_milli: int, dual: float, gradient: float
+        self, nodes: SharedNodes, replicas: Ints, cpu_milli: Ints, dual: float, gradient: float
     ) -> Floats:
-        """float64[n] milli-GPU that a pod's ``replicas`` [n] and its CPU cost on each node, as
+        """float64[n] milli-GPU that a pod's ``replicas`` [n] and ``cpu_milli`` [n] cost on each node, as
         ``share_cost`` puts V and F together. Rubbish where it does not fit. ``nodes.kinds``: those of the
         tables.
         """

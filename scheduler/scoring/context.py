@@ -57,7 +57,8 @@ class World:
 class TermContext:
     """One demand on k rows. float64[k, G] ``taken`` (GPU equivalents by GPU), float64[k] ``counted`` (those
     taken as counts), ``equivalents`` (all of them), float64[k, G] ``gpu_hour`` and float64[k] ``row_hour``
-    (money per GPU-hour there), int64[k] ``shares`` (replicas of shared GPUs).
+    (money per GPU-hour there), int64[k] ``shares`` (replicas of shared GPUs), ``cpu_milli``, ``memory_mib``
+    (what the pod asks for; by row, as rows may stand for different pods: ``demand`` is then empty).
     """
 
     demand: Demand
@@ -72,12 +73,23 @@ class TermContext:
     gpu_hour: Floats
     row_hour: Floats
     shares: NDArray[np.int64]
+    cpu_milli: NDArray[np.int64]
+    memory_mib: NDArray[np.int64]
 
 
 def term_context(
-    demand: Demand, world: World, columns: Columns, before: Masks, prediction: Prediction
+    demand: Demand,
+    world: World,
+    columns: Columns,
+    before: Masks,
+    prediction: Prediction,
+    *,
+    cpu_milli: NDArray[np.int64] | None = None,
+    memory_mib: NDArray[np.int64] | None = None,
 ) -> TermContext:
-    """Work out the shares and hourly prices that several terms need."""
+    """Work out the shares and hourly prices that several terms need. ``cpu_milli``, ``memory_mib``: by row,
+    where rows stand for different pods; else the demand's.
+    """
     hardware = world.hardware
     units = np.append(hardware.model_facts("units", lambda model: model.units), 1.0)
     added = np.bitwise_count(prediction.after & ~before)
@@ -105,6 +117,8 @@ def term_context(
         gpu_hour=gpu_hour,
         row_hour=row_hour,
         shares=prediction.shares,
+        cpu_milli=np.full(len(columns), demand.cpu_milli) if cpu_milli is None else cpu_milli,
+        memory_mib=np.full(len(columns), demand.memory_mib) if memory_mib is None else memory_mib,
     )
 
 

@@ -87,7 +87,7 @@ def _replicas(context: TermContext, shared: SharedTables) -> Floats:
     cost = shared.cost_milli(
         nodes,
         context.shares[rows],
-        context.demand.cpu_milli,
+        context.cpu_milli[rows],
         prices.fragmentation_dual,
         prices.fragmentation_gradient,
     )
@@ -97,7 +97,7 @@ def _replicas(context: TermContext, shared: SharedTables) -> Floats:
 
 def _with_hosts(context: TermContext, hosts: HostValues, before: Rows, after: Rows) -> tuple[Floats, Floats]:
     """V lost on each row and F gained on each GPU, the pod's CPU and memory counted."""
-    columns, values, demand = context.columns, context.world.values, context.demand
+    columns, values = context.columns, context.world.values
     free = (
         (columns.static_total - columns.static_used).astype(np.float64)
         if columns.static_total.any()
@@ -109,8 +109,8 @@ def _with_hosts(context: TermContext, hosts: HostValues, before: Rows, after: Ro
         for profile, instances in context.static_instances.items():
             left[:, context.world.profiles.id(profile)] -= instances
     cpu, memory = columns.cpu_free.astype(np.int64), columns.memory_free.astype(np.int64)
-    cpu_left = np.where(cpu == UNLIMITED, UNLIMITED, np.maximum(0, cpu - demand.cpu_milli))
-    memory_left = np.where(memory == UNLIMITED, UNLIMITED, np.maximum(0, memory - demand.memory_mib))
+    cpu_left = np.where(cpu == UNLIMITED, UNLIMITED, np.maximum(0, cpu - context.cpu_milli))
+    memory_left = np.where(memory == UNLIMITED, UNLIMITED, np.maximum(0, memory - context.memory_mib))
     lost = _host_value(columns, hosts, context.before, before, Room(cpu, memory, free))
     lost -= _host_value(columns, hosts, context.after, after, Room(cpu_left, memory_left, left))
     states = len(values.gradient)

@@ -22,14 +22,19 @@ _SECONDS_PER_HOUR = 3600.0
 
 def price(context: TermContext) -> Floats:
     """Money per hour on each row, zero or negative."""
+    return saving(context, context.demand.image, context.demand.weights)
+
+
+def saving(context: TermContext, image: str | None, weights: str | None) -> Floats:
+    """The price of a pod with this image and these weights."""
     world, columns = context.world, context.columns
     policy = world.policy.locality
     seconds = np.zeros(len(columns))
-    if context.demand.image is not None:
-        here = _present(columns.image_ids, world.assets.find(image_name(context.demand.image)))
+    if image is not None:
+        here = _present(columns.image_ids, world.assets.find(image_name(image)))
         seconds += policy.image_pull_seconds * here
-    if context.demand.weights is not None:
-        here = _present(columns.weight_ids, world.assets.find(f"weights {context.demand.weights}"))
+    if weights is not None:
+        here = _present(columns.weight_ids, world.assets.find(f"weights {weights}"))
         seconds += policy.weights_load_seconds * here
     result: Floats = -seconds * context.equivalents * context.row_hour / _SECONDS_PER_HOUR
     return result

@@ -24,14 +24,23 @@ from scheduler.scoring.context import Floats, TermContext
 
 def price(context: TermContext) -> Floats:
     """Money per hour on each row."""
-    gpus = context.demand.whole_gpus
-    weight = link_weight(context.demand, context.world.policy)
-    rows = len(context.columns)
-    if gpus < 2 or weight == 0.0:
-        return np.zeros(rows)
-    share, _ = link_shares(context.columns, context.before, context.demand, context.world.hardware)
+    demand = context.demand
+    if demand.whole_gpus < 2 or link_weight(demand, context.world.policy) == 0.0:
+        return np.zeros(len(context.columns))
+    return _slow(demand, context, context.columns, context.before, context.row_hour)
+
+
+def price_on(demand: Demand, context: TermContext, rows: NDArray[np.int64]) -> Floats:
+    """Money per hour of a demand on some rows of a context that stands for several pods."""
+    if demand.whole_gpus < 2 or link_weight(demand, context.world.policy) == 0.0:
+        return np.zeros(len(rows))
+    return _slow(demand, context, context.columns.take(rows), context.before[rows], context.row_hour[rows])
+
+
+def _slow(demand: Demand, context: TermContext, columns: Columns, masks: Masks, row_hour: Floats) -> Floats:
+    share, _ = link_shares(columns, masks, demand, context.world.hardware)
     slow = np.where(np.isnan(share), 0.0, 1.0 - share)
-    result: Floats = context.row_hour * gpus * weight * slow
+    result: Floats = row_hour * demand.whole_gpus * link_weight(demand, context.world.policy) * slow
     return result
 
 

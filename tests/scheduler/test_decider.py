@@ -220,6 +220,16 @@ def test_reservations_expire_by_the_clock():
     setting.decider.prioritize(pod("p", {GPU: 1}), ["a"])
     setting.now += 5.1
     setting.decider.prioritize(pod("q", {GPU: 1}), ["b"])
+    setting.decider.refresh([])
+    assert set(fleet.facts.reservations) == {"uid-q"}
+
+
+def test_a_reservation_long_over_ends_though_nothing_looked_after_an_answer():
+    fleet = plugin_fleet(a=1, b=1)
+    setting = Setting(fleet)
+    setting.decider.prioritize(pod("p", {GPU: 1}), ["a"])
+    setting.now += 6.1
+    setting.decider.prioritize(pod("q", {GPU: 1}), ["b"])
     assert set(fleet.facts.reservations) == {"uid-q"}
 
 

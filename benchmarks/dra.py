@@ -1,16 +1,17 @@
 """The DRA driver of one node, measured as it runs: a real API server, fake cards, the kubelet's own protocol.
 
-``calls``: a 16-GPU node (HGX A100, every GPU in MIG mode). For each of ``--claims`` claims: its allocation is
-written to the API server as kube-scheduler would, with the device that first-fit takes; from the API server's
-answer until a watch shows the slice of that GPU re-published is ``allocation to order``. Then the claim is
-prepared and unprepared over the driver's socket with the kubelet's protocol: ``prepare`` is this process's
-wall time of the call, ``own`` that time less what the driver spent in NVML (its own metric; the fake NVML
-creates at once, real cards take seconds). ``cpu`` is the driver's processor time for all of a claim, which a
-busy machine does not stretch. ``resident``: the driver's memory, ``objects``: what the node costs the API
-server.
+``calls``: a 16-GPU node (HGX A100, every GPU in MIG mode). For each of ``--claims`` claims: its allocation
+is written to the API server as kube-scheduler would, with the device that first-fit takes; from the API
+server's answer until a watch shows the slice of that GPU re-published is ``allocation to order``. Then the
+claim is prepared and unprepared over the driver's socket with the kubelet's protocol: ``prepare`` is this
+process's wall time of the call, ``own`` that time less what the driver spent in NVML (its own metric; the
+fake NVML creates at once, real cards take seconds). ``cpu`` is the driver's processor time for all of a
+claim, which a busy machine does not stretch. ``resident``: the driver's memory, ``objects``: what the node
+costs the API server.
 
-``pods``: on a real kubelet with containerd, where this machine can run one (else ``not run`` says why): from
-a pod's creation until it is seen running, plain pods beside pods with an instance, one after the other; and the kubelet's own histogram of its calls to the driver.
+``pods``: on a real kubelet with containerd, where this machine can run one (else ``not run`` says why):
+from a pod's creation until it is seen running, plain pods beside pods with an instance, one after the
+other; and the kubelet's own histogram of its calls to the driver.
 
 Writes build/bench/dra.json. Usage: python -m benchmarks.dra [--claims 100] [--pods 10]
 """

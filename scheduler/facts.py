@@ -35,6 +35,7 @@ from scheduler.kept_objects import (
     pod_uid,
 )
 from scheduler.pod_shape import PodShape, pod_shape
+from scheduler.reported_devices import ReportedDevices
 from scheduler.slice_index import SliceIndex
 from scheduler.standing import Standing
 
@@ -53,6 +54,7 @@ class Facts:
         self.classes: dict[str, DeviceClass] = {}
         self.published = SliceIndex()
         self.hosts = HostLedger()
+        self.reported = ReportedDevices()
         self.standing = Standing(self.pods, self.claim_index)
         self.reservations = self.standing.reservations
         self._pods_of_claim: dict[ClaimKey, set[str]] = defaultdict(set)

@@ -1,9 +1,9 @@
 """Keeps a Fleet true to the cluster: one reflector for each kind of object that the fleet knows.
 
 Nodes, pods (those that have not ended), and, where the API server has resource.k8s.io/v1, resource slices,
-claims, claim templates and device classes. A cluster without that group (DRA off) is fed with nodes and
-pods alone; the group is looked for once, at the start. Slices are decoded leanly
-(``scheduler.slice_store``): whole, 5,000 nodes of them would take gigabytes.
+claims, claim templates and device classes; and what nodes under the device plugin report of their devices. A
+cluster without that group (DRA off) is fed with nodes and pods alone; the group is looked for once, at the
+start. Slices are decoded leanly (``scheduler.slice_store``): whole, 5,000 nodes of them would take gigabytes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import msgspec
 from cluster.client import Api, ApiError, ApiRefused
 from cluster.fanout import FanOut
 from cluster.reflector import Handler, Reflector
-from cluster.wire import HasMetadata, Node, Pod
+from cluster.wire import ConfigMap, HasMetadata, Node, Pod
 from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate
+from node.podresources_report import DEFAULT_NAMESPACE, LABEL
 from scheduler.fleet import Fleet
 from scheduler.kept_objects import pod_uid
 from scheduler.slice_store import LeanSlice
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", bound=HasMetadata)
 
 RESOURCE_GROUP = "/apis/resource.k8s.io/v1"
+REPORTS = f"/api/v1/namespaces/{DEFAULT_NAMESPACE}/configmaps"
 LIVING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 
 
@@ -69,6 +71,7 @@ class Feed:
         self._fleet = fleet
         self._options = options
         self._reflectors: dict[str, Reflector[Any]] = {}
+        self._reports: Reflector[ConfigMap] | None = None
 
     def listen(self, name: str, handler: Handler[Any]) -> None:
         """Let ``handler`` see a watch too ("pods", "nodes", …), after the fleet. To be called before
@@ -139,11 +142,14 @@ class Feed:
         )
         for reflector in self._reflectors.values():
             reflector.start()
+        self._start_reports()
 
     def stop(self) -> None:
         """End all watches and their threads."""
         for reflector in self._reflectors.values():
             reflector.stop()
+        if self._reports is not None:
+            self._reports.stop()
 
     @property
     def synced(self) -> bool:
@@ -177,6 +183,30 @@ class Feed:
         self._reflectors[name] = Reflector(
             self._api, path, kind, handlers, field_selector=field_selector, **self._options
         )
+
+    def _start_reports(self) -> None:
+        """Watch what nodes under the device plugin report, where that is installed. Nobody waits for it."""
+        try:
+            self._api.list_raw(REPORTS, {"labelSelector": LABEL, "limit": 1})
+        except ApiRefused as refused:
+            log.info("reports of nodes are not read, first-fit is replayed instead: %s", refused)
+            return
+        except ApiError as error:
+            log.warning("could not look for reports of nodes: %s", error)
+        change = self._fleet.change_reports
+        self._reports = Reflector(
+            self._api,
+            REPORTS,
+            ConfigMap,
+            _Into[ConfigMap](
+                lambda items: change(lambda known: known.replace(items)),
+                lambda item: change(lambda known: known.put(item)),
+                lambda item: change(lambda known: known.drop(item.metadata.name)),
+            ),
+            label_selector=LABEL,
+            **self._options,
+        )
+        self._reports.start()
 
     def _has_resource_group(self) -> bool:
         try:

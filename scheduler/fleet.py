@@ -43,6 +43,7 @@ from scheduler.layout import (
 from scheduler.layouts import Layouts
 from scheduler.neighbours import Companies
 from scheduler.node_classes import NodeClassifier
+from scheduler.reported_devices import ReportedDevices
 from scheduler.slice_store import LeanSlice
 
 _BATCH = 256
@@ -181,6 +182,11 @@ class Fleet:
         """Drop one device class."""
         with self.lock:
             self._rebuild(self.facts.drop_class(name))
+
+    def change_reports(self, change: Callable[[ReportedDevices], set[str]]) -> None:
+        """Put, drop or replace what nodes report of their devices."""
+        with self.lock:
+            self._rebuild(change(self.facts.reported))
 
     def replace_nodes(self, nodes: Iterable[Node]) -> None:
         """Take a complete list of nodes: the others are gone."""

@@ -5,15 +5,17 @@ whose claims are not seen yet, nominations and reservations.
 
 - DRA (ours or NVIDIA's): allocated claims name the exact devices. Bound pods without an allocated claim are
   only expected.
-- Device plugin: the API does not say which GPU a pod got. Bound pods are replayed oldest first, each by
-  first-fit (several whole GPUs: the best-linked free set, as the plugin's preferred allocation does).
-  Counts are right, indices may not be.
+- Device plugin: the API does not say which GPU a pod got. Where the node reports it
+  (``scheduler.reported_devices``), that is what the pod has. Other bound pods are replayed oldest first, each
+  by first-fit (several whole GPUs: the best-linked free set, as the plugin's preferred allocation does):
+  counts are right, indices may not be.
 
 A pod that no longer fits (stale labels, a GPU gone) takes what is left of its kind. Pure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dra.claims import claim_masks
@@ -86,9 +88,18 @@ def occupied(
             return Occupied(certain, _full(site))
         return Occupied(certain, _fenced(inventory, site, facts, room, unmet))
     tenants = facts.tenants(node, without)
+    reported = facts.reported.whole(node, len(inventory.gpus))
+    replayed: list[Tenant] = []
     for tenant in tenants:
         if tenant.bound:
-            room = _take(inventory, site, room, tenant, holdings)
+            after = _as_reported(site, room, tenant, facts, reported)
+            if after is None:
+                replayed.append(tenant)
+            else:
+                _note(holdings, tenant, room, after)
+                room = after
+    for tenant in replayed:
+        room = _take(inventory, site, room, tenant, holdings)
     certain, unmet = room, []
     for tenant in tenants:
         if not tenant.bound:
@@ -163,6 +174,11 @@ def _take(
     inventory: NodeInventory, site: Site, room: Room, tenant: Tenant, holdings: list[Holding] | None
 ) -> Room:
     after = with_tenant(inventory, site, room, tenant)
+    _note(holdings, tenant, room, after)
+    return after
+
+
+def _note(holdings: list[Holding] | None, tenant: Tenant, room: Room, after: Room) -> None:
     if holdings is not None and after is not room:
         before = dict(room.static)
         counts = ((profile, count - before.get(profile, 0)) for profile, count in after.static)
@@ -175,7 +191,23 @@ def _take(
                 after.shared - room.shared,
             )
         )
-    return after
+
+
+def _as_reported(
+    site: Site, room: Room, tenant: Tenant, facts: Facts, reported: Mapping[str, int]
+) -> Room | None:
+    """The room after the pod has the GPUs that its node reports; None where that does not fit together."""
+    pod = facts.pods.get(tenant.uid)
+    bits = 0 if pod is None else reported.get(f"{pod.namespace}/{pod.name}", 0)
+    if not bits or any(request.kind != "whole" for request in tenant.requests) or site.whole_as is not None:
+        return None
+    if bits.bit_count() != sum(request.count for request in tenant.requests):
+        return None
+    chosen = [gpu for gpu in range(len(room.masks)) if bits >> gpu & 1]
+    if any(room.masks[gpu] for gpu in chosen):
+        return None
+    masks = tuple(site.fulls[gpu] if gpu in chosen else mask for gpu, mask in enumerate(room.masks))
+    return Room(masks, room.static, room.shared)
 
 
 def with_tenant(inventory: NodeInventory, site: Site, room: Room, tenant: Tenant) -> Room:

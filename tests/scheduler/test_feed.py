@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from cluster.client import Api, ApiRefused
-from scheduler.feed import Feed
+from node.podresources_report import KEY, DeviceReport, ReportedGpu, config_map_name, encode
+from scheduler.feed import REPORTS, Feed
 from scheduler.fleet import Fleet
 from tests import polling
 from tests.scheduler.fleet_objects import claim, node, pod, slices
@@ -86,13 +87,20 @@ def test_feed_fills_the_fleet_and_follows_changes(objects: dict[str, list[Any]])
     assert not feed.synced
     feed.start()
     try:
-        until(lambda: feed.synced and len(api.streams) == 6)
+        until(lambda: feed.synced and len(api.streams) == 7)
         assert feed.missing() == []
         age = feed.age_seconds()
         assert age is not None
         assert age < 10
         assert (occupied(fleet, "n"), occupied(fleet, "plain")) == ([0xFF, 0], [0xFF, 0])
         assert "status.phase!=Succeeded" in api.params["/api/v1/pods"]["fieldSelector"]
+        gpus = (ReportedGpu(0, "GPU-0", "H100"), ReportedGpu(1, "GPU-1", "H100", ("default/p",)))
+        told = {
+            "metadata": {"name": config_map_name("plain")},
+            "data": {KEY: encode(DeviceReport("plain", gpus))},
+        }
+        api.push(REPORTS, "ADDED", told)
+        until(lambda: occupied(fleet, "plain") == [0, 0xFF])
         api.push("/api/v1/pods", "DELETED", pod("p", {"nvidia.com/gpu": 1}, on="plain"))
         until(lambda: occupied(fleet, "plain") == [0, 0])
         api.push(SLICES, "DELETED", slices("n")[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 
 from dra.cards import Card, CardRefused, DriverVersions, Health, InstanceProfile, LiveInstance
@@ -140,7 +141,7 @@ class MemoryCards:
         raise CardRefused("set_mig_mode", "not-supported", gpu_uuid)
 
     def wait_event(self, timeout_seconds):
-        return None
+        threading.Event().wait(timeout_seconds)
 
     def close(self):
         pass

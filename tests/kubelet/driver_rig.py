@@ -54,7 +54,9 @@ class DriverRig:
         port = self._pages.setdefault(name, self._ports.claim())
         argv = [
             *(sys.executable, "-m", "node", "serve", f"--node-name={self._node.name}"),
-            *(f"--kubeconfig={self._cluster.kubeconfig}", f"--kubelet-root={self._node.kubelet_folder}"),
+            # The rights of the driver's account and no more.
+            f"--kubeconfig={self._cluster.kubeconfig_for('slicewise-node')}",
+            f"--kubelet-root={self._node.kubelet_folder}",
             *(f"--cdi-root={self._node.cdi_folder}", f"--driver-root={self._root}"),
             *(f"--proc-root={self._root / 'proc'}", f"--metrics-address=127.0.0.1:{port}"),
             *([f"--pod-uid={pod_uid}"] if pod_uid else []),

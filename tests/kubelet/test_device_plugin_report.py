@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.apply import load
 from deploy.local.rest import SUCCESS
 from node.podresources import SOCKET, KubeletAway, PodResources
 from node.podresources_report import DEFAULT_NAMESPACE, KEY, config_map_name, decode
@@ -22,6 +23,8 @@ from tests.kubelet.device_plugin import DevicePlugin
 RESOURCE = "nvidia.com/mig-1g.10gb"
 KIND = "test.slicewise.io/mig"
 REPOSITORY = Path(__file__).parents[2]
+MANIFEST = REPOSITORY / "deploy" / "manifests" / "node-report.yaml"
+LEFT_OUT = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "DaemonSet")
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +72,13 @@ def instances(fake, real_node):
 def test_the_report_names_the_pods_instance_until_the_pod_is_gone(
     control_plane, namespace, real_node, fake, instances
 ):
-    control_plane.request(
-        "POST",
-        "/api/v1/namespaces",
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": DEFAULT_NAMESPACE}},
-        accepted=SUCCESS | {409},
-    )
+    # All but the admission policy, which reads the node's name from a pod's token, and the pod itself.
+    ours = [one for one in load(MANIFEST) if one["kind"] not in LEFT_OUT]
+    control_plane.apply(ours)
+    account = control_plane.kubeconfig_for("slicewise-node-report", DEFAULT_NAMESPACE)
     argv = [
         *(sys.executable, "-m", "node", "report", "--node-name", real_node.name),
-        *("--kubeconfig", str(control_plane.kubeconfig), "--kubelet-root", str(real_node.kubelet_folder)),
+        *("--kubeconfig", str(account), "--kubelet-root", str(real_node.kubelet_folder)),
         *("--period-seconds", "0.1"),
     ]
     path = f"/api/v1/namespaces/{DEFAULT_NAMESPACE}/configmaps/{config_map_name(real_node.name)}"
@@ -112,3 +113,27 @@ def test_a_socket_without_a_kubelet_says_what_to_look_at(tmp_path):
     with pytest.raises(KubeletAway, match="is the kubelet running"):
         client.held()
     client.close()
+
+
+def test_the_manifest_is_taken_by_the_api_server(control_plane):
+    """Every object, by a dry run of the whole and then for real but for the pods."""
+    made = control_plane.apply([one for one in load(MANIFEST) if one["kind"] != "DaemonSet"])
+    policy = next(one for one in made if one["kind"] == "ValidatingAdmissionPolicy")
+    path = f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/{policy['metadata']['name']}"
+
+    def typed():
+        return control_plane.request("GET", path).get("status", {}).get("typeChecking")
+
+    # The API server checks the expressions' types after it has taken the policy.
+    checked = until("the policy's expressions are checked", lambda: typed() is not None and [typed()], 20)
+    assert not checked[0].get("expressionWarnings")
+    for one in made:
+        if one["kind"].startswith("ValidatingAdmissionPolicy"):
+            plural = {"ValidatingAdmissionPolicy": "validatingadmissionpolicies"}
+            kind = plural.get(one["kind"], "validatingadmissionpolicybindings")
+            control_plane.request(
+                "DELETE", f"/apis/admissionregistration.k8s.io/v1/{kind}/{one['metadata']['name']}"
+            )
+    daemons = next(one for one in load(MANIFEST) if one["kind"] == "DaemonSet")
+    where = f"/apis/apps/v1/namespaces/{DEFAULT_NAMESPACE}/daemonsets?dryRun=All"
+    control_plane.request("POST", where, daemons)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -134,14 +135,16 @@ class HealthStream:
         sent = -1
         while context.is_active():
             with self._changed:
-                if self._version == sent:
-                    self._changed.wait(_HEALTH_SECONDS)
-                if self._closed:
+                self._changed.wait_for(partial(self._news, context, sent), _HEALTH_SECONDS)
+                if self._closed or not context.is_active():
                     return
                 sent = self._version
             yield health_pb.NodeWatchResourcesResponse(
                 devices=[_health(device) for device in self._devices()]
             )
+
+    def _news(self, context: Any, sent: int) -> bool:
+        return self._closed or self._version != sent or not context.is_active()
 
 
 def add_plugin(server: grpc.Server, handler: Handler, health: HealthStream) -> None:

@@ -103,6 +103,7 @@ class NodeService:
         )
         self._health = HealthStream(self._device_health)
         self._sockets = PluginServer(SLICEWISE_DRIVER, _paths(options), self, self._health)
+        self._metrics.registered.set_function(self._sockets.registration.registered.is_set)
         self._claimed = Claimed(self._pool, self.publisher.wake)
         self._tables = OrderTables(self.publisher.wake)
         self._reports = Reports(api, options.node_name, self._metrics)
@@ -269,7 +270,6 @@ class NodeService:
 
     def _looked(self, before: View, view: View) -> None:
         """The cards were looked at."""
-        self._metrics.registered.set(self._sockets.registration.registered.is_set())
         if [g.card.health for g in before.hardware.gpus] != [g.card.health for g in view.hardware.gpus]:
             self._health.notify()
         self._reports.look(view)

@@ -18,6 +18,7 @@ def load_configuration(kubeconfig: str | None, context: str | None) -> Any:
     from kubernetes.config.config_exception import ConfigException
     from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME, load_incluster_config
     from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, load_kube_config
+    from yaml import YAMLError
 
     configuration = Configuration()
     try:
@@ -30,7 +31,7 @@ def load_configuration(kubeconfig: str | None, context: str | None) -> Any:
                 client_configuration=configuration,
                 persist_config=False,
             )
-    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+    except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError) as error:
         raise NotConfigured(
             f"{kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION}: got {in_words(error)}, expected a kubeconfig"
             + (f" with context {context!r}" if context else "")

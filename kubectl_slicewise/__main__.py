@@ -2,7 +2,7 @@
 
 Tables go to stdout, notes to stderr.
 
-Exit status: 0 done, 1 the cluster or the input said no, 2 wrong usage.
+Exit status: 0 done, 1 the cluster or the policy said no, 2 wrong usage: a flag, a file that cannot be used.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cluster.api_errors import ApiError
+from cluster.api_errors import ApiError, NotConfigured
 from cluster.policy import PolicyRefused
 from kubectl_slicewise import commands, servers
-from kubectl_slicewise.commands import NotFound
+from kubectl_slicewise.commands import NotFound, Unreadable
 from scheduler.snapshot import SnapshotRefused
 from simulator import mig_command, packing_command
 
@@ -25,26 +25,40 @@ def parser() -> argparse.ArgumentParser:
         prog="kubectl slicewise", description="See how Slicewise prices GPU placements."
     )
     source = argparse.ArgumentParser(add_help=False)
-    source.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig to use")
-    source.add_argument("--context", help="context of the kubeconfig")
+    source.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig to use (default: as kubectl)")
+    source.add_argument("--context", metavar="NAME", help="context of the kubeconfig (default: the current)")
     source.add_argument(
-        "--policy-namespace", default="slicewise-system", help="namespace of ConfigMap slicewise-policy"
+        "--policy-namespace",
+        metavar="NAMESPACE",
+        default="slicewise-system",
+        help="namespace of ConfigMap slicewise-policy (default: slicewise-system)",
     )
     source.add_argument("--from-snapshot", metavar="FILE", help="read a snapshot file, not a cluster")
     output = argparse.ArgumentParser(add_help=False)
-    output.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    output.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="how to print (default: table)"
+    )
 
     verbs = top.add_subparsers(dest="verb", required=True)
     explain = verbs.add_parser(
-        "explain", parents=[source, output], help="the price of a pod on its node and on the next best ones"
+        "explain",
+        parents=[source, output],
+        help="the price of a pod on its node and on the next best ones",
+        description="Print the bill of a GPU pod, in money per hour by term, on the node where it is (or is "
+        "nominated to) and on the next best ones, and why the others cannot take it.",
     )
-    explain.add_argument("kind", choices=("pod",))
-    explain.add_argument("name")
-    explain.add_argument("-n", "--namespace", default="default")
+    explain.add_argument("kind", metavar="pod", choices=("pod",), help="the word pod")
+    explain.add_argument("name", metavar="NAME", help="the pod's name")
+    explain.add_argument(
+        "-n", "--namespace", default="default", help="the pod's namespace (default: default)"
+    )
     explain.set_defaults(run=commands.explain)
 
     nodes = verbs.add_parser(
-        "nodes", parents=[source, output], help="GPUs, MIG units in use and NVLink by node"
+        "nodes",
+        parents=[source, output],
+        help="GPUs, MIG units in use and NVLink by node",
+        description="List the GPU nodes: models, how much of each GPU is in use, NVLink, the grid's carbon.",
     )
     nodes.set_defaults(run=commands.nodes)
 
@@ -52,11 +66,17 @@ def parser() -> argparse.ArgumentParser:
         "snapshot",
         parents=[source],
         help="write all that the scheduler knows to stdout, as one JSON document",
+        description="Write nodes, GPU pods, slices, claims, classes, policy and carbon to stdout as one JSON "
+        "document, which the other commands and slicewise-scheduler read with --from-snapshot.",
     )
     snapshot.set_defaults(run=commands.snapshot)
 
     repack = verbs.add_parser(
-        "repack", parents=[source, output], help="which pods would be moved now, and why (writes nothing)"
+        "repack",
+        parents=[source, output],
+        help="which pods would be moved now, and why (writes nothing)",
+        description="Plan as the controller would: which running pods to move for pods that wait, or because "
+        "they run cheaper elsewhere, what each move costs and gains. Nothing is written.",
     )
     repack.set_defaults(run=commands.repack)
 
@@ -68,8 +88,13 @@ def parser() -> argparse.ArgumentParser:
 
     policy = verbs.add_parser("policy", help="check a policy before it is applied")
     actions = policy.add_subparsers(dest="action", required=True)
-    validate = actions.add_parser("validate", help="check a ClusterPolicy or AutoscalingPolicy file")
-    validate.add_argument("file", help="YAML file, - for standard input")
+    validate = actions.add_parser(
+        "validate",
+        help="check a ClusterPolicy or AutoscalingPolicy file",
+        description="Check a policy, or the ConfigMap manifest that holds it. Every problem is told with its "
+        "line, what was expected and what to do. Exit status 1 where there is any.",
+    )
+    validate.add_argument("file", metavar="FILE", help="YAML file, - for standard input")
     validate.set_defaults(run=commands.validate)
     simulate = verbs.add_parser("simulate", help="replay a trace under several policies, beside a bound")
     studies = simulate.add_subparsers(dest="study", required=True)
@@ -83,9 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except (ApiError, SnapshotRefused, PolicyRefused, NotFound) as problem:
+    except (ApiError, SnapshotRefused, PolicyRefused, NotFound, Unreadable) as problem:
         print(f"kubectl slicewise {options.verb}: {problem}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(problem, NotConfigured | SnapshotRefused | Unreadable) else 1
     except BrokenPipeError:
         # The reader (head, less) has seen enough. Closing now spares Python's own complaint at exit.
         sys.stderr.close()

@@ -29,6 +29,10 @@ class NotFound(Exception):
     """What was asked for is not there; the message says where it was looked for."""
 
 
+class Unreadable(Exception):
+    """A file that was given cannot be read; the message says what to give."""
+
+
 def explain(options: argparse.Namespace) -> int:
     """``explain pod NAME``."""
     snapshot, where = _snapshot(options)
@@ -94,7 +98,10 @@ def validate(options: argparse.Namespace) -> int:
     try:
         text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
-        raise NotFound(f"{options.file}: {problem}; expected a readable YAML file") from problem
+        got = getattr(problem, "strerror", None) or problem
+        raise Unreadable(
+            f"{options.file}: {got}; expected a YAML file; give its path, or - for stdin"
+        ) from None
     text = _policy_text(text)
     if "kind: AutoscalingPolicy" in text:
         policy = load_autoscaling_policy(text, options.file)

@@ -21,7 +21,13 @@ _HEADER = ("NAMESPACE", "SERVER", "PODS", "IN-FLIGHT", "REQUESTS/S", "LATENCIES"
 def add_flags(flags: argparse.ArgumentParser) -> None:
     """The flags of the verb; the controller's own names."""
     flags.add_argument("--prometheus-url", required=True, metavar="URL", help="Prometheus query API")
-    flags.add_argument("--prometheus-timeout", type=float, default=5.0, metavar="SECONDS")
+    flags.add_argument(
+        "--prometheus-timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for an answer (default: 5)",
+    )
     flags.add_argument("--prometheus-matchers", default="", metavar="MATCHERS", help='e.g. cluster="eu-1"')
     flags.add_argument("--prometheus-ca-file", metavar="FILE", help="CA of an https Prometheus")
     flags.add_argument("--prometheus-token-file", metavar="FILE", help="file with a bearer token")

@@ -90,9 +90,11 @@ def read(path: str | Path) -> Snapshot:
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
+        got = getattr(error, "strerror", None) or error
         raise SnapshotRefused(
-            f"snapshot {path}: {error}; expected a file made by kubectl slicewise snapshot"
-        ) from error
+            f"{path}: cannot be read: {got}; expected a snapshot; "
+            "make one with: kubectl slicewise snapshot > FILE"
+        ) from None
     return parse(data, str(path))
 
 

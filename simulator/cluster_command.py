@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.api_errors import ApiError
+from cluster.api_errors import ApiError, NotConfigured
 from cluster.client import Api
 from cluster.policy import PolicyRefused
 from scheduler.snapshot import Snapshot, SnapshotRefused, read, take
@@ -63,7 +63,7 @@ class Comparison:
 
 def run(options: argparse.Namespace, progress: Callable[[int], Callable[[str], None]]) -> int:
     """Carry the command out; ``progress`` takes the number of arrivals and returns what to call after each.
-    0 done, 1 the cluster or the file said no (told on stderr).
+    0 done, 1 the cluster said no, 2 the file or the kubeconfig cannot be used (told on stderr).
     """
     try:
         snapshot, where = _snapshot(options)
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, progress: Callable[[int], Callable[[str], N
         found = compare(cluster, options.policy or DEFAULT_POLICIES, options.seeds, progress)
     except (ApiError, SnapshotRefused, PolicyRefused, NothingToReplay) as problem:
         print(f"simulate packing: {problem}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(problem, NotConfigured | SnapshotRefused) else 1
     if options.output == "json":
         print(json.dumps(as_json(found), indent=2))
     else:

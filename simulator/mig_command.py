@@ -69,12 +69,14 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="runs at a time (default: one a core)",
     )
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="how to print (default: table)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry the command out. 0 done, 1 the study was refused (told on stderr)."""
+    """Carry the command out. 0 done, 2 the study was refused (told on stderr)."""
     try:
         asked = setting(
             model=options.model,
@@ -93,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         )
     except StudyRefused as refused:
         print(f"simulate mig: {refused}", file=sys.stderr)
-        return 1
+        return 2
     progress.end()
     if options.output == "json":
         print(json.dumps(as_json(found), indent=2))

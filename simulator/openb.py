@@ -228,4 +228,6 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:
             for number, cells in enumerate(reader, start=2):
                 yield _Row(f"{path}:{number}", cells)
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise TraceRefused(f"{path}: cannot be read: {problem}") from None
+        raise TraceRefused(
+            f"{path}: cannot be read: {getattr(problem, 'strerror', None) or problem}"
+        ) from None

@@ -52,9 +52,12 @@ def add_parser(subparsers: Any) -> None:
         help="a file of kubectl slicewise snapshot, not lists",
     )
     parser.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig to use with --from-cluster")
-    parser.add_argument("--context", help="context of the kubeconfig")
+    parser.add_argument("--context", metavar="NAME", help="context of the kubeconfig")
     parser.add_argument(
-        "--policy-namespace", default="slicewise-system", help="namespace of ConfigMap slicewise-policy"
+        "--policy-namespace",
+        metavar="NAMESPACE",
+        default="slicewise-system",
+        help="namespace of ConfigMap slicewise-policy",
     )
     parser.add_argument(
         "--policy",
@@ -73,12 +76,16 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="runs at a time (default: one a core)",
     )
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="how to print (default: table)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry the command out. 0 done, 1 a list or the cluster was refused, 2 wrong usage (told on stderr)."""
+    """Carry the command out. 0 done, 1 the cluster said no, 2 wrong usage or a list that cannot be used (told
+    on stderr).
+    """
     of_cluster = bool(options.from_cluster or options.snapshot)
     mistake = _mistake(options, of_cluster)
     if mistake:
@@ -93,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
             raise TraceRefused(f"{options.nodes}: no node of the list has a GPU")
     except TraceRefused as refused:
         print(f"simulate packing: {refused}\n{_COLUMNS}", file=sys.stderr)
-        return 1
+        return 2
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + options.seeds))
     progress = Progress(len(seeds) * len(options.policy), sys.stderr)
     found = study(

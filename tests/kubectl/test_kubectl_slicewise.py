@@ -121,7 +121,7 @@ def test_a_snapshot_passes_through_unharmed(snapshot, capsys, tmp_path):
 def test_a_file_that_is_no_snapshot_is_refused_without_a_traceback(tmp_path, capsys):
     file = tmp_path / "x.json"
     file.write_text("{}")
-    assert main(["nodes", "--from-snapshot", str(file)]) == 1
+    assert main(["nodes", "--from-snapshot", str(file)]) == 2
     assert "expected Snapshot" in capsys.readouterr().err
 
 
@@ -141,8 +141,68 @@ def test_validate_names_the_key_that_is_wrong(tmp_path, capsys):
 
 
 def test_no_kubeconfig_is_a_message_and_no_traceback(tmp_path, capsys):
-    assert main(["nodes", "--kubeconfig", str(tmp_path / "none")]) == 1
+    assert main(["nodes", "--kubeconfig", str(tmp_path / "none")]) == 2
     assert "kubeconfig" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "a: [", "3", "[]", "text", "clusters: 3"])
+def test_a_broken_kubeconfig_is_a_message_and_no_traceback(tmp_path, capsys, text):
+    broken = tmp_path / "config"
+    broken.write_text(text)
+    assert main(["nodes", "--kubeconfig", str(broken)]) == 2
+    problem = capsys.readouterr().err
+    assert str(broken) in problem
+    assert "expected a kubeconfig" in problem
+    assert "give --kubeconfig" in problem
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nodes", "--from-snapshot"],
+        ["repack", "--from-snapshot"],
+        ["snapshot", "--from-snapshot"],
+        ["explain", "pod", "p", "--from-snapshot"],
+        ["simulate", "packing", "--snapshot"],
+        ["policy", "validate"],
+        ["simulate", "packing", "--pods", "pods.csv", "--nodes"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+@pytest.mark.parametrize("kind", ["missing", "folder", "bytes"])
+def test_a_file_that_cannot_be_used_is_told_with_what_to_give(tmp_path, capsys, arguments, kind):
+    file = tmp_path / "given"
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "bytes":
+        file.write_bytes(b"\xff\xfe\x00nonsense")
+    assert main([*arguments, str(file)]) == 2
+    problem = capsys.readouterr().err
+    assert str(file) in problem
+    assert "expected" in problem or "columns" in problem
+    assert "Errno" not in problem
+    assert "Traceback" not in problem
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [["explain"], ["nodes"], ["snapshot"], ["repack"], ["servers"], ["policy", "validate"],
+     ["simulate", "packing"], ["simulate", "mig"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_help_says_what_a_command_does_and_explains_every_flag(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*verb, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    _, _, rest = text.partition("\n\n")
+    description = rest.partition("\n\n")[0]
+    assert len(description.split()) > 8
+    # A flag without help would stand alone on its line, with no text under it.
+    lines = rest.splitlines()
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if line.startswith("  -"):
+            assert len(line.rstrip().split("  ")) > 2 or below.startswith(" " * 20), line
 
 
 def test_an_explanation_without_a_node_lists_candidates():
@@ -160,7 +220,7 @@ def test_a_ragged_table_is_an_error():
 
 def test_simulate_refuses_a_missing_list_in_one_line(tmp_path, capsys):
     missing = str(tmp_path / "none.csv")
-    assert main(["simulate", "packing", "--nodes", missing, "--pods", missing]) == 1
+    assert main(["simulate", "packing", "--nodes", missing, "--pods", missing]) == 2
     captured = capsys.readouterr()
     assert "none.csv" in captured.err
     assert "Traceback" not in captured.err

@@ -86,7 +86,7 @@ def test_the_table_names_the_setting_and_every_policy(capsys):
     ],
 )
 def test_a_refused_study_is_told_in_one_line(arguments, told, capsys):
-    assert main(["simulate", "mig", *SMALL, *arguments]) == 1
+    assert main(["simulate", "mig", *SMALL, *arguments]) == 2
     problem = capsys.readouterr().err
     assert told in problem
     assert problem.count("\n") == 1

@@ -93,7 +93,7 @@ def test_an_unknown_policy_is_a_usage_error_that_names_the_known_ones(lists, cap
 
 def test_a_refused_list_is_told_with_what_to_do(lists, capsys):
     _, pods = lists
-    assert _call("--nodes", pods, "--pods", pods) == 1
+    assert _call("--nodes", pods, "--pods", pods) == 2
     problem = capsys.readouterr().err
     assert problem.startswith("simulate packing: ")
     assert "no column sn" in problem

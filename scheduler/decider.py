@@ -20,7 +20,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress, repeat
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ from scheduler.kept_objects import pod_uid
 from scheduler.packing.prices import PriceTables
 from scheduler.pricing import TERMS, priced
 from scheduler.ranking import DECIMALS, distinct, rank, rank_of
+from scheduler.refusal_texts import RefusalTexts
 from scheduler.scoring.context import World
 from scheduler.shape_prices import ShapePrices, teller
 from scheduler.shortlist import price_decides, shortlist, states_preferences
@@ -84,6 +85,7 @@ class Decider:
         self._keeper = WorldKeeper(fleet, policy, tables, carbon, clock, learned)
         self._clock = clock
         self.shapes = ShapePrices(fleet, self._keeper)
+        self._texts = RefusalTexts()
         self._last_rows: list[tuple[Sequence[str], int, Rows]] = []
 
     # --- the webhook --------------------------------------------------------------------------------------
@@ -102,27 +104,23 @@ class Decider:
             demand = self._judged(pod)
             if demand is None:
                 return FilterOutcome(list(range(len(names))), untouched=True)
-            rows = self._rows_of(names)
-            choose = choose and len(names) > 1 and self._price_decides(pod)
+            rows, world = self._rows_of(names), self._keeper.world()
+            choose = choose and len(names) > 1 and price_decides(pod, world.policy.extender.one_node)
             if choose:
                 self._come_again(pod_uid(pod))
-            found, told = self.shapes.refusals(demand, rows)
+            found, told = self.shapes.refusals(demand, rows, world)
             refused, passed = np.flatnonzero(found), np.flatnonzero(found == 0)
-            short = self._best(pod, demand, rows[passed]) if choose else None
+            short = self._best(pod, demand, rows[passed], world) if choose else None
             choose = short is not None
             if short is None:
-                short = self._shortlist(pod, demand, rows[passed])
+                short = self._shortlist(pod, demand, rows[passed], world)
+            refusals = self._texts.of(demand, names, found, told) if refused.size else None
         if not refused.size and short is None:
             return FilterOutcome(list(range(len(names))), untouched=True)
         passed = passed if short is None else passed[short]
         outcome = FilterOutcome(passed.tolist(), shortened=short is not None, decided=choose)
-        if not refused.size:
-            return outcome
-        texts = [reason.text for reason in told]
-        final = np.array([reason.unresolvable for reason in told])[found]
-        for side, mask in ((outcome.failed, ~final & (found > 0)), (outcome.unresolvable, final)):
-            reasons = map(texts.__getitem__, found[mask].tolist())
-            side.update(zip(compress(names, mask.tolist()), reasons, strict=True))
+        if refusals is not None:
+            outcome.failed, outcome.unresolvable = refusals.failed, refusals.unresolvable
         return outcome
 
     def prioritize(self, pod: Pod, names: Sequence[str]) -> NDArray[np.uint8] | None:
@@ -135,7 +133,8 @@ class Decider:
                 return None
             uid = pod_uid(pod)
             self._come_again(uid)
-            shape = self.shapes.of(demand)
+            world = self._keeper.world()
+            shape = self.shapes.of(demand, world)
             rows = self._rows_of(names)
             own, own_prices = self._own_rows(uid, demand)
             if own.size:
@@ -149,7 +148,7 @@ class Decider:
                     shape.codes = distinct(shape.prices)
                 codes, count = shape.codes[0][rows], shape.codes[1]
             codes, count = self._planned_first(pod, rows, codes, count)
-            hold_seconds = self._keeper.world().policy.extender.reservation_seconds
+            hold_seconds = world.policy.extender.reservation_seconds
             if not hold_seconds:
                 return rank_of(codes, count)
             fitting = codes >= 0
@@ -173,24 +172,21 @@ class Decider:
         self.fleet.expire(self._clock() - _OVERDUE_SECONDS)
         self.fleet.release(uid)
 
-    def _price_decides(self, pod: Pod) -> bool:
-        return price_decides(pod, self._keeper.world().policy.extender.one_node)
-
-    def _best(self, pod: Pod, demand: Demand, rows: Rows) -> NDArray[np.int64] | None:
+    def _best(self, pod: Pod, demand: Demand, rows: Rows, world: World) -> NDArray[np.int64] | None:
         """The position of the cheapest row, its room held; None without two rows to choose from or a finite
         price. Of equals the first, as on a shortlist: where prices say nothing, nodes fill up one by one.
         """
         if len(rows) < 2:
             return None
         uid = pod_uid(pod)
-        prices = self._prices_seen_by(pod, uid, demand)[rows]
+        prices = self._prices_seen_by(pod, uid, demand, world)[rows]
         least = prices.min()
         if not np.isfinite(least):
             return None
         # Equal as ``ranking`` has it: where the rounded prices are.
         near = np.flatnonzero(prices <= least + _NEAR)
         winner = int(near[np.argmax(np.round(prices[near], DECIMALS) == np.round(least, DECIMALS))])
-        hold_seconds = self._keeper.world().policy.extender.reservation_seconds
+        hold_seconds = world.policy.extender.reservation_seconds
         if hold_seconds:
             self.fleet.reserve(uid, int(rows[winner]), demand, self._clock() + hold_seconds)
         return np.array([winner])
@@ -311,16 +307,16 @@ class Decider:
         self._last_rows = [*(entry for entry in last if entry is not found), found][-_LISTS:]
         return rows
 
-    def _shortlist(self, pod: Pod, demand: Demand, rows: Rows) -> NDArray[np.int64] | None:
-        most = self._keeper.world().policy.extender.shortlist
+    def _shortlist(self, pod: Pod, demand: Demand, rows: Rows, world: World) -> NDArray[np.int64] | None:
+        most = world.policy.extender.shortlist
         if not most or len(rows) <= most or states_preferences(pod):
             return None
-        prices = self._prices_seen_by(pod, pod_uid(pod), demand)
+        prices = self._prices_seen_by(pod, pod_uid(pod), demand, world)
         return shortlist(prices[rows], self.fleet.columns.zone_id[rows], most)
 
-    def _prices_seen_by(self, pod: Pod, uid: str, demand: Demand) -> NDArray[np.float64]:
+    def _prices_seen_by(self, pod: Pod, uid: str, demand: Demand, world: World) -> NDArray[np.float64]:
         """The prices of all rows without what the pod itself holds, the node of its plan cheapest."""
-        prices = self.shapes.of(demand).prices
+        prices = self.shapes.of(demand, world).prices
         own, own_prices = self._own_rows(uid, demand)
         if own.size:
             prices = prices.copy()

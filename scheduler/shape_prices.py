@@ -93,9 +93,9 @@ class ShapePrices:
         """Every demand that has vectors, that asked about longest ago first."""
         return list(self._shapes)
 
-    def of(self, demand: Demand) -> Shape:
-        """The vectors of a demand, up to date."""
-        world = self._keeper.world()
+    def of(self, demand: Demand, world: World | None = None) -> Shape:
+        """The vectors of a demand, up to date. ``world``: as the keeper has it, where it was just asked."""
+        world = world or self._keeper.world()
         epoch, fleet = self._keeper.epoch, self._fleet
         shape = self._shapes.get(demand)
         if shape is None:
@@ -222,13 +222,15 @@ class ShapePrices:
             reasons = reason_of[numbers]
         return price_of[numbers], reasons
 
-    def refusals(self, demand: Demand, rows: Rows) -> tuple[NDArray[np.int32], list[Reason]]:
+    def refusals(
+        self, demand: Demand, rows: Rows, world: World | None = None
+    ) -> tuple[NDArray[np.int32], list[Reason]]:
         """The reasons of some rows, as positions among the reasons told. A nominated pod is asked about on
         one node alone: then only that row is brought up to date.
         """
-        world, shape = self._keeper.world(), self._shapes.get(demand)
+        world, shape = world or self._keeper.world(), self._shapes.get(demand)
         if len(rows) > _FEW_ROWS or shape is None or shape.epoch != self._keeper.epoch:
-            shape = self.of(demand)
+            shape = self.of(demand, world)
             return shape.reasons[rows], shape.told
         found = np.zeros(len(rows), dtype=np.int32)
         known = rows >= 0

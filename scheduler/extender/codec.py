@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.wire import Pod
+from scheduler.refusal_texts import NodeTexts
 
 T = TypeVar("T")
 
@@ -247,10 +248,18 @@ def filter_result(
         nodes, node_names = b'{"items":' + _ENCODER.encode(raw) + b"}", b"null"
     return b"".join(
         (
-            b'{"Nodes":', nodes, b',"NodeNames":', node_names, b',"FailedNodes":', _ENCODER.encode(failed),
-            b',"FailedAndUnresolvableNodes":', _ENCODER.encode(unresolvable), b',"Error":""}',
+            b'{"Nodes":', nodes, b',"NodeNames":', node_names, b',"FailedNodes":', _texts(failed),
+            b',"FailedAndUnresolvableNodes":', _texts(unresolvable), b',"Error":""}',
         )
     )  # fmt: skip
+
+
+def _texts(found: Mapping[str, str]) -> bytes:
+    if not isinstance(found, NodeTexts):
+        return _ENCODER.encode(found)
+    if found.json is None:
+        found.json = _ENCODER.encode(found)
+    return found.json
 
 
 def preemption_result(victims: Mapping[str, MetaVictims]) -> bytes:

@@ -59,10 +59,10 @@ def test_a_snapshot_is_served_without_a_cluster(tmp_path):
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
         assert json.loads(answer.read()) == {"fleet": True, "policy": True, "prices": True, "serving": True}
-        body = json.dumps({"Pod": gpu_pod(4), "NodeNames": ["small", "large", "unknown"]})
+        body = json.dumps({"Pod": gpu_pod(4), "NodeNames": ["small", "large"]})
         connection.request("POST", "/scheduler/filter", body, {"Content-Type": "application/json"})
         found = json.loads(connection.getresponse().read())
-        assert found["NodeNames"] == ["large", "unknown"]
+        assert found["NodeNames"] == ["large"]
         assert "4 whole GPUs" in found["FailedAndUnresolvableNodes"]["small"]
         body = json.dumps({"Pod": gpu_pod(1), "NodeNames": ["small", "large"]})
         connection.request("POST", "/scheduler/prioritize", body, {"Content-Type": "application/json"})

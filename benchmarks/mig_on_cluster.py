@@ -87,6 +87,7 @@ def side_run(
         plane = stack.enter_context(ControlPlane(name=f"mig-{name}", with_scheduler=False))
         for node in nodes:
             plane.request("POST", "/api/v1/nodes", node_manifest(node))
+        pids = {"this process": os.getpid()}
         driver = VirtualDriver(plane.connect, nodes, side, {}, order)
         driver.publish()
         api = Api.connect(str(plane.kubeconfig))
@@ -110,25 +111,32 @@ def side_run(
             plane.apply(POLICY)
             extender = f"http://127.0.0.1:{plane.claim_port()}"
             controller = f"http://127.0.0.1:{plane.claim_port()}"
-            stack.enter_context(
-                serving(process("scheduler", plane, extender), f"{extender}/readyz", logs / "scheduler.log")
-            )
-            stack.enter_context(
-                serving(
-                    process("autoscaler", plane, controller), f"{controller}/readyz", logs / "controller.log"
+            for module, url in (("scheduler", extender), ("autoscaler", controller)):
+                log = logs / f"{module}.log"
+                pids[f"slicewise {module}"] = stack.enter_context(
+                    serving(process(module, plane, url), f"{url}/readyz", log)
                 )
-            )
             plane.start_scheduler(extended_config(extender))
         _nodes_ready(plane, len(nodes))
         jobs.seconds = {pod_name(job): length / options.speed for job, length in enumerate(arrivals.seconds)}
         start = time.monotonic()
         jobs.clock = lambda: time.monotonic() - start
+        pids |= plane.processes.pids
+        before = {name: processor_seconds(pid) for name, pid in pids.items()}
         finished = _play(plane, driver, jobs, arrivals, profiles, options)
+        spent = {name: round(processor_seconds(pid) - before[name], 1) for name, pid in pids.items()}
         text = plane.scheduler_metrics()
         found = figures(options, arrivals, jobs, finished, text)
         found["republished_slices"] = driver.republished
+        found["processor_seconds"] = dict(sorted(spent.items(), key=lambda item: -item[1]))
         found["problems"] = list(driver.problems)[:5]
         return found
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time of a process and all its threads so far (Linux, /proc)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _play(

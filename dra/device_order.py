@@ -2,9 +2,9 @@
 
 The in-tree allocator takes the first device that satisfies a request, in published order. An ``OrderTable``
 says what a GPU of one model is worth by what is occupied; of the places that fit, the one that takes the
-least worth goes first, of equals the high start. What does not fit follows in the order for an empty GPU, so
-that every placement is always published. Without a table: the least-harm order with equal weights
-(``dra.placement``).
+least worth goes first, of equals the low start (as in the study of these tables). What does not fit follows
+in the order for an empty GPU, so that every placement is always published. Without a table: the least-harm
+order with equal weights (``dra.placement``).
 
 The tables come from whoever knows the demand: the controller writes them to ConfigMap ``CONFIG_MAP`` under
 ``KEY``, the node's driver watches that one object. The text is JSON:
@@ -79,7 +79,7 @@ def device_order(model: GpuModel, mask: int, table: OrderTable | None) -> tuple[
     worth = table.worth
 
     def key(placement: Placement, occupied: int) -> tuple[int, int]:
-        return worth[occupied] - worth[occupied | placement.bits], -placement.start
+        return worth[occupied] - worth[occupied | placement.bits], placement.start
 
     every = placements(model)
     fitting = sorted((p for p in every if not p.bits & mask), key=lambda p: key(p, mask))

@@ -16,9 +16,9 @@
 cheapest start on the cheapest card is taken. Only costs of one profile compare: adding the same amount for
 every free cell changes none of these choices, and ``mask_values`` adds it to get a table worth money.
 
-Who uses it: the planner, for whose turn it is among waiting pods (``mig_order``, ``planner.order``), and the
-simulator. ``mask_values`` gives the table as money for price tables, ``device_order`` the order to publish
-placements in; the installed price loop and driver do not use these two (docs/mig.md says what that costs).
+Who uses it: the price tables (``mig_tables``: ``mask_values`` times the worth of a free GPU); through them
+the controller, which tells drivers the order to publish placements in (``dra.device_order``); the planner,
+for whose turn it is among waiting pods (``mig_order``, ``planner.order``); the simulator.
 
 Pure: the same demand gives the same table. A table takes about 15 ms for a demand not seen before (723
 layouts: 100 ms); ``lru_cache`` keeps it, and shares are rounded to 5 % so that small drift changes nothing.
@@ -33,7 +33,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dra.catalog import GpuModel
-from dra.mig import Placement, geometry
 from scheduler.packing.mig_space import CardSpace, layouts, memory_space
 
 Floats = NDArray[np.float64]
@@ -113,21 +112,6 @@ def mask_values(
         worth[masks] = np.maximum(worth[masks], worth[masks | 1 << unit])
     worth = np.maximum(worth, 0.0)
     return worth * (empty_worth / worth[0]) if worth[0] > 0.0 else worth
-
-
-def device_order(model: GpuModel, worth: Floats, mask: int) -> tuple[Placement, ...]:
-    """All placements of a GPU with ``mask`` occupied, for publishing: of each profile those that fit first,
-    least worth lost first, of equals the high start; what does not fit follows, ordered as on an empty GPU.
-    """
-
-    def key(placement: Placement, occupied: int) -> tuple[float, int]:
-        lost = float(worth[occupied] - worth[occupied | placement.bits])
-        return round(lost, 9), -placement.start
-
-    every = geometry(model).placements
-    fitting = sorted((p for p in every if not p.bits & mask), key=lambda p: key(p, mask))
-    others = sorted((p for p in every if p.bits & mask), key=lambda p: key(p, 0))
-    return (*fitting, *others)
 
 
 def _priced_cells(space: CardSpace, values: Floats) -> Floats:

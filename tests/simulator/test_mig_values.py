@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dra.catalog import models
+from dra.device_order import device_order, order_table
 from dra.mig import geometry
 from scheduler.packing.mig_order import PATIENCE_SECONDS, urgency
 from scheduler.packing.mig_space import layouts, memory_space
-from scheduler.packing.mig_values import card_values, device_order, mask_values, rounded_shares
+from scheduler.packing.mig_values import card_values, mask_values, rounded_shares
 
 H100 = models()["H100-80GB"]
 MIX = {"1g.10gb": 35.0, "2g.20gb": 25.0, "3g.40gb": 25.0, "7g.80gb": 5.0}
@@ -65,7 +66,7 @@ def test_the_table_in_money_makes_the_choices_of_the_study(demand):
 
 def test_the_window_that_wastes_no_compute_is_kept_for_the_profile_that_needs_it():
     # 3g@4 takes the half with three slices, 3g@0 wastes one of four: small instances go low, 3g high.
-    first = device_order(H100, mask_values(H100, MIX), 0)
+    first = device_order(H100, 0, order_table(mask_values(H100, MIX).tolist()))
     assert next(p.start for p in first if p.profile == "3g.40gb") == 4
     assert next(p.start for p in first if p.profile == "1g.10gb") in (0, 1, 2, 3)
     assert next(p.start for p in first if p.profile == "2g.20gb") in (0, 2)
@@ -75,17 +76,6 @@ def test_free_space_in_one_piece_is_worth_more_than_the_same_on_two_cards():
     worth = mask_values(H100, MIX)
     half, other = 0b00001111, 0b11110000
     assert worth[0] + worth[255] > worth[half] + worth[other]
-
-
-def test_a_device_order_is_complete_and_what_fits_comes_first():
-    worth = mask_values(H100, MIX)
-    every = set(geometry(H100).placements)
-    for mask in (0, 0b1, 0b11110000, 0b01100011, 255):
-        order = device_order(H100, worth, mask)
-        assert set(order) == every
-        assert len(order) == len(every)
-        fits = [not p.bits & mask for p in order]
-        assert fits == sorted(fits, reverse=True)
 
 
 def test_waiting_profiles_change_the_table():

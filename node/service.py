@@ -28,7 +28,7 @@ from dra.driver.checkpoint_file import CheckpointFile
 from dra.driver.devices import Circumstances, Features
 from dra.driver.driver import Driver
 from dra.driver.publisher import Publisher
-from dra.driver.slice_plan import Wanted, pool_name, wanted
+from dra.driver.slice_plan import SliceBuilder, Wanted, pool_name
 from dra.driver.view import View, occupied
 from dra.plugin.handler import ClaimRef, DeviceHealth, PreparedDevice
 from dra.plugin.service import HealthStream
@@ -74,6 +74,7 @@ class NodeService:
         self._unhealthy_since: dict[str, str] = {}
         self._publish_lock: int | None = None
         self._started = False
+        self._builder = SliceBuilder(options.node_name)
         self._state = CheckpointFile(options.state_dir)
         self._driver = Driver(
             self._cards,
@@ -217,7 +218,7 @@ class NodeService:
             features=features,
             effect=self.options.unhealthy_effect,
         )
-        return wanted(self.options.node_name, view.hardware, now, form)
+        return self._builder.wanted(view.hardware, now, form)
 
     def _note_health(self, view: View) -> None:
         sick = {g.card.uuid for g in view.hardware.gpus if g.card.health.state == "unhealthy"}

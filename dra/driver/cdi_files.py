@@ -4,6 +4,9 @@ A MIG instance is used through the node of its GPU and two capability nodes, who
 tells in ``/proc/driver/nvidia/capabilities/gpu<minor>/mig/gi<GI>/{access,ci<CI>/access}``. A device node that
 is not there is an error before the container runtime meets it, unless the cluster is one without hardware
 (``allow_missing``).
+
+A document is replaced as a whole but not synced: the folder is emptied by a reboot, and what is missing is
+written again at the driver's start.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any
 
 from dra.driver.cdi import CLASS, VENDOR, DeviceNode, document
 from dra.driver.checkpoint import ClaimRecord, HeldDevice
-from dra.driver.checkpoint_file import sync_folder, write_durably
+from dra.driver.checkpoint_file import replace_file
 from dra.driver.hardware import Hardware
 
 COMMON = ("nvidiactl", "nvidia-uvm")
@@ -56,7 +59,7 @@ class CdiFolder:
         own = [self._own(device, node) for device in record.devices]
         made = document(record, common, own, node.targets, self._base)
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_durably(self._path(record.uid), json.dumps(made, separators=(",", ":")).encode())
+        replace_file(self._path(record.uid), json.dumps(made, separators=(",", ":")).encode())
 
     def exists(self, uid: str) -> bool:
         """Whether the claim's document is there."""
@@ -64,10 +67,7 @@ class CdiFolder:
 
     def remove(self, uid: str) -> None:
         """Remove the document of a claim, if there is one. Raises OSError."""
-        path = self._path(uid)
-        if path.exists():
-            path.unlink(missing_ok=True)
-            sync_folder(self._folder)
+        self._path(uid).unlink(missing_ok=True)
 
     def claims(self) -> set[str]:
         """UIDs of the claims that have a document."""

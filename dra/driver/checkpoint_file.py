@@ -69,18 +69,24 @@ def _opened(path: Path) -> Iterator[int]:
 
 def write_durably(path: Path, data: bytes) -> None:
     """Write a file so that a power cut leaves the old contents or the new. Raises OSError."""
+    replace_file(path, data, sync=True)
+    sync_folder(path.parent)
+
+
+def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write a file so that readers and a killed writer leave the old contents or the new. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -68,10 +68,20 @@ class Circumstances:
     effect: str = "NoSchedule"
 
 
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """NVLink on the node. ``kind`` in the words of ``dra.nvlink``; ``islands``: by GPU number the lowest
+    number that NVLink reaches, without those whose links are not told.
+    """
+
+    kind: str
+    islands: Mapping[int, int]
+
+
 def bodies(node: Hardware, now: Circumstances) -> list[list[Json]]:
     """The devices of each GPU, in published order; a GPU that offers nothing has an empty body."""
-    islands = _islands(node)
-    return [_body(node, gpu, now, islands.get(gpu.number)) for gpu in node.gpus]
+    wires = wiring(node)
+    return [body(node, gpu, now, wires) for gpu in node.gpus]
 
 
 def counter_sets(node: Hardware) -> list[Json | None]:
@@ -82,7 +92,26 @@ def counter_sets(node: Hardware) -> list[Json | None]:
     ]
 
 
-def _body(node: Hardware, gpu: OfferedGpu, now: Circumstances, island: int | None) -> list[Json]:
+def body_depends_on(node: Hardware, gpu: OfferedGpu, now: Circumstances, wires: Wiring) -> object:
+    """A value that is equal only where ``body`` would be, quick to compare."""
+    uuid = gpu.card.uuid
+    troubled = gpu.withheld or gpu.card.health.state == "unhealthy"
+    return (
+        id(gpu),  # of one ``Hardware``, which the caller keeps
+        now.occupied.get(uuid, 0),
+        frozenset(name for name in now.held if name in node.targets) if troubled else None,
+        now.tables.get(gpu.model.name),
+        now.unhealthy_since.get(uuid),
+        now.versions,
+        now.features,
+        now.effect,
+        wires.kind,
+        wires.islands.get(gpu.number),
+    )
+
+
+def body(node: Hardware, gpu: OfferedGpu, now: Circumstances, wires: Wiring) -> list[Json]:
+    """The devices of one GPU, in published order."""
     sick = gpu.card.health.state == "unhealthy"
     found: list[Json] = []
     for name, placement in _ordered(node, gpu, now):
@@ -90,7 +119,7 @@ def _body(node: Hardware, gpu: OfferedGpu, now: Circumstances, island: int | Non
         taken = placement.bits if placement is not None else gpu.full_mask
         if not held and (taken & gpu.withheld or (sick and not now.features.taints)):
             continue
-        device = _whole(node, gpu, island, now) if placement is None else _partition(gpu, placement, now)
+        device = _whole(gpu, wires, now) if placement is None else _partition(gpu, placement, now)
         if sick and now.features.taints:
             device["taints"] = [_taint(gpu.card, now)]
         found.append({"name": name, **device})
@@ -108,7 +137,7 @@ def _ordered(node: Hardware, gpu: OfferedGpu, now: Circumstances) -> Sequence[tu
     return [(name, placement) for name, placement in named if name in node.targets][:MOST_DEVICES]
 
 
-def _whole(node: Hardware, gpu: OfferedGpu, island: int | None, now: Circumstances) -> Json:
+def _whole(gpu: OfferedGpu, wires: Wiring, now: Circumstances) -> Json:
     card = gpu.card
     shared = gpu.shared if now.features.shares else None
     attributes = {
@@ -116,9 +145,9 @@ def _whole(node: Hardware, gpu: OfferedGpu, island: int | None, now: Circumstanc
         **_common(gpu, now),
         "uuid": {"string": _cut(card.uuid)},
     }
-    if island is not None:
-        attributes["nvlinkTopology"] = {"string": _wiring(node)}
-        attributes["nvlinkIsland"] = {"int": island}
+    if gpu.number in wires.islands:
+        attributes["nvlinkTopology"] = {"string": wires.kind}
+        attributes["nvlinkIsland"] = {"int": wires.islands[gpu.number]}
     if card.fabric is not None:
         attributes["clique"] = {"string": _cut(card.fabric.clique)}
     total = card.memory_mib or gpu.model.memory_mib
@@ -172,7 +201,6 @@ def _common(gpu: OfferedGpu, now: Circumstances) -> Json:
 
 
 def _islands(node: Hardware) -> dict[int, int]:
-    """By GPU number the lowest number that NVLink reaches from it; without those whose links are not told."""
     by_index = {gpu.card.index: gpu for gpu in node.gpus}
     found: dict[int, int] = {}
     for gpu in node.gpus:
@@ -189,8 +217,12 @@ def _islands(node: Hardware) -> dict[int, int]:
     return found
 
 
-def _wiring(node: Hardware) -> str:
-    """The node's kind of NVLink wiring, in the words of ``dra.nvlink``."""
+def wiring(node: Hardware) -> Wiring:
+    """How NVLink connects the node's GPUs."""
+    return Wiring(_kind(node), _islands(node))
+
+
+def _kind(node: Hardware) -> str:
     kinds = {link.kind for gpu in node.gpus for link in gpu.card.links}
     if "switch" in kinds:
         return "nvswitch"

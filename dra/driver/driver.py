@@ -77,6 +77,7 @@ class Driver:
         self._told: dict[str, Card] = {}
         self._cards_seen: tuple[Card, ...] = ()
         self._live_seen: dict[str, tuple[LiveInstance, ...]] = {}
+        self._basis: object = None
         self._view = View(Hardware((), {}), Checkpoint(), ())
 
     @property
@@ -200,7 +201,8 @@ class Driver:
 
     def _make(self, checkpoint: Checkpoint, make: Make) -> ClaimRecord:
         before = checkpoint.with_claim(make.record)
-        self._state.write(before)
+        if make.missing:  # else no card is touched, and one write at the end says it all
+            self._state.write(before)
         devices = list(make.record.devices)
         made: list[Destroy] = []
         try:
@@ -347,7 +349,12 @@ class Driver:
 
     def _show(self, checkpoint: Checkpoint) -> None:
         strange = foreign(checkpoint, self._live_seen)
-        offered = hardware(self._cards_seen, checkpoint.numbers, self._sharing, foreign_bits(strange))
+        withheld = foreign_bits(strange)
+        basis = self._cards_seen, checkpoint.numbers, withheld
+        offered = self._view.hardware
+        if basis != self._basis:
+            offered = hardware(self._cards_seen, checkpoint.numbers, self._sharing, withheld)
+            self._basis = basis
         self._view = View(offered, checkpoint, strange)
 
     def _known(self, card: Card) -> Card:

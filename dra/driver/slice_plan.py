@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dra.driver.devices import Circumstances, bodies, counter_sets
+from dra.driver.devices import Circumstances, body, body_depends_on, counter_sets, wiring
 from dra.driver.hardware import Hardware
 from dra.slice_parts import MOST_COUNTER_SETS, SLICEWISE_DRIVER, Json, Version, slice_name
 
@@ -77,21 +77,47 @@ def pool_name(node: str) -> str:
 
 def wanted(node_name: str, node: Hardware, now: Circumstances, version: Version) -> dict[str, Wanted]:
     """The slices that there should be, by object name."""
-    found: dict[str, Json] = {}
-    counters = counter_sets(node)
-    devices = bodies(node, now)
-    if version != "1.34":
-        sets = [own for own, body in zip(counters, devices, strict=True) if own is not None and body]
-        for number, first in enumerate(range(0, len(sets), MOST_COUNTER_SETS)):
-            found[slice_name(number, SLICEWISE_DRIVER, node_name)] = {
-                "sharedCounters": sets[first : first + MOST_COUNTER_SETS]
-            }
-    for gpu, own, body in zip(node.gpus, counters, devices, strict=True):
-        if body:  # a slice without anything in it is refused by the API server
-            name = slice_name(FIRST_GPU_SLICE + gpu.number, SLICEWISE_DRIVER, node_name)
-            inside = {"sharedCounters": [own]} if version == "1.34" and own is not None else {}
-            found[name] = {**inside, "devices": body}
-    return {name: _digested(contents) for name, contents in found.items()}
+    return SliceBuilder(node_name).wanted(node, now, version)
+
+
+class SliceBuilder:
+    """``wanted`` that remembers the slice of each GPU: one claim changes one of up to 16. For one thread."""
+
+    def __init__(self, node_name: str) -> None:
+        self._node_name = node_name
+        self._node: Hardware | None = None
+        self._known: dict[int, tuple[object, Wanted | None]] = {}
+
+    def wanted(self, node: Hardware, now: Circumstances, version: Version) -> dict[str, Wanted]:
+        """The slices that there should be, by object name."""
+        if node is not self._node:
+            self._node, self._known = node, {}
+        wires = wiring(node)
+        counters = counter_sets(node)
+        slices: list[tuple[str, Wanted]] = []
+        sets: list[Json] = []
+        for gpu, own in zip(node.gpus, counters, strict=True):
+            basis = version, body_depends_on(node, gpu, now, wires)
+            known = self._known.get(gpu.number)
+            if known is None or known[0] != basis:
+                devices = body(node, gpu, now, wires)
+                inside = {"sharedCounters": [own]} if version == "1.34" and own is not None else {}
+                # A slice without devices would say nothing.
+                known = basis, _digested({**inside, "devices": devices}) if devices else None
+                self._known[gpu.number] = known
+            if known[1] is not None:
+                name = slice_name(FIRST_GPU_SLICE + gpu.number, SLICEWISE_DRIVER, self._node_name)
+                slices.append((name, known[1]))
+                if own is not None:
+                    sets.append(own)
+        firsts = range(0, len(sets), MOST_COUNTER_SETS) if version != "1.34" else ()
+        found = {
+            slice_name(number, SLICEWISE_DRIVER, self._node_name): _digested(
+                {"sharedCounters": sets[first : first + MOST_COUNTER_SETS]}
+            )
+            for number, first in enumerate(firsts)
+        }
+        return found | dict(slices)
 
 
 def kept(document: Mapping[str, Any], node: str, pool: str) -> Kept:

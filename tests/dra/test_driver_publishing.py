@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dra.driver.api import ApiAway, ApiConflict
-from dra.driver.devices import Circumstances
+from dra.driver.devices import Circumstances, Features
 from dra.driver.hardware import assign_numbers, hardware
 from dra.driver.publisher import Publisher
 from dra.driver.sharing import Sharing
-from dra.driver.slice_plan import kept, plan, pool_name, wanted
+from dra.driver.slice_plan import SliceBuilder, kept, plan, pool_name, wanted
 from tests.dra.memory_cards import VERSIONS, card
 from tests.polling import until
 
@@ -74,17 +74,24 @@ class Slices:
         return len(self.generations()) == 1 and counts == {len(self.objects)}
 
 
-def state(gpus=2, masks=(), mig=True, foreign=None):
+def hardware_of(gpus=2, mig=True, foreign=None):
     cards = [card(i, mig) for i in range(gpus)]
-    node = hardware(cards, assign_numbers({}, cards, ()), Sharing(), foreign or {})
-    now = Circumstances(
+    return hardware(cards, assign_numbers({}, cards, ()), Sharing(), foreign or {})
+
+
+def state(gpus=2, masks=(), mig=True, foreign=None):
+    return wanted(NODE, hardware_of(gpus, mig, foreign), circumstances(masks), "1.35+")
+
+
+def circumstances(masks=(), held=(), features=Features()):  # noqa: B008 - frozen
+    return Circumstances(
         occupied={f"GPU-{i}": mask for i, mask in enumerate(masks)},
-        held=(),
+        held=held,
         tables={},
         unhealthy_since={},
         versions=VERSIONS,
+        features=features,
     )
-    return wanted(NODE, node, now, "1.35+")
 
 
 def carry_out(slices, want):
@@ -126,6 +133,26 @@ def test_any_way_through_states_ends_in_a_complete_pool_that_says_the_last(state
             spec = slices.objects[name]["spec"]
             assert {k: spec[k] for k in slice_.contents} == slice_.contents
         assert carry_out(slices, want).empty
+
+
+some_moment = st.tuples(
+    st.sampled_from([hardware_of(), hardware_of(foreign={"GPU-1": 3}), hardware_of(3, mig=False)]),
+    st.builds(
+        circumstances,
+        masks=st.lists(st.integers(0, 255), max_size=2),
+        held=st.sets(st.sampled_from(["gpu-1-1g10gb-0", "gpu-0-4g40gb-0", "gpu-2"])),
+        features=st.builds(Features, st.booleans(), st.booleans(), st.booleans()),
+    ),
+    st.sampled_from(["1.34", "1.35+"]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(some_moment, max_size=6))
+def test_a_builder_that_remembers_says_what_a_fresh_one_says(moments):
+    builder = SliceBuilder(NODE)
+    for node, now, version in moments:
+        assert builder.wanted(node, now, version) == wanted(NODE, node, now, version)
 
 
 def test_another_order_is_one_write_and_no_new_generation():

@@ -18,6 +18,7 @@ from autoscaler.fleetpage.page import fleet_routes
 from autoscaler.fleetpage.reader import FleetReader
 from autoscaler.recut_side import RecutSide
 from autoscaler.repack_side import RepackSide
+from autoscaler.side import Side
 from cluster import event_reasons
 from cluster.api_errors import ApiRefused
 from cluster.client import Api
@@ -99,22 +100,8 @@ class FleetSide:
         for kind in ("nodes", "resourceslices"):
             self.live.feed.listen(kind, NewHardware(self._planner.room_changed))
         exposition.planner.waiting_pods.set_function(lambda: float(self._planner.waiting()))
-        self._repack = RepackSide(
-            api,
-            self.live,
-            exposition=exposition,
-            recorder=recorder,
-            is_leader=is_leader,
-            dry_run=dry_run,
-        )
-        self._recut = RecutSide(
-            api,
-            self.live,
-            exposition=exposition,
-            recorder=recorder,
-            is_leader=is_leader,
-            dry_run=dry_run,
-        )
+        side = Side(api, self.live, exposition, recorder, is_leader, dry_run)
+        self._repack, self._recut = RepackSide(side), RecutSide(side)
         self._order = DeviceOrderWriter(
             api,
             policy_namespace,
@@ -141,15 +128,15 @@ class FleetSide:
         self._groups.start()
         self._solver.start()
         self._planner.start()
-        self._repack.start()
-        self._recut.start()
+        self._repack.loop.start()
+        self._recut.loop.start()
         self._order.start()
 
     def stop(self) -> None:
         """Stop them, those that write first."""
         self._order.stop()
-        self._recut.stop()
-        self._repack.stop()
+        self._recut.loop.stop()
+        self._repack.loop.stop()
         self._planner.stop()
         self._groups.stop()
         self.live.stop()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from autoscaler.recut_loop import RecutLoop
+from autoscaler.side import Side
 from cluster import event_reasons
-from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.wire import ObjectReference
 from metrics.exposition import Exposition
-from scheduler.live import Live
 from scheduler.recut.choose import Recut
 from scheduler.recut.steps import Record
 
@@ -21,33 +20,17 @@ log = logging.getLogger(__name__)
 class RecutSide:
     """The loop over one live fleet."""
 
-    def __init__(
-        self,
-        api: Api,
-        live: Live,
-        *,
-        exposition: Exposition,
-        recorder: EventRecorder,
-        is_leader: Callable[[], bool],
-        dry_run: bool,
-    ) -> None:
+    def __init__(self, side: Side) -> None:
+        live = side.live
         self.loop = RecutLoop(
-            api,
+            side.api,
             live.service.fleet,
             live.residents.census,
             policy=live.policy,
-            active=lambda: is_leader() and live.service.synced(),
-            observer=_Observer(exposition, recorder),
-            read_only=dry_run,
+            active=lambda: side.is_leader() and live.service.synced(),
+            observer=_Observer(side.exposition, side.recorder),
+            read_only=side.dry_run,
         )
-
-    def start(self) -> None:
-        """Start the loop."""
-        self.loop.start()
-
-    def stop(self) -> None:
-        """Stop it."""
-        self.loop.stop()
 
 
 class _Observer:

@@ -7,19 +7,17 @@ leaves no trace in the cluster but its metrics and this process' log.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from autoscaler.evicting import Hands
 from autoscaler.repack_loop import RepackLoop
+from autoscaler.side import Side
 from cluster import event_reasons
-from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.wire import ObjectReference
 from metrics.exposition import Exposition
-from scheduler.live import Live
 from scheduler.repack.read import SceneReader
 from scheduler.repack.scene import Move, Mover, Relief, RepackPlan, Waiter
 from scheduler.repack.words import as_json
@@ -30,27 +28,19 @@ log = logging.getLogger(__name__)
 class RepackSide:
     """The loop over one live fleet. ``start`` after the watches, ``stop`` before them."""
 
-    def __init__(
-        self,
-        api: Api,
-        live: Live,
-        *,
-        exposition: Exposition,
-        recorder: EventRecorder,
-        is_leader: Callable[[], bool],
-        dry_run: bool,
-    ) -> None:
+    def __init__(self, side: Side) -> None:
+        live = side.live
         service, residents = live.service, live.residents
         reader = SceneReader(service.decider, residents.census, residents.budgets)
         self.loop = RepackLoop(
             decider=service.decider,
             census=residents.census,
             reader=reader,
-            hands=Hands(api),
+            hands=Hands(side.api),
             policy=live.policy,
-            active=lambda: is_leader() and residents.ready and service.prices.priced(),
-            observer=_Observer(exposition, recorder),
-            read_only=dry_run,
+            active=lambda: side.is_leader() and residents.ready and service.prices.priced(),
+            observer=_Observer(side.exposition, side.recorder),
+            read_only=side.dry_run,
         )
 
     def routes(self) -> APIRouter:
@@ -62,14 +52,6 @@ class RepackSide:
             return JSONResponse(as_json(self.loop.latest))
 
         return router
-
-    def start(self) -> None:
-        """Start the loop."""
-        self.loop.start()
-
-    def stop(self) -> None:
-        """Stop it."""
-        self.loop.stop()
 
 
 class _Observer:

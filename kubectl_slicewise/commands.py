@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from autoscaler.fleetpage.reader import FleetReader
@@ -22,7 +21,7 @@ from kubectl_slicewise import explain as explaining
 from kubectl_slicewise import fleet_table
 from kubectl_slicewise import repack as repacking
 from scheduler.service import Service, from_snapshot
-from scheduler.snapshot import Snapshot, encode, read, take
+from scheduler.snapshot import Snapshot, encode, read_or_take
 
 
 class NotFound(Exception):
@@ -129,14 +128,12 @@ def _policy_text(text: str) -> str:
 
 
 def _snapshot(options: argparse.Namespace) -> tuple[Snapshot, str]:
-    if options.from_snapshot:
-        return read(options.from_snapshot), options.from_snapshot
-    api = Api.connect(options.kubeconfig, options.context)
-    try:
-        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
-        return take(api, options.policy_namespace, now), f"the cluster at {api.host}"
-    finally:
-        api.close()
+    return read_or_take(
+        options.from_snapshot,
+        lambda: Api.connect(options.kubeconfig, options.context),
+        options.policy_namespace,
+        time.time(),
+    )
 
 
 def _budgets(options: argparse.Namespace) -> list[PodDisruptionBudget]:

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,6 +97,23 @@ def read(path: str | Path) -> Snapshot:
             "make one with: kubectl slicewise snapshot > FILE"
         ) from None
     return parse(data, str(path))
+
+
+def read_or_take(
+    path: str | Path | None, connect: Callable[[], Api], policy_namespace: str, now: float
+) -> tuple[Snapshot, str]:
+    """The snapshot in a file, or without one of the cluster at ``now`` (Unix seconds), and where it is from.
+
+    Raises SnapshotRefused, and ApiError from ``connect`` and from reading the cluster.
+    """
+    if path:
+        return read(path), str(path)
+    api = connect()
+    try:
+        at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+        return take(api, policy_namespace, at), f"the cluster at {api.host}"
+    finally:
+        api.close()
 
 
 def parse(data: bytes, where: str) -> Snapshot:

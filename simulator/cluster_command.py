@@ -19,13 +19,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from cluster.api_errors import ApiError, NotConfigured
 from cluster.client import Api
 from cluster.policy import PolicyRefused
-from scheduler.snapshot import Snapshot, SnapshotRefused, read, take
+from scheduler.snapshot import Snapshot, SnapshotRefused, read_or_take
 from simulator.cluster_replay import (
     POLICIES,
     SLICEWISE,
@@ -245,11 +244,9 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _snapshot(options: argparse.Namespace) -> tuple[Snapshot, str]:
-    if options.snapshot:
-        return read(options.snapshot), str(options.snapshot)
-    api = Api.connect(options.kubeconfig, options.context)
-    try:
-        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
-        return take(api, options.policy_namespace, now), f"the cluster at {api.host}"
-    finally:
-        api.close()
+    return read_or_take(
+        options.snapshot,
+        lambda: Api.connect(options.kubeconfig, options.context),
+        options.policy_namespace,
+        time.time(),
+    )

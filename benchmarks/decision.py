@@ -34,6 +34,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.extender import Asked, percentile, snapshot_server, summary
+from benchmarks.judged import judged
 from benchmarks.openb_fleet import Filled, filled_cluster, pod
 from cluster.policy import ClusterPolicy
 from cluster.wire import Pod
@@ -233,13 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             slowest = max(update["max_seconds"], update["cold_seconds"])
             if nodes == OPENB_NODES and slowest > UPDATE_SECONDS:
                 missed.append(f"{where}: price update {slowest} s, target {UPDATE_SECONDS}")
-    report["missed"] = missed
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    say(f"written to {OUTPUT}")
-    for line in missed:
-        say(f"missed: {line}")
-    return 1 if missed else 0
+    return judged(OUTPUT, report, missed, say)
 
 
 if __name__ == "__main__":

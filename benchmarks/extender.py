@@ -38,6 +38,7 @@ from typing import Any
 
 from benchmarks.extender_on_scheduler import compare
 from benchmarks.fleet_snapshot import fleet_snapshot
+from benchmarks.judged import judged
 from scheduler.snapshot import encode
 
 OUTPUT = Path("build/bench/extender.json")
@@ -272,13 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"real kube-scheduler: ours {ratio} × echo")
         if ratio > RATIO_TARGET:
             missed.append(f"ours over echo {ratio}, target {RATIO_TARGET}")
-    found["missed"] = missed
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    say(f"written to {OUTPUT}")
-    for line in missed:
-        say(f"missed: {line}")
-    return 1 if missed else 0
+    return judged(OUTPUT, found, missed, say)
 
 
 if __name__ == "__main__":

@@ -194,3 +194,17 @@ def _devices() -> Mapping[str, DeviceRef]:
     found = from_slices("any", slices_from_json(nvidia_slices(inventory("any", gpus=2))))
     assert found is not None
     return found.devices
+
+
+def chain_of_two(town: Town) -> None:
+    """Three nodes where a pod that wants a whole GPU is helped by two moves, one after the other: b has one
+    1g in the way of three, and c can take only that one.
+    """
+    for name in "abc":
+        town.dra_node(name)
+    town.runs("three", "a", (0, "3g", 0))
+    town.runs("one", "b", (0, "1g", 0))
+    town.runs("b-stays", "b", (0, "3g", 4), wish="never")
+    town.runs("c-stays", "c", (0, "3g", 4), wish="never")
+    town.runs("c-too", "c", (0, "2g", 0), wish="never")
+    town.waits("big", "7g")

@@ -14,7 +14,7 @@ from autoscaler.repack_loop import RepackLoop
 from scheduler.repack.pace import Pace
 from scheduler.repack.read import SceneReader
 from tests.scheduler.fleet_objects import claim
-from tests.scheduler.repack_objects import NOW, PROFILES, Town, a_pod
+from tests.scheduler.repack_objects import NOW, PROFILES, Town, a_pod, chain_of_two
 
 
 @dataclass
@@ -330,14 +330,7 @@ def test_a_move_that_saves_money_is_followed_too():
 
 def test_a_chain_moves_the_first_pod_and_plans_the_rest_anew():
     town = Town(mode="on", savings=False)
-    for name in "abc":
-        town.dra_node(name)
-    town.runs("three", "a", (0, "3g", 0))
-    town.runs("one", "b", (0, "1g", 0))
-    town.runs("b-stays", "b", (0, "3g", 4), wish="never")
-    town.runs("c-stays", "c", (0, "3g", 4), wish="never")
-    town.runs("c-too", "c", (0, "2g", 0), wish="never")
-    town.waits("big", "7g")
+    chain_of_two(town)
     scene = Scene(town)
     scene.loop.turn()
     assert scene.hands.evictions() == ["one"]

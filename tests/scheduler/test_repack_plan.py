@@ -6,7 +6,7 @@ import pytest
 
 from scheduler.repack.plan import plan
 from scheduler.repack.scene import Limits
-from tests.scheduler.repack_objects import Town
+from tests.scheduler.repack_objects import Town, chain_of_two
 
 LIMITS = Limits(evictions=10, concurrent=4, horizon_hours=4.0)
 
@@ -152,15 +152,7 @@ def test_the_limits_hold():
 
 def test_a_chain_of_two_makes_room_where_one_move_cannot():
     town = Town(savings=False)
-    for name in "abc":
-        town.dra_node(name)
-    town.runs("three", "a", (0, "3g", 0))
-    # b has one 1g in the way of three; c can take only that one.
-    town.runs("one", "b", (0, "1g", 0))
-    town.runs("b-stays", "b", (0, "3g", 4), wish="never")
-    town.runs("c-stays", "c", (0, "3g", 4), wish="never")
-    town.runs("c-too", "c", (0, "2g", 0), wish="never")
-    town.waits("big", "7g")
+    chain_of_two(town)
     made = plan(town.scene(), LIMITS)
     assert [(m.pod.name, m.target, m.wave) for m in made.moves] == [("one", "c", 0), ("three", "b", 1)]
 

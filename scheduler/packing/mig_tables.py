@@ -12,6 +12,9 @@ and the same at each CPU and memory price (``host_tables``): the shape times tha
 of a card needs of CPU and memory goes in proportion to its worth, which keeps a node with enough of both at
 exactly its value at level 0.
 
+Before much has come nothing is known: each plain profile starts with its part of ``_PRIOR_REQUESTS``, and one
+with a share below ``_LEAST_SHARE`` is left out unless it waits, since the value tables round up.
+
 A request for k whole GPUs counts as k arrivals of the profile that takes the card; one for a profile with a
 suffix as one for the plain profile of its size. FGD's gradient is made linear in the free units of such
 models: it still charges whole GPUs, and no longer votes on where an instance goes, which the value table was
@@ -32,6 +35,9 @@ from scheduler.packing.columns import Floats
 from scheduler.packing.host_tables import HostTables
 from scheduler.packing.mig_values import mask_values
 from scheduler.packing.mix import DemandClass
+
+_PRIOR_REQUESTS = 4.0  # of all plain profiles alike
+_LEAST_SHARE = 0.01
 
 
 def mig_shapes(
@@ -55,11 +61,16 @@ def mig_shapes(
                 cut = cut or cls.kind == "mig"
         if cut:
             waits = frozenset(name for cls in held if (name := _profile(model, cls)) is not None)
-            # Whoever waits is expected too.
-            for name in waits - counts.keys():
-                counts[name] = 1
-            found[model.name] = mask_values(model, counts, waits)
+            found[model.name] = mask_values(model, _with_prior(model, counts, waits), waits)
     return found
+
+
+def _with_prior(model: GpuModel, counts: Mapping[str, float], waits: frozenset[str]) -> dict[str, float]:
+    plain = [profile.name for profile in model.profiles if profile.plain]
+    prior = _PRIOR_REQUESTS / len(plain)
+    known = {name: prior + counts.get(name, 0.0) for name in plain}
+    least = _LEAST_SHARE * sum(known.values())
+    return {name: count for name, count in known.items() if count >= least or name in waits}
 
 
 def shaped_hosts(hosts: HostTables, shapes: Mapping[str, Floats]) -> HostTables:

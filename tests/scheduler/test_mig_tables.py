@@ -11,7 +11,7 @@ from scheduler.packing.prices import solve_prices
 from scheduler.packing.supply import FleetSummary, HostPool
 
 H100, A100, L40S = (models()[name] for name in ("H100-80GB", "A100-80GB", "L40S-48GB"))
-MIX = {"mig:1g.10gb": 35.0, "mig:2g.20gb": 25.0, "mig:3g.40gb": 25.0, "mig:7g.80gb": 5.0}
+MIX = {"mig:1g.10gb": 350.0, "mig:2g.20gb": 250.0, "mig:3g.40gb": 250.0, "mig:7g.80gb": 50.0}
 
 
 def classes(counts):
@@ -52,19 +52,27 @@ def test_a_model_that_no_instance_is_expected_on_is_left_to_the_lp():
 
 
 def test_whole_gpus_count_as_the_profile_that_takes_the_card():
-    found = mig_shapes([H100], classes({"mig:1g.10gb": 3.0, "whole:1": 1.0, "whole:2": 2.0}))
+    found = mig_shapes([H100], classes({"mig:1g.10gb": 300.0, "whole:1": 100.0, "whole:2": 200.0}))
     assert found[H100.name] == pytest.approx(mask_values(H100, {"1g.10gb": 3.0, "7g.80gb": 5.0}))
 
 
 def test_a_profile_with_a_suffix_counts_as_the_plain_one_of_its_size():
-    found = mig_shapes([H100], classes({"mig:1g.10gb+me": 3.0, "mig:3g.40gb": 1.0}))
+    found = mig_shapes([H100], classes({"mig:1g.10gb+me": 300.0, "mig:3g.40gb": 100.0}))
     assert found[H100.name] == pytest.approx(mask_values(H100, {"1g.10gb": 3.0, "3g.40gb": 1.0}))
 
 
 def test_a_profile_that_waits_is_expected_even_where_none_was_counted():
     waits = [parse_class("mig:7g.80gb")]
-    found = mig_shapes([H100], classes({"mig:1g.10gb": 9.0}), waits)
-    assert found[H100.name] == pytest.approx(mask_values(H100, {"1g.10gb": 9.0, "7g.80gb": 1.0}, ["7g.80gb"]))
+    found = mig_shapes([H100], classes({"mig:1g.10gb": 900.0}), waits)
+    assert found[H100.name] == pytest.approx(
+        mask_values(H100, {"1g.10gb": 900.0, "7g.80gb": 1.0}, ["7g.80gb"])
+    )
+
+
+def test_before_much_has_come_every_profile_is_thought_possible():
+    found = mig_shapes([H100], classes({"mig:1g.10gb": 1.0}))
+    every = {p.name: 4 / 6 for p in H100.profiles if p.plain}
+    assert found[H100.name] == pytest.approx(mask_values(H100, {**every, "1g.10gb": 1.0 + 4 / 6}))
 
 
 def test_the_gradient_keeps_its_ends_and_no_opinion_between_them():

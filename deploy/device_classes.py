@@ -1,8 +1,8 @@
 """The DeviceClasses of our driver: ``python -m deploy.device_classes`` prints manifests/device-classes.yaml.
 
-One class for whole GPUs, one for shares, one for each MIG profile that any model of the catalogue has. Each
-answers for the extended resource of NVIDIA's device plugin (``extendedResourceName``, KEP-5004), so that
-today's manifests get our devices. A test holds the committed file to this.
+Those of ``dra.classes`` for every MIG profile that any model of the catalogue has, and one for shares of a
+GPU.
+A test holds the committed file to this.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from dra.catalog import models
+from dra.classes import device_classes
 from dra.slice_parts import SLICEWISE_DRIVER
 
 _HEADER = """\
@@ -24,45 +25,24 @@ _HEADER = """\
 """
 
 
-def device_classes() -> list[dict[str, Any]]:
-    """All classes, JSON-ready."""
-    profiles = sorted(
-        {profile.name for model in models().values() for profile in model.profiles}, key=_by_size
-    )
-    return [
-        _class("gpu.slicewise.io", "type == 'gpu'", "nvidia.com/gpu"),
-        _class("gpu-shared.slicewise.io", "type == 'shared'", "nvidia.com/gpu.shared"),
-        *(_profile_class(profile) for profile in profiles),
-    ]
+def all_classes() -> list[dict[str, Any]]:
+    """All classes, JSON-ready: whole GPUs, shares, any MIG instance, then one for each profile by size."""
+    profiles = sorted({p.name for model in models().values() for p in model.profiles}, key=_by_size)
+    whole, *rest = device_classes(profiles)
+    return [whole, _shares(), *rest]
 
 
-def class_name(profile: str) -> str:
-    """The class of a MIG profile: "1g.10gb+me" has mig-1g.10gb.me.slicewise.io."""
-    return f"mig-{_dotted(profile)}.slicewise.io"
-
-
-def _profile_class(profile: str) -> dict[str, Any]:
-    own = f"type == 'mig' && device.attributes['{SLICEWISE_DRIVER}'].profile == '{profile}'"
-    return _class(class_name(profile), own, f"nvidia.com/mig-{_dotted(profile)}")
-
-
-def _class(name: str, own: str, resource: str) -> dict[str, Any]:
-    attribute = f"device.attributes['{SLICEWISE_DRIVER}']"
+def _shares() -> dict[str, Any]:
+    shared = f"device.attributes['{SLICEWISE_DRIVER}'].type == 'shared'"
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "DeviceClass",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "slicewise"}},
+        "metadata": {"name": "gpu-shared.slicewise.io"},
         "spec": {
-            "selectors": [
-                {"cel": {"expression": f"device.driver == '{SLICEWISE_DRIVER}' && {attribute}.{own}"}}
-            ],
-            "extendedResourceName": resource,
+            "selectors": [{"cel": {"expression": f"device.driver == '{SLICEWISE_DRIVER}' && {shared}"}}],
+            "extendedResourceName": "nvidia.com/gpu.shared",
         },
     }
-
-
-def _dotted(profile: str) -> str:
-    return profile.replace("+", ".")
 
 
 def _by_size(profile: str) -> tuple[int, int, str]:
@@ -73,7 +53,7 @@ def _by_size(profile: str) -> tuple[int, int, str]:
 
 def main() -> int:
     """Print the manifest."""
-    sys.stdout.write(_HEADER + yaml.safe_dump_all(device_classes(), sort_keys=False, width=200))
+    sys.stdout.write(_HEADER + yaml.safe_dump_all(all_classes(), sort_keys=False, width=200))
     return 0
 
 

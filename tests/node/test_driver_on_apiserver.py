@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cluster.client import ApiRefused
-from deploy.device_classes import device_classes
+from deploy.device_classes import all_classes
 from deploy.local.apply import load
 from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
 from deploy.local.rest import SUCCESS
@@ -372,7 +372,7 @@ def test_the_policy_lets_an_account_write_its_own_nodes_slices_only(control_plan
 
 
 def test_the_classes_are_those_of_the_catalogue():
-    assert load(MANIFESTS / "device-classes.yaml") == device_classes()
+    assert load(MANIFESTS / "device-classes.yaml") == all_classes()
 
 
 def test_wrong_usage_is_told_in_one_line(tmp_path):

@@ -9,7 +9,8 @@ import msgspec
 from autoscaler.fleetpage.view import FleetView, GpuView, NodeView, SpanKind
 from kubectl_slicewise.tables import table
 
-HEADER = ("NODE", "GPUS", "LINKS", "DRIVER", "FREE GPUS", "UNITS USED", "STRANDED", "REGION", "G/KWH")
+_WORDS = "NODE, GPUS, LINKS, DRIVER, SLICES, FREE GPUS, UNITS USED, STRANDED, REGION, G/KWH"
+HEADER = tuple(_WORDS.split(", "))
 
 
 def as_table(view: FleetView) -> str:
@@ -22,7 +23,7 @@ def as_table(view: FleetView) -> str:
         f"{totals.used_units} of {totals.units} units used ({share}), "
         f"{totals.stranded_units} stranded, {totals.waiting_pods} GPU pods waiting"
     )
-    return table(HEADER, rows, right=frozenset((4, 5, 6, 8))) + "\n\n" + summary if rows else summary
+    return table(HEADER, rows, right=frozenset((4, 5, 6, 7, 9))) + "\n\n" + summary if rows else summary
 
 
 def as_json(view: FleetView) -> object:
@@ -36,14 +37,21 @@ def _row(node: NodeView) -> tuple[str, ...]:
     return (
         node.name,
         " + ".join(f"{count} × {model}" for model, count in sorted(models.items())) or "-",
-        node.topology,
+        _links(node),
         node.regime,
+        str(node.slices) if node.slices else "-",
         str(sum(1 for gpu in node.gpus if _units(gpu, "free") == gpu.units)),
         f"{sum(_units(gpu, 'mig', 'whole', 'used') for gpu in node.gpus)}/{units}",
         str(sum(_units(gpu, "stranded") for gpu in node.gpus)),
         node.region or "-",
         "no data" if node.grams_per_kwh is None else f"{node.grams_per_kwh:.0f}",
     )
+
+
+def _links(node: NodeView) -> str:
+    """The kind of wiring, and the sizes of its islands: "NVSwitch 8", "NVLink pairs 2+2"."""
+    joined = [str(size) for size in node.islands if size > 1]
+    return f"{node.topology} {'+'.join(joined)}" if joined else node.topology
 
 
 def _units(gpu: GpuView, *kinds: SpanKind) -> int:

@@ -61,6 +61,10 @@ class SliceIndex:
         slices = self._by_node.get(node)
         return self._store.inventory(node, list(slices.values()), labels) if slices else None
 
+    def count(self, node: str) -> int:
+        """How many slices tell of a node, whichever driver's."""
+        return len(self._by_node.get(node, ()))
+
     def node_of_pool(self, pool: tuple[str, str]) -> str | None:
         """The node of (driver, pool)."""
         return self._node_of_pool.get(pool)

@@ -61,7 +61,8 @@ class FleetReader:
                 if inventory is None or fact is None:
                     continue
                 masks = tuple(int(mask) for mask in fleet.columns.certain[row, : len(inventory.gpus)])
-                nodes.append(_node_facts(inventory, masks, fact.labels, policy, classifier, carbon))
+                slices = fleet.facts.published.count(name)
+                nodes.append(_node_facts(inventory, masks, fact.labels, policy, classifier, carbon, slices))
             claims = list(fleet.facts.claims.values())
             pods = [
                 PodView(pod.namespace, pod.name, pod.node, str(pod.demand))
@@ -78,6 +79,7 @@ def _node_facts(
     policy: ClusterPolicy,
     classifier: NodeClassifier,
     carbon: Mapping[str, Intensity],
+    slices: int,
 ) -> NodeFacts:
     zone = classifier.zone(labels)
     intensity = carbon.get(zone) if zone is not None else None
@@ -91,6 +93,7 @@ def _node_facts(
         zone=zone or "",
         grams_per_kwh=grams,
         gpu_hour=_gpu_hour(inventory, labels, policy, classifier),
+        slices=slices,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 from dra.catalog import GpuModel
 from dra.inventory import DeviceRef, NodeInventory
 from dra.mig import geometry
-from dra.nvlink import Topology
+from dra.nvlink import Topology, islands
 from dra.resource_api import ResourceClaim
 from metrics.samples import NoData
 
@@ -61,7 +61,10 @@ class GpuView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node. ``grams_per_kwh`` is None where the intensity is unknown, and ``carbon_note`` says why."""
+    """One node. ``grams_per_kwh`` is None where the intensity is unknown, and ``carbon_note`` says why.
+
+    ``islands``: sizes of the sets of GPUs that NVLink joins; ``slices``: ResourceSlices that tell of it.
+    """
 
     name: str
     regime: str
@@ -73,6 +76,8 @@ class NodeView:
     topology: str
     free_share: float
     gpus: tuple[GpuView, ...]
+    islands: tuple[int, ...] = ()
+    slices: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,7 @@ class NodeFacts:
     zone: str = ""
     grams_per_kwh: float | NoData = _NO_CARBON
     gpu_hour: float | None = None
+    slices: int = 0
 
 
 def build_view(
@@ -256,6 +262,8 @@ def _node_view(facts: NodeFacts, held: Mapping[tuple[str, str, str], tuple[str, 
         topology=_topology_name(inventory.topology),
         free_share=free / units if units else 0.0,
         gpus=tuple(sorted(gpus, key=lambda gpu: gpu.index)),
+        islands=tuple(island.bit_count() for island in islands(inventory.topology)),
+        slices=facts.slices,
     )
 
 

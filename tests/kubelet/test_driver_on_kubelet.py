@@ -8,6 +8,7 @@ import pytest
 from dra.classes import device_classes
 from dra.inventory import from_slices
 from dra.resource_api import ResourceSlice
+from kubectl_slicewise.__main__ import main
 from tests.fake_nvml.build import NO_COMPILER, build_fake, compiler
 from tests.fake_nvml.state import FakeNode
 from tests.kubelet.cluster_view import delete, pod, pods, read_pod, running, seen_inside, until
@@ -115,6 +116,13 @@ def test_pods_of_one_node_get_instances_side_by_side(control_plane, namespace, r
     assert list(rig.placements().values()) == ["1g.10gb"] * 3
     for name in names:
         delete(control_plane, namespace, name)
+
+
+def test_kubectl_slicewise_shows_the_nodes_gpus_links_and_slices(control_plane, real_node, rig, capsys):
+    assert main(["nodes", "--kubeconfig", str(control_plane.kubeconfig)]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith(real_node.name)]
+    for word in ("2 × H100-80GB", "slicewise", f"  {len(rig.slices())}  ", "0/16"):
+        assert word in line
 
 
 def test_a_restarted_kubelet_gets_the_slices_again_and_the_pod_keeps_its_instance(

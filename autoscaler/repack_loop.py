@@ -167,24 +167,29 @@ class RepackLoop(Periodic):
             preempt=policy.repack.preempt_claims,
         )
         made = RepackPlan()
+        # Of this look only: the next one asks again.
+        unseen: dict[str, str] = {}
         for _ in range(MOST_TIED_LOOKS):
-            paused = {**self._pace.paused(now), **self._tied}
+            paused = {**self._pace.paused(now), **self._tied, **unseen}
             scene = self._reader.scene(policy, now, paused=paused, leave_out=self._underway.waiters)
             made = plan(scene, limits)
-            tied = {move.pod.uid: reason for move in made.moves if (reason := self._why_tied(move))}
-            if not tied:
+            if not any([self._is_tied(move, unseen) for move in made.moves]):
                 return made
-            self._tied.update(tied)
         return RepackPlan(unmet=made.unmet)
 
-    def _why_tied(self, move: Move) -> str | None:
+    def _is_tied(self, move: Move, unseen: dict[str, str]) -> bool:
+        """Whether the pod's volumes may tie it to its node, or that cannot be told now; the reason is kept."""
         pod = self._census.get(move.pod.uid)
         if pod is None or pod.wish == ALLOW or not move.target:
-            return None
+            return False
         try:
-            return self._hands.tied(pod.namespace, pod.name)
+            reason = self._hands.tied(pod.namespace, pod.name)
         except ApiError as problem:
-            return f"could not be looked at: {problem}"
+            unseen[pod.uid] = f"could not be looked at: {problem}"
+            return True
+        if reason is not None:
+            self._tied[pod.uid] = reason
+        return reason is not None
 
     # --- carrying out -------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import msgspec
 
 from autoscaler.evicting import Answer, Verdict
 from autoscaler.repack_loop import RepackLoop
+from cluster.api_errors import ApiUnreachable
 from scheduler.repack.pace import Pace
 from scheduler.repack.read import SceneReader
 from tests.scheduler.fleet_objects import claim
@@ -26,8 +27,11 @@ class FakeHands:
     done: list[tuple[str, ...]] = field(default_factory=list)
     on_evict: object = None
     on_note: object = None
+    away: bool = False
 
     def tied(self, namespace, name):
+        if self.away:
+            raise ApiUnreachable("no answer")
         return self.tied_pods.get(name)
 
     def evict(self, namespace, name, uid, *, dry_run):
@@ -302,6 +306,16 @@ def test_a_pod_with_a_volume_is_left_and_another_found():
     scene.hands.tied_pods[first] = "has a persistent volume"
     scene.loop.turn()
     assert scene.hands.evictions() == [other]
+
+
+def test_a_pod_that_could_not_be_looked_at_once_is_looked_at_again():
+    scene = Scene(town_with_one_move())
+    scene.hands.away = True
+    scene.loop.round()
+    assert scene.hands.evictions() == []
+    scene.hands.away = False
+    scene.loop.round()
+    assert len(scene.hands.evictions()) == 1
 
 
 def test_a_target_taken_meanwhile_stops_the_move():

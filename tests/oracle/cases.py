@@ -14,16 +14,11 @@ their own and with its defaults filled in.
 from __future__ import annotations
 
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
-
-from dra.catalog import models
-from dra.classes import device_classes
-from dra.quantity import amount
 from dra.releases import RELEASES, Release, Version
-from dra.slices import nvidia_slices, to_slices
-from tests.dra.fleet_of_one import PROFILES, classes, node
+from tests.oracle.hardware import hardware
+from tests.oracle.held import holdable, identity
 from tests.oracle.selectors import DRIVERS, NAMES, PCIE_ROOT, selector
 
 Json = dict[str, Any]
@@ -36,7 +31,7 @@ def make_case(version: Version, seed: int, number: int) -> Json:
     """The case of a number; equal arguments give equal cases."""
     draw = Random(f"{version} {seed} {number}")
     release = RELEASES[version]
-    case = _hardware(draw, release) if draw.random() < 0.25 else _Anything(draw, release).case()
+    case = hardware(draw, release) if draw.random() < 0.25 else _Anything(draw, release).case()
     return {
         "id": number,
         "node": {"name": NODE, "labels": LABELS},
@@ -51,107 +46,6 @@ def _pools(slices: list[Json]) -> set[tuple[str, str]]:
     return {(item["spec"]["driver"], item["spec"]["pool"]["name"]) for item in slices}
 
 
-def _hardware(draw: Random, release: Release) -> Json:
-    """A node or two as a driver would publish them, partly taken, and a pod in the usual forms."""
-    slices: list[Json] = []
-    allocated: list[Json] = []
-    drivers: list[str] = []
-    names: list[str | None] = []
-    with_grid = [model for model in models().values() if model.profiles]
-    for name in (NODE, "n2")[: draw.choice((1, 1, 2))]:
-        mig = draw.random() < (0.85 if release.partitionable else 0.15)
-        model = draw.choice(with_grid) if mig else models()["L40S-48GB"]
-        inventory = node(name, model.name, draw.randint(1, 4 if release.sorted else 3))
-        published: Literal["1.34", "1.35+"] = "1.34" if release.version == "1.34" else "1.35+"
-        if draw.random() < 0.6:
-            weights = {profile: draw.random() for profile in PROFILES}
-            masks = [draw.randrange(1 << gpu.model.units) for gpu in inventory.gpus]
-            new = to_slices(inventory, masks, weights, version=published)
-        else:
-            new = nvidia_slices(inventory, version=published)
-        drivers.append(new[0]["spec"]["driver"] if draw.random() < 0.97 else "gpu.nvidia.com")
-        names = names or [profile.name for profile in model.profiles if profile.plain]
-        slices += new
-        allocated += [_identity(s, d) for s, d in _holdable(draw, new, draw.choice((0, 1, 2, 5)))]
-    draw.shuffle(slices)
-    claims: list[Json] = []
-    for _ in range(draw.choice((1, 1, 2, 3))):
-        requests: list[Json] = []
-        for r in range(draw.choice((1, 1, 2))):
-            count = draw.choice((1, 1, 1, 2))
-            wanted = [
-                _usual(draw, drivers[0], draw.choice(names or [None]), count)
-                for _ in range(draw.choice((1, 1, 1, 3)))
-            ]
-            if len(wanted) == 1:
-                requests.append({"name": f"r{r}", "exactly": wanted[0]})
-            else:
-                alternatives = [{"name": f"s{i}", **one} for i, one in enumerate(wanted)]
-                requests.append({"name": f"r{r}", "firstAvailable": alternatives})
-        attribute = draw.choice(("parentUUID", "nvlinkIsland", "model", "uuid"))
-        distinct = release.distinct != "error" and draw.random() < 0.5
-        kind = "distinctAttribute" if distinct else "matchAttribute"
-        constraints = [{kind: f"gpu.slicewise.io/{attribute}"}] if draw.random() < 0.25 else []
-        claims.append({"requests": requests, "constraints": constraints})
-    listed = {name: msgspec.to_builtins(item) for name, item in classes().items()}
-    listed.update({item["metadata"]["name"]: item for item in device_classes(PROFILES)})
-    return {
-        "slices": slices,
-        "classes": list(listed.values()),
-        "claims": claims,
-        "allocated": allocated,
-        "consumed": [],
-    }
-
-
-def _usual(draw: Random, driver: str, profile: str | None, count: int) -> Json:
-    """A request for whole GPUs or partitions, as the users of a driver write it."""
-    if draw.random() < 0.06:
-        return {"deviceClassName": driver, "allocationMode": "All"}
-    request: Json = {"allocationMode": "ExactCount", "count": count}
-    if profile is None or draw.random() < 0.3:
-        return {"deviceClassName": driver, **request}
-    if driver == "gpu.slicewise.io":
-        return {"deviceClassName": f"mig-{profile}.slicewise.io", **request}
-    text = f"device.attributes['gpu.nvidia.com'].profile == '{profile}'"
-    return {"deviceClassName": "mig.nvidia.com", "selectors": [{"cel": {"expression": text}}], **request}
-
-
-def _holdable(draw: Random, slices: list[Json], number: int) -> list[tuple[Json, Json]]:
-    """So many devices that others may hold: their counters suffice, but for one time in ten."""
-    free = {
-        (s["spec"]["driver"], s["spec"]["pool"]["name"], one["name"], counter): int(
-            amount(value["value"]) or 0
-        )
-        for s in slices
-        for one in s["spec"].get("sharedCounters", ())
-        for counter, value in one["counters"].items()
-    }
-    careless = draw.random() < 0.1
-    listed = [(s, d) for s in slices for d in s["spec"].get("devices", ())]
-    found: list[tuple[Json, Json]] = []
-    for item, device in draw.sample(listed, len(listed)):
-        if len(found) >= number:
-            break
-        needed = {
-            (item["spec"]["driver"], item["spec"]["pool"]["name"], one["counterSet"], counter): int(
-                amount(value["value"]) or 0
-            )
-            for one in device.get("consumesCounters", ())
-            for counter, value in one["counters"].items()
-        }
-        if careless or all(free.get(key, 0) >= value for key, value in needed.items()):
-            found.append((item, device))
-            for key, value in needed.items():
-                free[key] = free.get(key, 0) - value
-    return found
-
-
-def _identity(item: Json, device: Json) -> Json:
-    spec = item["spec"]
-    return {"driver": spec["driver"], "pool": spec["pool"]["name"], "device": device["name"]}
-
-
 class _Anything:
     """Draws one case without regard to any hardware."""
 
@@ -163,12 +57,16 @@ class _Anything:
         self._modest = self._draw.random() < 0.75
         # Many alike devices and large counts: the limit of 32 results, without searches that never end.
         self._crowded = self._draw.random() < 0.06
+        # Pods that share devices out among themselves.
+        self._sharing = release.consumable and self._draw.random() < 0.12
         self._counters: dict[str, dict[str, int]] = {}
 
     def case(self) -> Json:
         draw = self._draw
         slices: list[Json] = []
         pairs = [(driver, name) for driver in DRIVERS for name in _POOL_NAMES]
+        if self._often(0.3):
+            pairs = [(driver, name) for driver, name in pairs if name == NODE]
         for driver, name in draw.sample(pairs, draw.choice((1, 1, 1, 2, 2, 3))):
             slices += self._pool(driver, name)
         draw.shuffle(slices)
@@ -207,7 +105,7 @@ class _Anything:
                     f"c{c}": draw.choice((0, 1, 2, 3, 4, 6, 8)) for c in range(draw.randint(1, 3))
                 }
         traits = {
-            "shared": self._often(0.35 if release.consumable else 0.1),
+            "shared": self._sharing or self._often(0.4 if release.consumable else 0.1),
             "tainted": self._often(0.25),
             "binding": self._often(0.2),
             "clashing": self._often(0.03),
@@ -238,8 +136,8 @@ class _Anything:
             )
             if self._often(0.03):
                 specs.append({"sharedCounters": sets[:1], **place})
-        if self._often(0.12):
-            specs.append({"devices": [self._device(driver, traits) for _ in range(2)], "nodeName": "n2"})
+        if self._often(0.3 if self._counters else 0.1):
+            specs.append({"devices": [self._device(driver, traits) for _ in range(3)], "nodeName": "n2"})
         total = len(specs)
         published = total + draw.choices((0, 1, -1), (93, 5, 2))[0] or 1
         found = [self._slice(driver, name, generation, published, spec) for spec in specs]
@@ -352,9 +250,9 @@ class _Anything:
 
     def _capacity(self, shared: bool) -> Json:
         draw = self._draw
-        if not shared or self._often(0.4):
+        if not shared or self._often(0.1 if self._sharing else 0.4):
             return {"value": draw.choice(("10Gi", "20Gi", "4", "8", "1500m", "0"))}
-        unit = draw.choice(("", "Gi", "Gi", "00m"))
+        unit = draw.choice(("", "Gi", "00m"))
         least, step, steps = draw.choice((1, 2, 3)), draw.choice((1, 2, 5)), draw.choice((2, 3, 4))
         most = least + step * steps
         capacity: Json = {"value": f"{draw.choice((most, most * 2, most + 1))}{unit}"}
@@ -385,7 +283,7 @@ class _Anything:
     def _claim(self, drivers: list[str]) -> Json:
         requests = [self._request(f"r{r}", drivers) for r in range(self._draw.choice((1, 1, 2, 2, 3)))]
         number = self._draw.choice((0, 0, 0, 0, 1, 1) if self._modest else (0, 0, 1, 2))
-        if self._crowded:
+        if self._crowded or self._sharing:
             number = 0
         constraints = [self._constraint(requests, drivers) for _ in range(number)]
         return {"requests": requests, "constraints": constraints}
@@ -417,9 +315,9 @@ class _Anything:
             wanted |= {"allocationMode": "ExactCount", "count": count}
         if self._often(0.25):
             wanted["tolerations"] = [self._toleration() for _ in range(draw.choice((1, 1, 2)))]
-        if self._often((0.1 if self._modest else 0.35) if self._release.consumable else 0.02):
-            asked = draw.sample(("memory", "slots"), draw.choice((1, 1, 2)))
-            amounts = ("1", "2", "3", "1Gi", "3Gi", "5Gi", "300m", "700m", "4")
+        if self._sharing or self._often((0.2 if self._modest else 0.4) if self._release.consumable else 0.02):
+            asked = draw.sample(("memory", "slots"), draw.choice((0, 1, 1, 1, 2)))
+            amounts = ("1", "2", "3", "4", "1Gi", "3Gi", "5Gi", "100m", "300m", "700m", "1100m")
             wanted["capacity"] = {"requests": {name: draw.choice(amounts) for name in asked}}
         return wanted
 
@@ -451,7 +349,7 @@ class _Anything:
     def _selectors(self, drivers: list[str], numbers: tuple[int, ...]) -> list[Json]:
         listed = []
         for _ in range(self._draw.choice(numbers)):
-            if self._crowded or (self._modest and self._often(0.7)):
+            if self._crowded or self._sharing or (self._modest and self._often(0.7)):
                 continue
             driver = self._draw.choice(drivers)
             text = selector(self._draw, driver, consumable=self._release.consumable)
@@ -463,8 +361,8 @@ class _Anything:
     def _held(self, slices: list[Json]) -> tuple[list[Json], list[Json]]:
         allocated: list[Json] = []
         consumed: list[Json] = []
-        for item, device in _holdable(self._draw, slices, self._draw.choice((0, 0, 1, 2, 4, 8))):
-            identity = _identity(item, device)
+        for item, device in holdable(self._draw, slices, self._draw.choice((0, 0, 1, 2, 4, 8))):
+            taken = identity(item, device)
             if self._release.consumable and device.get("allowMultipleAllocations"):
                 capacity = {
                     name: value["value"]
@@ -472,7 +370,7 @@ class _Anything:
                     else self._draw.choice(("1", "1", "2", "200m", "0"))
                     for name, value in device.get("capacity", {}).items()
                 }
-                consumed.append({**identity, "capacity": capacity})
+                consumed.append({**taken, "capacity": capacity})
             else:
-                allocated.append(identity)
+                allocated.append(taken)
         return allocated, consumed

@@ -2,8 +2,11 @@
 
 2 nodes × 4 H100-80GB, 500 jobs, profiles 1g, 2g, 3g, 7g at 35 : 25 : 25 : 5, offered load 0.9, 1.0 and 1.4,
 on both grids (``simulator.mig_grid``), the same arrivals for every policy (``simulator.mig_study``). Then the
-same in other places: models, mixes and numbers of cards. Writes build/bench/mig.json. Usage:
-python -m benchmarks.mig [--loads 0.9,1.0,1.4] [--seeds 20] [--policies …] [--elsewhere 10] [--processes 1]
+same in other places: models, mixes and numbers of cards. Last the order in which a driver publishes devices,
+without a queue: who is accepted when placements come lowest start first, highest start first and as the
+controller says (``slicewise-installed``), the extender the same. Writes build/bench/mig.json. Usage:
+python -m benchmarks.mig [--loads 0.9,1.0,1.4] [--seeds 20] [--policies …] [--elsewhere 10] [--orders 20]
+[--processes 1]
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,8 @@ ELSEWHERE: tuple[tuple[str, int, int, str], ...] = (
     ("A30-24GB", 4, 4, "1g:50,2g:35,4g:15"),
 )
 """(model, nodes, GPUs a node, mix) of the runs that nothing was tuned on."""
+ORDERS = ("slicewise-installed", "driver-ascending", "driver-descending")
+ORDER_MIXES = (MIX, "1g:30,2g:20,3g:15,4g:25,7g:10")
 ELSEWHERE_POLICIES = ("slicewise", "slicewise-webhook", "hami", "first-fit")
 
 
@@ -48,17 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--policies", default=",".join(MIG_POLICIES))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--elsewhere", type=int, default=10, metavar="SEEDS", help="0 leaves that part out")
+    parser.add_argument("--orders", type=int, default=20, metavar="SEEDS", help="0 leaves that part out")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args(arguments)
     loads = [float(load) for load in options.loads.split(",")]
     began = time.monotonic()
     result: dict[str, Any] = {
         "command": f"python -m benchmarks.mig --loads {options.loads} --seeds {options.seeds} "
-        f"--elsewhere {options.elsewhere}",
+        f"--elsewhere {options.elsewhere} --orders {options.orders}",
         "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "cpu": platform.machine()},
         "seeds": [FIRST_SEED, FIRST_SEED + options.seeds - 1],
         "studies": [],
         "elsewhere": [],
+        "orders": [],
     }
     policies = tuple(options.policies.split(","))
     for grid in GRIDS:
@@ -74,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found = _study(place, grid, load, ELSEWHERE_POLICIES, options.elsewhere, options.processes)
                 result["elsewhere"].append(found)
                 _write(result, began)
+    for mix in ORDER_MIXES if options.orders else ():
+        for load in loads:
+            place = ("H100-80GB", 2, 4, mix)
+            found = _study(place, "memory", load, ORDERS, options.orders, options.processes, refusing=True)
+            result["orders"].append(found)
+            _write(result, began)
     print(f"{OUTPUT}: {time.monotonic() - began:.0f} s")
     return 0
 
@@ -85,15 +99,19 @@ def _study(
     policies: Sequence[str],
     seeds: int,
     processes: int,
+    *,
+    refusing: bool = False,
 ) -> dict[str, Any]:
     model, nodes, gpus, mix = place
     began = time.monotonic()
     asked = setting(model=model, nodes=nodes, gpus=gpus, jobs=500, mix=parse_mix(mix), load=load, grid=grid)
+    asked = replace(asked, refusing=refusing)
     report = as_json(study(asked, policies, range(FIRST_SEED, FIRST_SEED + seeds), processes=processes))
     report["seconds"] = round(time.monotonic() - began, 1)
     cells = [f"{model} {nodes}×{gpus} {mix} {grid} {load:g}:"]
+    shown = "accepted_percent" if refusing else "mean_wait_seconds"
     for name, item in report["policies"].items():
-        cells.append(f"{name} {item['mean_wait_seconds']['mean']:.0f}")
+        cells.append(f"{name} {item[shown]['mean']:.{2 if refusing else 0}f}")
     for name, item in report["paired"].items():
         if name.endswith(("-vs-hami", "-vs-first-fit")):
             ends = item["mean_wait_seconds"]["ci95"]

@@ -1,0 +1,67 @@
+"""The device order through the API server, each side with the rights of its own account."""
+
+import threading
+
+import pytest
+
+from autoscaler.device_order import DeviceOrderWriter
+from cluster.api_errors import ApiRefused
+from cluster.client import Api
+from deploy.demo.placement_orders import ByWorth, order_reflector
+from dra.catalog import models
+from dra.device_order import CONFIG_MAP, device_order, order_table
+from scheduler.packing.mig_values import mask_values
+from scheduler.packing.prices import PriceTables
+
+H100 = models()["H100-80GB"]
+WORTH = mask_values(H100, {"1g.10gb": 35.0, "3g.40gb": 25.0, "7g.80gb": 5.0})
+NAMESPACE = "slicewise-system"
+PATH = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{CONFIG_MAP}"
+
+
+class Silent:
+    def written(self, changed):
+        self.changed = changed
+
+    def refused(self, problem):
+        raise AssertionError(problem)
+
+
+@pytest.fixture
+def account(control_plane):
+    open_ones = []
+
+    def connect(name):
+        open_ones.append(Api.connect(str(control_plane.kubeconfig_for(name))))
+        return open_ones[-1]
+
+    yield connect
+    for api in open_ones:
+        api.close()
+
+
+def test_what_the_controller_writes_reaches_the_driver(control_plane, account):
+    told = threading.Event()
+    book = ByWorth()
+    book.renewed = told.set
+    watch = order_reflector(account("slicewise-node"), NAMESPACE, book)
+    watch.start()
+    try:
+        assert watch.synced.wait(10.0)
+        tables = PriceTables(version=1, mig={H100.name: WORTH})
+        writer = DeviceOrderWriter(
+            account("slicewise-controller"), NAMESPACE, lambda: tables, active=lambda: True, observer=Silent()
+        )
+        writer.turn()
+        assert told.wait(10.0)
+        for mask in (0, 0b1, 0b11110000):
+            assert book.order(H100, mask) == device_order(H100, mask, order_table(WORTH.tolist()))
+    finally:
+        watch.stop()
+        control_plane.request("DELETE", PATH, accepted=(200, 404))
+
+
+def test_the_driver_may_not_write_the_order(account):
+    with pytest.raises(ApiRefused) as refused:
+        account("slicewise-node").patch(PATH, {"data": {}})
+    assert refused.value.status == 403

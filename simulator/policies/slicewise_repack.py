@@ -30,8 +30,8 @@ arrivals can still mend most.
 _LATE_PART = 0.03
 """Moves go on once all is taken, as if so much more were to come."""
 _SMALL = 0.25
-LEAST_GAIN_MILLI = 200.0
-"""Of cost, so about 30 milli-GPU a move."""
+LEAST_GAIN_MILLI = 50.0
+"""Of cost, so about 8 milli-GPU a move: where moves are left over, small gains add up."""
 MOST_FOR_ONE = 3
 _TRY_AGAIN_AFTER = 50
 """Arrivals before room is looked for again for a kind of pod that found none."""

@@ -173,12 +173,13 @@ class RepackLoop(Periodic):
             paused = {**self._pace.paused(now), **self._tied, **unseen}
             scene = self._reader.scene(policy, now, paused=paused, leave_out=self._underway.waiters)
             made = plan(scene, limits)
-            if not any([self._is_tied(move, unseen) for move in made.moves]):
+            tied = [move for move in made.moves if self._is_tied(move, unseen)]
+            if not tied:
                 return made
         return RepackPlan(unmet=made.unmet)
 
     def _is_tied(self, move: Move, unseen: dict[str, str]) -> bool:
-        """Whether the pod's volumes may tie it to its node, or that cannot be told now; the reason is kept."""
+        """Whether the pod's volumes may tie it to its node, or nobody can tell now; the reason is kept."""
         pod = self._census.get(move.pod.uid)
         if pod is None or pod.wish == ALLOW or not move.target:
             return False

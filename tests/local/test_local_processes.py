@@ -163,3 +163,36 @@ def test_a_lost_supervisor_is_reported(processes):
     wait_until_gone([processes.supervisor_pid])
     with pytest.raises(ServerFailed, match="has ended, and they with it"):
         processes.start("late", ["sleep", "600"])
+
+
+def test_what_is_due_at_the_end_is_done_when_every_server_has_ended(tmp_path):
+    processes = Processes(tmp_path / "logs")
+    pid = processes.start("server", ["sleep", "600"])
+    mark = tmp_path / "mark"
+    look = f"if kill -0 {pid} 2>/dev/null; then echo early; else echo ended; fi > {mark}"
+    processes.at_end(["/nonexistent/program"])  # one that fails keeps nobody from theirs
+    processes.at_end(["sh", "-c", look])
+    processes.close()
+    assert mark.read_text() == "ended\n"
+
+
+def test_what_is_due_at_the_end_is_done_for_a_killed_caller_too(tmp_path):
+    mark = tmp_path / "mark"
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom deploy.local.processes import Processes\n"
+        f"processes = Processes(Path({str(tmp_path / 'logs')!r}))\n"
+        f"processes.at_end(['touch', {str(mark)!r}])\n"
+        "print(processes.supervisor_pid, flush=True)\nsys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    ) as process:
+        assert process.stdout is not None
+        supervisor = int(process.stdout.readline())
+        process.kill()
+    wait_until_gone([supervisor])
+    assert mark.exists()

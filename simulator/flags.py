@@ -5,6 +5,7 @@ what it got and what it expected.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Collection
 
 
@@ -32,3 +33,20 @@ def names_of(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
         return found
 
     return names
+
+
+def add_run_flags(parser: argparse.ArgumentParser, seeds: int) -> None:
+    """How often, how many at a time, and how to print: ``seeds``, ``processes`` and ``output``."""
+    parser.add_argument(
+        "--seeds", type=positive, default=seeds, metavar="N", help=f"seeds, from 42 on (default: {seeds})"
+    )
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="runs at a time (default: one a core)",
+    )
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="how to print (default: table)"
+    )

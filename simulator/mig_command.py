@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from typing import Any
 
-from simulator.flags import names_of, positive
+from simulator.flags import add_run_flags, names_of, positive
 from simulator.mig_arrivals import MEDIAN_SECONDS, SIGMA, parse_mix
 from simulator.mig_grid import GRIDS, StudyRefused
 from simulator.mig_registry import MIG_POLICIES
@@ -59,19 +58,7 @@ def add_parser(subparsers: Any) -> None:
         help=f"policies to compare, of: {', '.join(MIG_POLICIES)} "
         "(default: slicewise,slicewise-webhook,hami,first-fit)",
     )
-    parser.add_argument(
-        "--seeds", type=positive, default=5, metavar="N", help="seeds, from 42 on (default: 5)"
-    )
-    parser.add_argument(
-        "--processes",
-        type=positive,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="runs at a time (default: one a core)",
-    )
-    parser.add_argument(
-        "-o", "--output", choices=("table", "json"), default="table", help="how to print (default: table)"
-    )
+    add_run_flags(parser, seeds=5)
     parser.set_defaults(run=run)
 
 

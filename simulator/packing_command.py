@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from simulator import cluster_command, cluster_replay
-from simulator.flags import names_of, positive
+from simulator.flags import add_run_flags, names_of
 from simulator.openb import TraceRefused, read_nodes, read_pods
 from simulator.packing_study import FIRST_SEED, study
 from simulator.registry import POLICIES
@@ -66,19 +65,7 @@ def add_parser(subparsers: Any) -> None:
         help=f"policies to compare, of: {', '.join(POLICIES)} (default: {','.join(DEFAULT_POLICIES)}); of a "
         f"cluster: {', '.join(cluster_replay.POLICIES)} (default: all)",
     )
-    parser.add_argument(
-        "--seeds", type=positive, default=3, metavar="N", help="seeds, from 42 on (default: 3)"
-    )
-    parser.add_argument(
-        "--processes",
-        type=positive,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="runs at a time (default: one a core)",
-    )
-    parser.add_argument(
-        "-o", "--output", choices=("table", "json"), default="table", help="how to print (default: table)"
-    )
+    add_run_flags(parser, seeds=3)
     parser.set_defaults(run=run)
 
 

@@ -174,7 +174,8 @@ class NodeService:
         missing = [] if self._started else ["recovery"]
         if not self._sockets.present:
             missing.append("sockets")
-        if not self.publisher.settled.is_set():
+        # The new pod of a rolling upgrade is ready while the old one publishes, or neither would ever move.
+        if not (self.publisher.settled.is_set() or self.publisher.standby):
             missing.append("slices" + (f" ({self.publisher.problem})" if self.publisher.problem else ""))
         return missing
 

@@ -93,7 +93,9 @@ def decide_prepare(
                 "of its published devices. Delete the pod so that it is scheduled anew"
             )
         device = _held(result, target, live)
-        problem = _refusal(checkpoint, live, device, devices)
+        problem = _refusal(checkpoint, live, device, devices) or _overbooked(
+            checkpoint, device, devices, target
+        )
         if problem is not None:
             return Refused(problem)
         devices.append(device)
@@ -219,6 +221,21 @@ def _refusal(
     return _foreign_at(checkpoint, live, device)
 
 
+def _overbooked(
+    checkpoint: Checkpoint, device: HeldDevice, beside: Sequence[HeldDevice], target: Target
+) -> str | None:
+    """Whether the shares of one GPU are more than there are."""
+    rule = target.gpu.shared
+    if rule is None or device.share_id is None or device.admin:
+        return None
+    held = [d for record in checkpoint.claims.values() for d in record.devices]
+    others = [d for d in (*held, *beside) if d.gpu_uuid == device.gpu_uuid and d.share_id is not None]
+    taken = sum(share_part(d) for d in (*others, device))
+    if taken <= rule.shares:
+        return None
+    return f"device {device.device}: {taken} shares would be taken, it has {rule.shares}"
+
+
 def _foreign_at(checkpoint: Checkpoint, live: Live, device: HeldDevice) -> str | None:
     for instance in foreign(checkpoint, live):
         if instance.gpu_uuid == device.gpu_uuid and (
@@ -232,7 +249,6 @@ def _foreign_at(checkpoint: Checkpoint, live: Live, device: HeldDevice) -> str |
     return None
 
 
-def share_part(device: HeldDevice) -> int | None:
-    """The number of shares that a claim took of a shared GPU, None when it is not one."""
-    taken = amount(device.consumed.get("share", "")) if "share" in device.consumed else None
-    return int(taken) if taken is not None else None
+def share_part(device: HeldDevice) -> int:
+    """How many shares of its GPU a device takes: 1 where the allocation does not say."""
+    return int(amount(device.consumed.get("share", "1")) or 1)

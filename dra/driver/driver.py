@@ -18,6 +18,7 @@ from dataclasses import replace
 import msgspec
 
 from dra.cards import Card, CardRefused, Cards, LiveInstance
+from dra.driver.allocated import PrepareFailed, allocated, remembered
 from dra.driver.api import ApiAway, ClaimReader
 from dra.driver.cdi import device_id
 from dra.driver.cdi_files import CdiFolder, DeviceNodeMissing
@@ -39,14 +40,8 @@ from dra.driver.recovery import recover
 from dra.driver.sharing import Sharing
 from dra.driver.view import View
 from dra.plugin.handler import ClaimRef, PreparedDevice
-from dra.resource_api import DeviceRequestAllocationResult, ResourceClaim
-from dra.slice_parts import SLICEWISE_DRIVER
 
 log = logging.getLogger(__name__)
-
-
-class PrepareFailed(Exception):
-    """A claim cannot be made ready, or given back, now; the message is for the pod's events."""
 
 
 class Driver:
@@ -156,14 +151,16 @@ class Driver:
 
     def _prepare(self, reference: ClaimRef) -> tuple[PreparedDevice, ...]:
         try:
-            wanted: ClaimToPrepare | str = self._wanted(reference, self._claims.claim(*reference.key))
+            wanted: ClaimToPrepare | str = allocated(
+                reference, self._claims.claim(*reference.key), self._pool
+            )
         except ApiAway as problem:
             wanted = str(problem)
         with self._locked():
             checkpoint = self._state.read()
             if isinstance(wanted, str):
                 # A claim that is ready needs no API server: the kubelet asks again after each restart.
-                wanted = _remembered(checkpoint, reference, wanted)
+                wanted = remembered(checkpoint, reference, wanted)
             for _ in range(2):
                 answer = self._decide(checkpoint, wanted)
                 if isinstance(answer, Ready):
@@ -176,21 +173,6 @@ class Driver:
                     return _prepared(self._make(checkpoint, answer))
                 checkpoint = self._undo(checkpoint, answer.record)
             raise PrepareFailed("it was undone and is still there; this is a defect of the driver")
-
-    def _wanted(self, reference: ClaimRef, claim: ResourceClaim | None) -> ClaimToPrepare:
-        if claim is None or claim.metadata.uid != reference.uid:
-            found = "none" if claim is None else f"one with UID {claim.metadata.uid}"
-            raise PrepareFailed(f"got {found} from the API server, expected UID {reference.uid}")
-        allocation = claim.status.allocation
-        if allocation is None:
-            raise PrepareFailed("it is not allocated")
-        ours = tuple(r for r in allocation.devices.results if r.driver == SLICEWISE_DRIVER)
-        for result in ours:
-            if result.pool != self._pool:
-                raise PrepareFailed(
-                    f"device {result.device} is of pool {result.pool}, this node's is {self._pool}"
-                )
-        return ClaimToPrepare(reference.uid, reference.namespace, reference.name, ours)
 
     def _decide(self, checkpoint: Checkpoint, claim: ClaimToPrepare) -> Ready | Make | Refused | UndoFirst:
         node = self._view.hardware
@@ -368,19 +350,6 @@ class Driver:
     def _locked(self) -> Iterator[None]:
         with self._lock, self._state.locked():
             yield
-
-
-def _remembered(checkpoint: Checkpoint, reference: ClaimRef, problem: str) -> ClaimToPrepare:
-    record = checkpoint.claims.get(reference.uid)
-    if record is None or record.stage != "prepared":
-        raise PrepareFailed(problem)
-    results = tuple(
-        DeviceRequestAllocationResult(
-            request=d.request, driver=SLICEWISE_DRIVER, pool=d.pool, device=d.device, share_id=d.share_id
-        )
-        for d in record.devices
-    )
-    return ClaimToPrepare(record.uid, record.namespace, record.name, results)
 
 
 def _prepared(record: ClaimRecord) -> tuple[PreparedDevice, ...]:

@@ -26,6 +26,7 @@ class Publisher:
     """Publishes what ``build`` says. ``wake`` may be called from any thread.
 
     ``written``, ``failures``: counts for metrics. ``problem``: why nothing can be published, or "".
+    ``standby``: another driver of this node publishes; we follow when it leaves.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Publisher:
         self.written = self.failures = 0
         self.problem = ""
         self.settled = threading.Event()
+        self.standby = False
         self._api = api
         self._build = build
         self._node, self._pool, self._owner = node, pool, owner
@@ -118,7 +120,8 @@ class Publisher:
                 if self._stopping:
                     return
                 since, self._woken_at = self._woken_at, None
-            if not self._may_publish():
+            self.standby = not self._may_publish()
+            if self.standby:
                 self._again(since, 1.0)
                 continue
             try:

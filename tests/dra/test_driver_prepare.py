@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import msgspec
 import pytest
 
 from dra.cards import CardRefused
 from dra.driver.sharing import parse_sharing
 from dra.driver.view import occupied
 from dra.plugin.handler import ClaimRef
+from dra.resource_api import ResourceClaim
 from tests.dra.memory_cards import POOL, Killed, Node, card
 
 SMALL, BIG = 19, 5  # profile ids of 1g.10gb and 4g.40gb
@@ -150,6 +152,8 @@ def test_shares_of_one_gpu_go_to_several_claims(tmp_path):
     ready(driver, two)
     whole = node.claims.allocate("c", "gpu-0")
     assert "default/a" in refusal(driver, whole)
+    many = node.claims.allocate("d", "gpu-0", shareID="s4", consumedCapacity={"share": "3"})
+    assert "5 shares would be taken, it has 4" in refusal(driver, many)
     env = document(node, one)["devices"][0]["containerEdits"]["env"]
     assert "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=0=40960M" in env
     assert "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=50" in env
@@ -353,6 +357,16 @@ def test_a_claim_that_does_not_fit_is_refused_with_what_was_found(node, change, 
     uid = change.pop("uid", None)
     node.claims.allocate("a", change.pop("device", "gpu-2"), uid=uid, **change)
     assert words in refusal(driver, ClaimRef("default", "a", "uid-a"))
+
+
+def test_parameters_that_nobody_reads_are_refused_rather_than_ignored(node):
+    claim = node.claims.allocate("a", "gpu-2")
+    found = node.claims.objects["a"]
+    config = {"source": "FromClaim", "opaque": {"driver": "gpu.slicewise.io", "parameters": {"x": 1}}}
+    document = msgspec.to_builtins(found)
+    document["status"]["allocation"]["devices"]["config"] = [config]
+    node.claims.objects["a"] = msgspec.convert(document, ResourceClaim)
+    assert "takes no parameters" in refusal(node.driver(), claim)
 
 
 def test_a_claim_without_our_devices_is_ready_with_none(node):

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from cluster.client import ApiRefused
 from deploy.device_classes import all_classes
 from deploy.local.apply import load
+from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
 from deploy.local.rest import SUCCESS
 from dra.inventory import from_slices
@@ -281,6 +283,62 @@ def test_health_is_streamed_and_an_unhealthy_gpu_is_tainted(control_plane, place
         )
 
 
+def test_shares_of_a_gpu_go_to_as_many_pods_as_fit(control_plane, namespace, classes, place, library):
+    fake = FakeNode.create(place / "nvml", "l40s", gpus=1)
+    fake.system_files(place / "sys")
+    (place / "sharing").write_text("gpus: [{model: L40S-48GB, mode: mps, shares: 4}]")
+    claims = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims"
+    with serve(control_plane, place, library, fake, "--sharing", str(place / "sharing")) as driver:
+        published(control_plane, 1)
+        for name, wanted in (
+            ("half", {"memory": "20Gi"}),
+            ("quarter", {}),
+            ("other-half", {"memory": "20Gi"}),
+        ):
+            exactly = {"deviceClassName": "gpu-shared.slicewise.io", "capacity": {"requests": wanted}}
+            claim = {
+                "apiVersion": "resource.k8s.io/v1",
+                "kind": "ResourceClaim",
+                "metadata": {"name": name},
+                "spec": {"devices": {"requests": [{"name": "share", "exactly": exactly}]}},
+            }
+            control_plane.request("POST", claims, claim)
+            document = pod(name, namespace, {})
+            document["spec"]["resourceClaims"] = [{"name": "gpu", "resourceClaimName": name}]
+            document["spec"]["containers"][0]["resources"] = {"claims": [{"name": "gpu"}]}
+            control_plane.request("POST", f"/api/v1/namespaces/{namespace}/pods", document)
+
+        def shared():
+            found = control_plane.request("GET", claims)["items"]
+            return [c for c in found if c.get("status", {}).get("allocation")]
+
+        two = until(lambda: len(shared()) >= 2 and shared(), SOON, "two claims allocated")
+        with KubeletStandIn(driver.registry) as kubelet:
+            until(lambda: list(driver.registry.glob("*.sock")), SOON, "registration socket")
+            kubelet.register()
+            answers = kubelet.prepare(*(key(claim) for claim in two))
+            assert not any(answer.error for answer in answers.values())
+            assert len({answer.devices[0].share_id for answer in answers.values()}) == 2
+            documents = [json.loads(path.read_text()) for path in driver.cdi.glob("*.json")]
+            limits = {
+                e for d in documents for e in d["devices"][0]["containerEdits"]["env"] if "MEM_LIMIT" in e
+            }
+            assert limits <= {f"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=0={n * 11517}M" for n in (1, 2)}
+            kubelet.unprepare(*(key(claim) for claim in two))
+
+
+def test_without_counters_overlapping_devices_are_never_published(tmp_path, place, library):
+    gates = {"DRAPartitionableDevices": False, "DRAConsumableCapacity": False, "DRADeviceTaints": False}
+    fake = FakeNode.create(place / "nvml", "dgx-h100", gpus=2, mig=(0,))
+    fake.system_files(place / "sys")
+    with ControlPlane(directory=tmp_path, with_scheduler=False, feature_gates=gates) as cluster:
+        create_nodes(cluster, [node_manifest(NODE)])
+        with serve(cluster, place, library, fake) as driver:
+            (only,) = published(cluster, 1).values()
+            assert [device["name"] for device in only["spec"]["devices"]] == ["gpu-1"]
+            until(lambda: "DRAPartitionableDevices" in driver.words(), SOON, "the reason")
+
+
 def test_two_instances_of_a_rolling_upgrade_stand_side_by_side(control_plane, place, library):
     fake = FakeNode.create(place / "nvml", "l40s", gpus=1)
     fake.system_files(place / "sys")
@@ -290,6 +348,18 @@ def test_two_instances_of_a_rolling_upgrade_stand_side_by_side(control_plane, pl
         with new:
             names = {"gpu.slicewise.io-old-reg.sock", "gpu.slicewise.io-new-reg.sock"}
             until(lambda: {p.name for p in old.registry.iterdir()} == names, SOON, "both sockets")
+            until(lambda: new.words().count("endpoint port") == 2, SOON, "the second instance's endpoint")
+            port = new.words().rpartition("endpoint port ")[2].partition(",")[0]
+
+            def ready():
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as page:
+                        return page.status == 200
+                except urllib.error.HTTPError as problem:
+                    problem.close()
+                    return False
+
+            until(ready, SOON, "readiness of the second, so that the first is let go")
             assert old.stop() == 0
             assert [p.name for p in new.registry.iterdir()] == ["gpu.slicewise.io-new-reg.sock"]
             control_plane.request("DELETE", f"{SLICES}?fieldSelector=spec.nodeName={NODE}")

@@ -27,7 +27,7 @@ MAKES = ("nvmlDeviceCreateGpuInstanceWithPlacement", "nvmlGpuInstanceCreateCompu
 BREAKS = ("nvmlComputeInstanceDestroy", "nvmlGpuInstanceDestroy")
 PROFILES = ("1g.10gb", "2g.20gb")
 SETTLED_SECONDS = 90  # the kubelet tries a failed pod again after 10 to 15 s, and a killed one may fail twice
-DIES_SECONDS = 6
+DIES_SECONDS = 10
 MOST_MILLISECONDS = 250
 MOST_CALLS = 60
 

@@ -172,7 +172,7 @@ def test_slices_that_the_kubelet_took_while_the_driver_was_away_are_published_ag
     control_plane, real_node, rig
 ):
     rig.stop()
-    until("the kubelet has taken the slices", lambda: rig.slices() == [], WIPED_SECONDS + 15)
+    until("the kubelet has taken the slices", lambda: rig.slices() == [], 2 * WIPED_SECONDS)
     rig.start()
     assert len(rig.slices()) == rig.slices()[0]["spec"]["pool"]["resourceSliceCount"]
 

@@ -28,7 +28,7 @@ from fractions import Fraction
 from dra.allocation import Allocated, Allocation, DeviceId, Unsatisfiable
 from dra.allocator_search import MOST_RESULTS, Aborted, OutOfSteps, Search, TooManyResults
 from dra.cel import CelUnsupported
-from dra.cel_values import CelError
+from dra.cel_values import CelCrash, CelError
 from dra.pools import gather_pools
 from dra.releases import RELEASES, Version
 from dra.resource_api import DeviceClaim, DeviceClass, ResourceSlice
@@ -73,7 +73,7 @@ def allocate(
         return Unsatisfiable("the claims ask for more devices than can be searched for", "unsupported")
     except TooManyResults:
         return Unsatisfiable(f"a claim would get more than {MOST_RESULTS} devices", "aborted")
-    except (CelError, Aborted) as error:
+    except (CelError, CelCrash, Aborted) as error:
         return Unsatisfiable(str(error), "aborted")
     problems = [pool.problem for pool in pools if pool.problem is not None]
     if problems:

@@ -100,7 +100,7 @@ class Search:
         *,
         most_steps: int,
     ) -> None:
-        """Prepare the claims' requests. Raises Aborted, CelError and CelUnsupported."""
+        """Prepare the claims' requests. Raises Aborted, CelError, CelCrash and CelUnsupported."""
         self.results: list[list[Allocated]] = [[] for _ in claims]
         self._claims = claims
         self._pools = pools
@@ -130,7 +130,7 @@ class Search:
     def run(self) -> bool:
         """Search; True leaves the solution in ``results``.
 
-        Raises Aborted, CelError, CelUnsupported, OutOfSteps and TooManyResults.
+        Raises Aborted, CelError, CelCrash, CelUnsupported, OutOfSteps and TooManyResults.
         """
         return self._claim(0, 0)
 

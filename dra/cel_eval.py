@@ -18,6 +18,7 @@ from typing import Any
 
 from dra.cel import Call, CelUnsupported, Index, ListOf, Literal, Name, Node, Operation, Select, parse
 from dra.cel_values import (
+    CelCrash,
     CelError,
     Semver,
     call_function,
@@ -41,7 +42,8 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 def device_matches(expression: str, driver: str, device: Device) -> bool:
     """Whether a device of ``driver`` satisfies a selector.
 
-    Raises CelUnsupported when the expression is outside the subset, CelError when CEL itself would fail.
+    Raises CelUnsupported when the expression is outside the subset, CelError and CelCrash when CEL itself
+    would fail.
     """
     result = _value(parse(expression), {"device": _device(driver, device)})
     if not isinstance(result, bool):
@@ -123,7 +125,7 @@ def _operation(symbol: str, operands: tuple[Node, ...], variables: Mapping[str, 
     values = [_value(operand, variables) for operand in operands]
     if symbol == "in" and isinstance(values[0], Semver) and _constant(operands[1]):
         # cel-go looks a value up in a constant list by its hash, which a semantic version has not.
-        raise CelError("semantic versions cannot be looked for in a constant list")
+        raise CelCrash("semantic versions cannot be looked for in a constant list")
     if symbol == "!":
         return not _boolean(values[0])
     if symbol == "-" and len(values) == 1:

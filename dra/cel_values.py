@@ -22,6 +22,10 @@ class CelError(Exception):
     """A runtime error of the expression, as CEL defines it: unknown key, wrong types, not a bool."""
 
 
+class CelCrash(Exception):
+    """The expression makes cel-go itself fail: no ``||`` or ``&&`` absorbs that."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Quantity:
     """A Kubernetes quantity."""

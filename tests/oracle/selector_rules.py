@@ -29,6 +29,26 @@ SELECTOR_RULES = (
         "error",
     ),
     Rule(
+        "which nothing absorbs, for it is a crash inside cel-go",
+        "cel-go: evalSetMembership",
+        "1.36",
+        case(
+            pool([rev("a")]),
+            claim(one(expression="device.attributes['gpu.slicewise.io'].rev in ['1.2.3'] || true")),
+        ),
+        "error",
+    ),
+    Rule(
+        "while other errors are absorbed by the side that decides",
+        "cel-go: evalOr",
+        "1.36",
+        case(
+            pool([rev("a")]),
+            claim(one(expression="device.attributes['gpu.slicewise.io'].rev == '1.2.3' || true")),
+        ),
+        [["r0=a"]],
+    ),
+    Rule(
         "the map of domains has every domain, by its default",
         "cel: newStringInterfaceMapWithDefault",
         "1.36",

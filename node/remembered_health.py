@@ -28,7 +28,9 @@ class RememberedHealth:
         found = self._inner.cards()
         with self._lock:
             return tuple(
-                replace(card, health=Health("unhealthy", (*faults, *card.health.reasons)))
+                replace(
+                    card, health=Health("unhealthy", tuple(dict.fromkeys((*faults, *card.health.reasons))))
+                )
                 if (faults := self._faults.get(card.uuid))
                 else card
                 for card in found

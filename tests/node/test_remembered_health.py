@@ -29,7 +29,7 @@ def healths(*events):
 def test_a_card_that_reported_a_hardware_fault_is_unhealthy_from_then_on():
     first, second = healths(HealthEvent("GPU-b", "xid", 79), HealthEvent("GPU-b", "xid", 79))
     assert first == HEALTHY
-    assert (second.state, second.reasons) == ("unhealthy", ("XID 79",))
+    assert (second.state, second.reasons) == ("unhealthy", ("the driver reported XID 79",))
 
 
 @pytest.mark.parametrize("event", [HealthEvent("GPU-a", "xid", 13), HealthEvent("GPU-a", "mig-changed", 0)])

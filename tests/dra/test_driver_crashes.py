@@ -25,6 +25,8 @@ step = st.one_of(
     st.tuples(st.just("foreign"), gpu, place),
     st.tuples(st.just("restart")),
     st.tuples(st.just("die in"), st.integers(0, 12)),
+    st.tuples(st.just("busy"), st.booleans()),
+    st.tuples(st.just("reboot")),
 )
 
 
@@ -43,6 +45,7 @@ class World:
         self.foreign: set = set()
         self.wanted: dict[int, bool] = {}
         self.ready: dict[int, tuple] = {}
+        self.rebooted = False
 
     def do(self, action) -> None:
         try:
@@ -86,9 +89,29 @@ class World:
     def _die_in(self, steps) -> None:
         self.node.death.steps_left = steps
 
+    def _busy(self, busy) -> None:
+        """Programs run on every instance: none can be destroyed."""
+        if busy:
+            self.node.cards.refuse["destroy"] = CardRefused("destroy", "in-use", "a program runs")
+        else:
+            self.node.cards.refuse.clear()
+
+    def _reboot(self) -> None:
+        """No instance survives, whoever made it, and nothing is ready until the kubelet has asked again."""
+        for found in self.node.cards.instances.values():
+            found.clear()
+        self.node.cards.refuse.clear()
+        self.foreign.clear()
+        self.ready.clear()
+        self.node.boot += "+"
+        self.node.death.steps_left = None
+        self.rebooted = True
+        self.driver = self.node.driver()
+
     def settle(self) -> None:
         """What the kubelet does in the end: repeats what was not answered well."""
         self.node.death.steps_left = None
+        self.node.cards.refuse.clear()
         self.driver = self.node.driver()
         for number, wanted in list(self.wanted.items()):
             if not wanted:
@@ -100,13 +123,23 @@ class World:
         live = self.node.live()
         assert self.foreign <= live, "a foreign instance was destroyed"
         checkpoint = self.driver.view.checkpoint
+        ready = {self.refs[number].uid for number in self.ready}
         held = {
+            (d.gpu_uuid, d.gpu_instance_id, d.profile_id, d.start)
+            for uid in ready
+            for d in checkpoint.claims[uid].devices
+        }
+        assert held <= live, "an instance was lost"
+        if not self.rebooted:
+            # After a reboot a claim may wait for its place, taken by somebody else meanwhile.
+            assert set(checkpoint.claims) == ready == self.node.documents()
+        claimed = {
             (d.gpu_uuid, d.gpu_instance_id, d.profile_id, d.start)
             for record in checkpoint.claims.values()
             for d in record.devices
         }
-        assert held | self.foreign == live, "an instance was lost or leaked"
-        assert set(checkpoint.claims) == {self.refs[n].uid for n in self.ready} == self.node.documents()
+        assert live <= claimed | self.foreign, "an instance leaked"
+        assert not claimed & self.foreign, "a foreign instance was adopted"
         seen: dict[str, int] = {}
         for uuid, _, profile_id, start in held:
             bits = ((1 << next(p.size for p in PROFILES if p.profile_id == profile_id)) - 1) << start

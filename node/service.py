@@ -101,6 +101,7 @@ class NodeService:
             owner=self._node_reference,
             may_publish=self._may_publish,
             wrote=self._wrote,
+            failed=self._metrics.publish_failures.inc,
         )
         self._health = HealthStream(self._device_health)
         self._sockets = PluginServer(SLICEWISE_DRIVER, _paths(options), self, self._health)

@@ -25,7 +25,7 @@ _TURNS = 5
 class Publisher:
     """Publishes what ``build`` says. ``wake`` may be called from any thread.
 
-    ``written``, ``failures``: counts for metrics. ``problem``: why nothing can be published, or "".
+    ``problem``: why nothing can be published, or "".
     ``standby``: another driver of this node publishes; we follow when it leaves.
     """
 
@@ -39,11 +39,11 @@ class Publisher:
         owner: Callable[[], Mapping[str, Any] | None],
         may_publish: Callable[[], bool] = lambda: True,
         wrote: Callable[[float, int], None] = lambda _seconds, _slices: None,
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
         """``build`` and ``owner`` (the reference to the Node) may raise ApiAway: tried again later.
-        ``wrote`` hears the seconds from waking to done, and the number of writes.
+        ``wrote`` hears the seconds from waking to done, and the number of writes; ``failed`` each attempt that failed.
         """
-        self.written = self.failures = 0
         self.problem = ""
         self.settled = threading.Event()
         self.standby = False
@@ -52,6 +52,7 @@ class Publisher:
         self._node, self._pool, self._owner = node, pool, owner
         self._may_publish = may_publish
         self._wrote = wrote
+        self._failed = failed
         self._have: dict[str, Kept] | None = None
         self._versions: dict[str, str] = {}
         self._floor = 0
@@ -127,7 +128,7 @@ class Publisher:
             try:
                 writes = self._publish_alone()
             except ApiAway as problem:
-                self.failures += 1
+                self._failed()
                 self.problem = str(problem)
                 log.warning("slices not published: %s", problem)
                 self._have = None
@@ -201,7 +202,6 @@ class Publisher:
             else:
                 answer = self._api.create_slice(body)
             writes += 1
-            self.written += 1
             self._keep(name, answer, have)
         return writes
 

@@ -42,7 +42,8 @@ class Publisher:
         failed: Callable[[], None] = lambda: None,
     ) -> None:
         """``build`` and ``owner`` (the reference to the Node) may raise ApiAway: tried again later.
-        ``wrote`` hears the seconds from waking to done, and the number of writes; ``failed`` each attempt that failed.
+        ``wrote`` hears the seconds from waking to done, and the number of writes; ``failed`` hears each
+        attempt that failed.
         """
         self.problem = ""
         self.settled = threading.Event()

@@ -161,6 +161,8 @@ class Facts:
         pod = self.pods.get(uid)
         if pod is not None:
             found.update(pod.claims)
+            if pod.extended_claim is not None:
+                found.add(pod.extended_claim)
         return found
 
     def only_for(self, key: ClaimKey, uid: str) -> bool:

@@ -8,10 +8,11 @@ replayed honestly: those whose demand is not understood, that share a claim, or 
 pods.
 
 ``slicewise`` is the product's own fleet and decider with prices solved again every few arrivals, at the times
-at which the pods were created. The others (``simulator.cluster_rules``) score the same rows. Which device of
-the chosen node is taken is first-fit over the published order for all of them; that our own driver publishes
-anew after each change is not replayed, which is to our disadvantage. Pods never leave, as in the cluster's
-present state: who came and went before is not known. Pure but for the decider's working state.
+at which the pods were created; pods of one moment, or without a time, count as a second apart, since what is
+expected to come is learned over time. The others (``simulator.cluster_rules``) score the same rows. Which
+device of the chosen node is taken is first-fit over the published order for all of them; that our own driver
+publishes anew after each change is not replayed, which is to our disadvantage. Pods never leave, as in the
+cluster's present state: who came and went before is not known. Pure but for the decider's working state.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ SLICEWISE = "slicewise"
 POLICIES = (SLICEWISE, *RULES)
 RESOLVE_EVERY = 25
 """Arrivals between two solves of the prices."""
+SECONDS_APART = 1.0
+"""Least time between two arrivals: creation times are whole seconds, and a snapshot may lack them."""
 
 Flags = NDArray[np.bool_]
 
@@ -202,7 +205,7 @@ class _Prices:
         )
 
     def choose(self, arrival: Arrival, possible: Flags) -> int | None:
-        self._now = max(self._now, arrival.at)
+        self._now = max(self._now + SECONDS_APART, arrival.at)
         if self._until_solve == 0:
             self._prices.step()
             self._until_solve = RESOLVE_EVERY

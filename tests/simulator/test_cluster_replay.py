@@ -99,6 +99,17 @@ def test_pods_arrive_by_age_on_nodes_that_admit_them():
         assert replay(cluster, policy).placed == 2
 
 
+def test_pods_without_a_creation_time_count_as_a_second_apart():
+    def outcome(times):
+        pods = [gpu_pod(f"p{number:02d}", 1 + number % 3, cpu="6") for number in range(40)]
+        for number, pod in enumerate(pods):
+            pod["metadata"]["creationTimestamp"] = times(number)
+        nodes = [gpu_node(f"n{number:02d}") for number in range(24)]
+        return replay(read_cluster(taken(nodes, pods), "test"), "slicewise")
+
+    assert outcome(lambda number: None) == outcome(lambda number: f"2026-11-21T09:00:{number:02d}Z")
+
+
 def test_cpu_of_pods_without_gpus_stays_taken():
     nodes = [gpu_node("a", 4, cpu="8"), gpu_node("b", 4, cpu="8")]
     pods = [gpu_pod("web", 0, on="a", cpu="6"), *(gpu_pod(f"p{n}", 1, minute=n, cpu="4") for n in range(4))]
@@ -125,7 +136,8 @@ def test_pods_that_cannot_be_replayed_stay_and_are_told():
     assert replay(cluster, "slicewise").usage.in_use == 2.0
 
 
-def test_mig_pods_with_claims_are_replayed_without_their_old_devices():
+@pytest.mark.parametrize("extended", [False, True])
+def test_mig_pods_with_claims_are_replayed_without_their_old_devices(extended):
     nodes = [node(name) for name in ("a", "b")]
     pods, claims = [], []
     for number, name in enumerate(("a", "b")):
@@ -135,11 +147,15 @@ def test_mig_pods_with_claims_are_replayed_without_their_old_devices():
                 devices=["gpu-0-mig-1g10gb-19-0"],
                 on=name,
                 profile="1g.10gb",
-                owner=f"m{number}",
+                owner=None if extended else f"m{number}",
             )
         )
         pod = gpu_pod(f"m{number}", 0, on=name, minute=number)
-        pod["spec"]["resourceClaims"] = [{"name": "g", "resourceClaimName": f"c{number}"}]
+        if extended:
+            pod["spec"]["containers"][0]["resources"]["limits"] = {"nvidia.com/mig-1g.10gb": "1"}
+            pod["status"]["extendedResourceClaimStatus"] = {"resourceClaimName": f"c{number}"}
+        else:
+            pod["spec"]["resourceClaims"] = [{"name": "g", "resourceClaimName": f"c{number}"}]
         pod["metadata"]["namespace"] = "default"
         pods.append(pod)
     snapshot = Snapshot(

@@ -17,7 +17,7 @@ the pods for which nothing but the control plane's own work stood in between: ro
 no waiting pod could have taken it. (MIGBench keeps waiting in virtual time and scheduling in wall-clock time
 in the same way.) Beside it: kube-scheduler's own histogram of successful attempts, over all pods. Waits and
 GPC utilisation are in the study's seconds. Writes build/bench/mig_on_cluster.json. Usage:
-python -m benchmarks.mig_on_cluster [--jobs 500] [--load 1.4] [--speed 150] [--nodes 2] [--gpus 4] [--seed 42]
+python -m benchmarks.mig_on_cluster [--jobs 500] [--load 1.4] [--speed 60] [--nodes 2] [--gpus 4] [--seed 42]
 [--sides plain,slicewise,ascending,descending] [--mix 1g:35,2g:25,3g:25,7g:5] [--patience SECONDS]
 """
 
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mig_on_cluster", description=__doc__)
     parser.add_argument("--jobs", type=int, default=500)
     parser.add_argument("--load", type=float, default=1.4)
-    parser.add_argument("--speed", type=float, default=150.0, help="study seconds a second (default: 150)")
+    parser.add_argument("--speed", type=float, default=60.0, help="study seconds a second (default: 60)")
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--gpus", type=int, default=4)
     parser.add_argument("--seed", type=int, default=42)

@@ -105,7 +105,7 @@ VARIANTS: Mapping[str, tuple[str, Make]] = MappingProxyType(
         "moves-early": ("moves from 20 % usable", _moving(usable_part=0.2)),
         "moves-late": ("moves from 5 % usable", _moving(usable_part=0.05)),
         "moves-single": ("at most one move to make room", _moving(most_for_one=1)),
-        "moves-large-gain": ("only moves that gain 400 or more", _moving(least_gain_milli=400.0)),
+        "moves-large-gain": ("only moves that gain 200 or more", _moving(least_gain_milli=200.0)),
     }
 )
 

@@ -8,7 +8,7 @@ signal (``inFlight`` or ``latency``). How a policy turns into a replica count: `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -50,6 +50,31 @@ class Latency(PolicyModel):
         default="e2e", description="whole request (e2e) or time to first token (ttft)"
     )
     window_seconds: Positive = Field(default=60.0, description="seconds over which the quantile is taken")
+
+
+class Slo(PolicyModel):
+    """The service level objective that the headroom is learned from."""
+
+    attainment: Annotated[float, Field(strict=True, ge=0.5, lt=1, allow_inf_nan=False)] = Field(
+        default=0.99, description="share of requests that shall be answered in time, from 0.5 to below 1"
+    )
+    latency_seconds: Positive = Field(description="seconds within which a request is in time")
+    measure: Literal["e2e", "ttft", "itl"] = Field(
+        default="e2e",
+        description="whole request (e2e), time to first token (ttft) or time between tokens (itl)",
+    )
+    period_seconds: Positive = Field(
+        default=60.0, description="seconds between two corrections of the headroom"
+    )
+    learning_rate: Positive = Field(
+        default=0.2, description="how much headroom a period in which every request was late adds"
+    )
+    least_headroom: NonNegative = Field(
+        default=0.0, description="least spare capacity, as a share of the load"
+    )
+    most_headroom: NonNegative = Field(
+        default=2.0, description="most spare capacity that learning may reach, as a share of the load"
+    )
 
 
 class GpuUtilisation(PolicyModel):
@@ -117,6 +142,7 @@ class AutoscalingPolicy(PolicyModel):
     max_replicas: AtLeastOne = Field(description="most replicas")
     in_flight: InFlight | None = None
     latency: Latency | None = None
+    slo: Slo | None = None
     gpu_utilisation: GpuUtilisation | None = None
     scale_up: ScaleUp = ScaleUp()
     scale_down: ScaleDown = ScaleDown()

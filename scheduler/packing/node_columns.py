@@ -17,7 +17,7 @@ solves the restricted LP from its last basis. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,7 @@ class NodeMaster:
         groups: Groups,
         *,
         cpu_binds: bool = True,
-        known: Iterable[KnownFilling] = (),
+        known: Collection[KnownFilling] = (),
     ) -> None:
         self._offers, self._groups = offers, groups
         solver: Any = pywraplp.Solver.CreateSolver("GLOP")
@@ -118,7 +118,7 @@ class NodeMaster:
         self._seen: set[tuple[int, Filling]] = set()
         self._columns: list[tuple[Any, int, Filling]] = []
         self._useful: set[KnownFilling] = set()
-        self._start()
+        self._start(frozenset((model, free) for model, free, _ in known))
         self._add_known(known)
         self.rounds = 0
         self.lambdas: Floats = np.zeros(len(offers.classes))
@@ -194,9 +194,9 @@ class NodeMaster:
         """
         return np.maximum(self._offers.size_milli - self.lambdas, 0.0)
 
-    def _start(self) -> None:
-        """Columns of one class each, for a feasible start with sensible prices, and the pods without a
-        GPU.
+    def _start(self, known: Collection[tuple[int, int]]) -> None:
+        """Columns of one class each, for a feasible start with sensible prices, and the pods without a GPU.
+        States of a model and free steps in ``known`` start with their known fillings instead.
         """
         offers, groups = self._offers, self._groups
         if self._cpu_binds:
@@ -207,6 +207,8 @@ class NodeMaster:
                 self._solver.Objective().SetCoefficient(served, _CPU_ONLY_VALUE)
         self._solver.Objective().SetMaximization()
         for state, (group, free) in enumerate(zip(groups.group.tolist(), groups.free.tolist(), strict=True)):
+            if (int(groups.model[group]), free) in known:
+                continue
             fitting = offers.allowed[groups.model[group]] & (offers.size_milli > 0) & groups.fits[group]
             for index in np.flatnonzero(fitting).tolist():
                 item = offers.classes[index]

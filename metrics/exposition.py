@@ -20,7 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 
 from metrics import names
-from metrics.names import Metric
+from metrics.metric import Metric
 
 # A ``_created`` series beside every counter would double the page and is read by nobody.
 disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -11,30 +11,11 @@ Pure data; the objects that count are in ``exposition.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
-from typing import Final, Literal
+from typing import Final
+
+from metrics.metric import Metric, each
 
 PREFIX: Final = "slicewise_"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A metric's public face. ``name`` is as scraped (counters with ``_total``). ``starts_unknown``: NaN
-    until first set.
-    """
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram", "info"]
-    help: str
-    labels: tuple[str, ...] = ()
-    initial: tuple[tuple[str, ...], ...] = ()
-    buckets: tuple[float, ...] = ()
-    starts_unknown: bool = False
-
-
-def _each(*values: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    return tuple(product(*values))
 
 
 EXTENDER_VERBS: Final = ("filter", "prioritize", "preempt", "bind")
@@ -80,7 +61,7 @@ EXTENDER_REQUEST_DURATION_SECONDS: Final = Metric(
     "histogram",
     "Time to answer a request of kube-scheduler, by verb and HTTP status code.",
     ("verb", "code"),
-    _each(EXTENDER_VERBS, ("200",)),
+    each(EXTENDER_VERBS, ("200",)),
     _REQUEST_SECONDS,
 )
 EXTENDER_DECISIONS_TOTAL: Final = Metric(
@@ -88,14 +69,14 @@ EXTENDER_DECISIONS_TOTAL: Final = Metric(
     "counter",
     "Requests by verb and by how they were decided.",
     ("verb", "reason"),
-    _each(("filter", "prioritize"), EXTENDER_DECISIONS),
+    each(("filter", "prioritize"), EXTENDER_DECISIONS),
 )
 EXTENDER_REFUSED_NODES_TOTAL: Final = Metric(
     "slicewise_extender_refused_nodes_total",
     "counter",
     "Nodes refused by the filter, by whether preemption could help (resolvable) or not (unresolvable).",
     ("kind",),
-    _each(("resolvable", "unresolvable")),
+    each(("resolvable", "unresolvable")),
 )
 EXTENDER_UNKNOWN_NODES_TOTAL: Final = Metric(
     "slicewise_extender_unknown_nodes_total",
@@ -137,7 +118,7 @@ PRICE_TABLES_SOLVES_TOTAL: Final = Metric(
     "counter",
     "Computations of the price tables, by the solver's status.",
     ("status",),
-    _each(SOLVE_STATUSES),
+    each(SOLVE_STATUSES),
 )
 
 INTERFERENCE_SLOWDOWN_RATIO: Final = Metric(
@@ -167,7 +148,7 @@ POLICY_LOADS_TOTAL: Final = Metric(
     "counter",
     "Policies read, by kind and by whether they were accepted.",
     ("policy", "result"),
-    _each(POLICIES, ("accepted", "refused")),
+    each(POLICIES, ("accepted", "refused")),
 )
 POLICY_LAST_LOAD_SUCCESSFUL: Final = Metric(
     "slicewise_policy_last_load_successful",
@@ -198,7 +179,7 @@ PLANNER_NOMINATIONS_TOTAL: Final = Metric(
     "counter",
     "Nominations by outcome: written, honoured by the scheduler, placed elsewhere, refused, expired, error.",
     ("outcome",),
-    _each(PLANNER_OUTCOMES),
+    each(PLANNER_OUTCOMES),
 )
 PLANNER_GATE_TIMEOUTS_TOTAL: Final = Metric(
     "slicewise_planner_gate_timeouts_total",
@@ -217,7 +198,7 @@ PLANNER_SOLVES_TOTAL: Final = Metric(
     "Plans given to the solver, by its answer: proved optimal, feasible, rounded from the LP, no better than "
     "the plan by price (greedy), empty (nothing to place), or none in time.",
     ("status",),
-    _each(PLAN_SOLVES),
+    each(PLAN_SOLVES),
 )
 PLANNER_WAITING_PODS: Final = Metric(
     "slicewise_planner_waiting_pods", "gauge", "GPU pods that wait for a node and have no nomination."
@@ -230,21 +211,21 @@ REPACK_MOVES_TOTAL: Final = Metric(
     "Moves by outcome: evicted, gone before, refused by a disruption budget, error; then the successor "
     "settled where planned, elsewhere, or has no node in time.",
     ("outcome",),
-    _each(REPACK_MOVES),
+    each(REPACK_MOVES),
 )
 REPACK_RELIEFS_TOTAL: Final = Metric(
     "slicewise_repack_reliefs_total",
     "counter",
     "Waiting pods that others were moved for, by outcome: helped, placed elsewhere, gone, timed out.",
     ("outcome",),
-    _each(REPACK_RELIEFS),
+    each(REPACK_RELIEFS),
 )
 REPACK_PROPOSED_MOVES: Final = Metric(
     "slicewise_repack_proposed_moves",
     "gauge",
     "Moves in the newest plan, by what they are for (dry-run plans are not carried out).",
     ("purpose",),
-    _each(("waiting", "savings")),
+    each(("waiting", "savings")),
 )
 REPACK_UNMET_PODS: Final = Metric(
     "slicewise_repack_unmet_pods",
@@ -264,7 +245,7 @@ RECUTS_TOTAL: Final = Metric(
     "counter",
     "Nodes whose idle GPUs were re-cut, by outcome.",
     ("outcome",),
-    _each(RECUT_OUTCOMES),
+    each(RECUT_OUTCOMES),
 )
 RECUT_PROPOSED_NODES: Final = Metric(
     "slicewise_mig_recut_proposed_nodes", "gauge", "Nodes that the newest look would re-cut."
@@ -276,7 +257,7 @@ DEVICE_ORDER_WRITES_TOTAL: Final = Metric(
     "counter",
     "Writes of the ConfigMap that tells drivers which MIG placement goes first, by outcome.",
     ("outcome",),
-    _each(ORDER_WRITES),
+    each(ORDER_WRITES),
 )
 
 # --- autoscaler ---------------------------------------------------------------------------------------------
@@ -321,7 +302,7 @@ NODE_CLAIM_DURATION_SECONDS: Final = Metric(
     "histogram",
     "Time to answer the kubelet about one request, by operation and result.",
     ("operation", "result"),
-    _each(("prepare", "unprepare"), ("done", "failed")),
+    each(("prepare", "unprepare"), ("done", "failed")),
     _WORK_SECONDS,
 )
 NODE_CARD_CALL_DURATION_SECONDS: Final = Metric(
@@ -329,7 +310,7 @@ NODE_CARD_CALL_DURATION_SECONDS: Final = Metric(
     "histogram",
     "Time inside the GPU driver's library, by what was asked of it.",
     ("call",),
-    _each(("cards", "live", "create", "destroy")),
+    each(("cards", "live", "create", "destroy")),
     _WORK_SECONDS,
 )
 NODE_CARD_REFUSALS_TOTAL: Final = Metric(
@@ -346,7 +327,7 @@ NODE_GPUS: Final = Metric(
     "gauge",
     "GPUs of this node, by health.",
     ("health",),
-    _each(("healthy", "unhealthy")),
+    each(("healthy", "unhealthy")),
 )
 NODE_FOREIGN_INSTANCES: Final = Metric(
     "slicewise_node_foreign_instances",
@@ -377,7 +358,7 @@ PROMETHEUS_QUERIES_TOTAL: Final = Metric(
     "counter",
     "Queries sent to Prometheus, by result.",
     ("result",),
-    _each(QUERY_RESULTS),
+    each(QUERY_RESULTS),
 )
 PROMETHEUS_QUERY_DURATION_SECONDS: Final = Metric(
     "slicewise_prometheus_query_duration_seconds",
@@ -396,7 +377,7 @@ CARBON_FETCHES_TOTAL: Final = Metric(
     "counter",
     "Attempts to read a carbon intensity, by result.",
     ("result",),
-    _each(CARBON_RESULTS),
+    each(CARBON_RESULTS),
 )
 BUILD_INFO: Final = Metric(
     "slicewise_build_info", "gauge", "Always 1; says which build runs.", ("component", "version", "revision")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from metrics.names import Metric
+from metrics.metric import Metric
 
 SCHEMA_VERSION: Final = 41
 RATE_WINDOW: Final = "$__rate_interval"

@@ -16,7 +16,8 @@ Mean scheduling is wall-clock time from creation to bound, as the API server's w
 the pods for which nothing but the control plane's own work stood in between: room was free when they came and
 no waiting pod could have taken it. (MIGBench keeps waiting in virtual time and scheduling in wall-clock time
 in the same way.) Beside it: kube-scheduler's own histogram of successful attempts, over all pods. Waits and
-GPC utilisation are in the study's seconds. Writes build/bench/mig_on_cluster.json. Usage:
+GPC utilisation are in the study's seconds. Writes build/bench/mig_on_cluster.json, with
+``--patience`` build/bench/mig_orders_on_cluster.json. Usage:
 python -m benchmarks.mig_on_cluster [--jobs 500] [--load 1.4] [--speed 60] [--nodes 2] [--gpus 4] [--seed 42]
 [--sides plain,slicewise,ascending,descending] [--mix 1g:35,2g:25,3g:25,7g:5] [--patience SECONDS]
 """
@@ -55,6 +56,7 @@ from simulator.mig_arrivals import Arrivals, draw, parse_mix
 from simulator.mig_grid import full_name, mig_model
 
 OUTPUT = Path("build/bench/mig_on_cluster.json")
+REFUSING_OUTPUT = Path("build/bench/mig_orders_on_cluster.json")
 MIX = "1g:35,2g:25,3g:25,7g:5"
 TARGET_MILLISECONDS = 139.0
 _GONE = (200, 202, 404)
@@ -279,6 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "target_milliseconds": TARGET_MILLISECONDS,
         "sides": {},
     }
+    output = OUTPUT if options.patience is None else REFUSING_OUTPUT
     for side in sides:
         say(f"{side}: {options.jobs} jobs, about {arrivals.at[-1] / options.speed:.0f} s of arrivals")
         try:
@@ -287,9 +290,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"mig_on_cluster: {side}: {failed}")
             return 1
         say(f"{side}: {json.dumps(report['sides'][side])}")
-        OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-        OUTPUT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"written: {OUTPUT}")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"written: {output}")
     return 0
 
 

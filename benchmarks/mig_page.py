@@ -1,4 +1,4 @@
-"""Write the numbers of docs/mig.md anew from build/bench/mig.json and build/bench/mig_on_cluster.json.
+"""Write the numbers of docs/mig.md anew from build/bench/mig.json and the runs on the real control plane.
 
 Only what stands between the marks ``<!-- numbers -->`` and ``<!-- end -->`` changes; nothing is typed by hand
 there. Usage: python -m benchmarks.mig_page [--check]
@@ -15,7 +15,7 @@ from typing import Any
 
 PAGE = Path("docs/mig.md")
 STUDY = Path("build/bench/mig.json")
-CLUSTER = Path("build/bench/mig_on_cluster.json")
+CLUSTER = (Path("build/bench/mig_on_cluster.json"), Path("build/bench/mig_orders_on_cluster.json"))
 BEGIN, END = "<!-- numbers -->", "<!-- end -->"
 OURS = ("slicewise-webhook", "slicewise")
 AGAINST = ("hami", "first-fit")
@@ -23,11 +23,14 @@ AGAINST = ("hami", "first-fit")
 Json = dict[str, Any]
 
 
-def numbers(study: Json, cluster: Json | None) -> str:
-    """The block as Markdown."""
-    return "\n".join(
-        [f"`{study['command']}`", *_main(study), *_elsewhere(study), *_orders(study), *_cluster(cluster)]
-    )
+def numbers(study: Json, cluster: Sequence[Json]) -> str:
+    """The block as Markdown. ``cluster``: reports of ``benchmarks.mig_on_cluster``."""
+    lines = [f"`{study['command']}`", *_main(study), *_elsewhere(study), *_orders(study)]
+    if cluster:
+        lines += ["", "### On the real control plane"]
+    for report in cluster:
+        lines += _cluster(report)
+    return "\n".join(lines)
 
 
 def _main(study: Json) -> Iterator[str]:
@@ -99,10 +102,8 @@ def _orders(study: Json) -> Iterator[str]:
         yield _row(f"{mix}, {one['load']:g}", cells)
 
 
-def _cluster(report: Json | None) -> Iterator[str]:
-    if report is None:
-        return
-    yield from ("", "### On the real control plane", "", f"`{report['command']}`", "")
+def _cluster(report: Json) -> Iterator[str]:
+    yield from ("", f"`{report['command']}`", "")
     heads = ("mean scheduling, ms", "P95, ms", "accepted, %", "mean wait, s", "slices published anew")
     yield _row("side", list(heads))
     yield "|---" * (len(heads) + 1) + "|"
@@ -138,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mig_page", description=__doc__)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
-    cluster = json.loads(CLUSTER.read_text()) if CLUSTER.exists() else None
+    cluster = [json.loads(path.read_text()) for path in CLUSTER if path.exists()]
     block = numbers(json.loads(STUDY.read_text()), cluster)
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN, 1)

@@ -104,7 +104,7 @@ def test_the_page_says_what_the_files_say():
     )
     report = {"command": "python -m it", "studies": [main], "elsewhere": [main], "orders": [orders]}
     side = {"mean_scheduling_milliseconds": 67.7, "accepted_percent": 100.0}
-    page = numbers(report, {"command": "python -m cluster", "sides": {"slicewise": side}})
+    page = numbers(report, [{"command": "python -m cluster", "sides": {"slicewise": side}}])
     assert "| `hami` | 14 / 14; 14.00; 14.0 |" in page
     assert "| `slicewise` − `hami` | -36 [-70, -2] |" in page
     assert "| `slicewise` | 1 (1) / 0 | 1 (1) / 0 |" in page

@@ -124,7 +124,7 @@ class NodeService:
             options.metrics_address,
             metrics=self.exposition.render,
             waiting=self.waiting,
-            alive=self._keeper.problem,
+            alive=self._problem,
         )
 
     @property
@@ -179,6 +179,10 @@ class NodeService:
         if not (self.publisher.settled.is_set() or self.publisher.standby):
             missing.append("slices" + (f" ({self.publisher.problem})" if self.publisher.problem else ""))
         return missing
+
+    def _problem(self) -> str:
+        """Why the process should be restarted, or ""."""
+        return "the publisher has ended" if self.publisher.ended else self._keeper.problem()
 
     def prepare(self, claims: Sequence[ClaimRef]) -> Mapping[str, tuple[PreparedDevice, ...] | str]:
         """See ``dra.plugin.handler.Handler``."""

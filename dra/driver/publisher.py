@@ -77,6 +77,11 @@ class Publisher:
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended without being asked to: a defect."""
+        return self._thread.ident is not None and not self._thread.is_alive() and not self._stopping
+
     def wake(self) -> None:
         """Something may have changed."""
         with self._condition:

@@ -2,8 +2,9 @@
 
 DRAPlugin v1 and v1beta1 differ in the field ``share_id`` of a prepared device alone, so one class serves
 both. Every claim of a request has an entry in the answer, also when it failed: the kubelet takes a missing
-key for an error of the whole call. Health (``v1alpha1.DRAResourceHealth``) is a stream of complete lists, sent at
-once, on every change, and again before the kubelet's 30 s run out. Source: k8s.io/kubelet v0.36.3, pkg/apis.
+key for an error of the whole call. Health (``v1alpha1.DRAResourceHealth``) is a stream of complete lists,
+sent at once, on every change, and again before the kubelet's 30 s run out.
+Source: k8s.io/kubelet v0.36.3, pkg/apis.
 """
 
 from __future__ import annotations

@@ -320,3 +320,15 @@ def test_counters_come_first_and_eight_sets_a_slice(gpus):
     sets = [len(s.contents["sharedCounters"]) for s in found.values() if "sharedCounters" in s.contents]
     assert sets == [8] * (gpus // 8) + ([gpus % 8] if gpus % 8 else [])
     assert [name[:5] for name in found][: len(sets)] == [f"{i:05x}" for i in range(len(sets))]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_defect_in_what_is_built_shows_as_an_ended_publisher():
+    def build():
+        raise ZeroDivisionError
+
+    publisher = Publisher(Slices(), build, node=NODE, pool=POOL, owner=lambda: None)
+    assert not publisher.ended
+    publisher.start()
+    until(lambda: publisher.ended, SOON, "the end")
+    publisher.stop()

@@ -4,13 +4,16 @@ extension.
 For each size: N kwok nodes of 8 GPUs, then 2,000 pods of 1, 2, 4 and 8 GPUs created at ``--rate`` a second
 (open loop; a rate of 0 creates them as fast as the API server takes them). ``plain`` is kube-scheduler as it
 ships, default sampling. ``webhook`` is the shipped profile with extender, planner and controller, pods
-without a gate; ``sampled`` the same with kube-scheduler's default sampling of nodes; ``planned`` with pods
-that wait for their plan behind the gate. All sides see the same pods in the same order (``--seed``).
+without a gate; ``ranked`` the same with ``extender.oneNode: never``, where kube-scheduler scores a shortlist
+and asks for ranks; ``sampled`` the webhook with kube-scheduler's default sampling of nodes; ``planned`` with
+pods that wait for their plan behind the gate. All sides see the same pods in the same order (``--seed``).
 
 Measured per pod: from the API server's answer to the creation until a watch shows it bound (this process's
 clock, one watch, the same on all sides). Measured per side: pods bound a second, from the first creation to
 the last binding; the share of free GPUs that a pod of the mix cannot use where they are (Fragmentation
-Gradient Descent's measure, means over the mix). Writes build/bench/arrivals.json.
+Gradient Descent's measure, means over the mix); processor time and API requests a pod, from before the first
+creation until the last pod runs, so that every side has done the same work by then. Writes
+build/bench/arrivals.json.
 
 Usage: python -m benchmarks.arrivals [--nodes 1000 5000] [--pods 2000] [--rate 200] [--sides plain planned]
 """
@@ -29,11 +32,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from benchmarks.planned_road import POLICY, process
 from benchmarks.scheduler_run import (
@@ -58,7 +63,7 @@ from deploy.local.rest import MERGE_PATCH
 
 OUTPUT = Path("build/bench/arrivals.json")
 PLAN_GATE = Path("deploy/manifests/plan-gate.yaml")
-SIDES = ("plain", "sampled", "webhook", "planned")
+SIDES = ("plain", "ranked", "sampled", "webhook", "planned")
 MIX: Mapping[int, float] = {1: 0.70, 2: 0.15, 4: 0.10, 8: 0.05}
 """GPUs of a pod and how often: small ones by far the most, as in published traces of inference clusters."""
 GPUS = 8
@@ -80,6 +85,23 @@ def stranded_percent(used: Mapping[str, int], nodes: int) -> float:
         share * left * number for size, share in MIX.items() for left, number in free.items() if left < size
     )
     return 100.0 * lost / (sum(MIX.values()) * total) if total else 0.0
+
+
+class Lives(PodWatch):
+    """Bindings, and how many pods run."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self._running: set[str] = set()
+
+    def running(self) -> int:
+        """Pods that have been seen running."""
+        return len(self._running)
+
+    def _take(self, pod: Pod) -> None:
+        super()._take(pod)
+        if pod.status.phase == "Running":
+            self._running.add(pod.metadata.name)
 
 
 class Arrivals:
@@ -126,7 +148,7 @@ def one_side(
         )
         cluster.start_scheduler(config)
         stack.callback(cluster.stop_scheduler)
-        watch = PodWatch(time.monotonic)
+        watch = Lives(time.monotonic)
         api = Api.connect(str(cluster.kubeconfig))
         stack.callback(api.close)
         reflector = Reflector(api, f"/api/v1/namespaces/{NAMESPACE}/pods", Pod, watch)
@@ -137,7 +159,8 @@ def one_side(
         arrivals = Arrivals(cluster, pods, rate)
         before, asked_before = _cpu_seconds(cluster, ours), _requests(cluster)
         arrivals.run()
-        _wait_until_bound(watch, len(pods), side)
+        _wait_until(lambda: len(watch.bindings()), len(pods), f"{side}: bound")
+        _wait_until(watch.running, len(pods), f"{side}: running")
         after, asked = _cpu_seconds(cluster, ours), _requests(cluster)
         text = cluster.scheduler_metrics()
         bindings = {name: binding for (_, name), binding in watch.bindings().items()}
@@ -208,12 +231,22 @@ def _requests(cluster: ControlPlane) -> Counter[str]:
     return found
 
 
-def _wait_until_bound(watch: PodWatch, pods: int, side: str) -> None:
+def _wait_until(count: Callable[[], int], pods: int, what: str) -> None:
     deadline = time.monotonic() + DRAIN_SECONDS
-    while (bound := len(watch.bindings())) < pods:
+    while (found := count()) < pods:
         if time.monotonic() > deadline:
-            raise RunFailed(f"{side}: {bound} of {pods} pods bound {DRAIN_SECONDS:.0f} s after the last came")
+            raise RunFailed(f"{what}: {found} of {pods} pods {DRAIN_SECONDS:.0f} s after the last came")
         time.sleep(0.1)
+
+
+def _policy(side: str) -> list[dict[str, Any]]:
+    """The shipped policy, as the side wants it."""
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all(POLICY.read_text()))
+    for document in documents:
+        policy = yaml.safe_load(document["data"]["policy.yaml"])
+        policy["extender"] = {"oneNode": "never" if side == "ranked" else "unspread"}
+        document["data"]["policy.yaml"] = yaml.safe_dump(policy)
+    return documents
 
 
 def measure(nodes: int, counts: Sequence[int], rate: float, sides: Sequence[str]) -> dict[str, Any]:
@@ -222,9 +255,9 @@ def measure(nodes: int, counts: Sequence[int], rate: float, sides: Sequence[str]
     with tempfile.TemporaryDirectory() as logs, ControlPlane(with_scheduler=False) as cluster:
         say(f"{nodes} nodes: creating them")
         create_nodes(cluster, gpu_nodes(nodes, GPUS), ready_within_seconds=300)
-        cluster.apply(POLICY)
         cluster.apply(PLAN_GATE)
         for side in sides:
+            cluster.apply(_policy(side))
             say(f"{nodes} nodes, {len(counts)} pods at {rate or 'any'}/s: {side}")
             found = results[side] = one_side(side, cluster, counts, nodes, rate, Path(logs))
             bound = found["created_to_bound_milliseconds"]

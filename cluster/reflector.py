@@ -311,30 +311,36 @@ class Reflector(Generic[T]):
         return self.events + self.bookmarks > seen or self._clock() - started >= 1.0
 
     def _line(self, line: bytes) -> None:
+        item: T | None = None
+        refused: msgspec.DecodeError | None = None
         try:
             event = watch_decoder().decode(line)
             if event.type == "ERROR":
                 self._error(object_decoder(Status).decode(event.object))
-            version = object_decoder(_Metadata).decode(event.object).metadata.resource_version
+            if event.type in ("ADDED", "MODIFIED", "DELETED"):
+                try:
+                    item = object_decoder(self._kind).decode(event.object)
+                except msgspec.DecodeError as error:
+                    refused = error
+            # Of an object that was decoded the version is known: each event is read once.
+            meta = object_decoder(_Metadata).decode(event.object).metadata if item is None else item.metadata
         except msgspec.DecodeError as error:
             raise _BadLineError(
                 f"WATCH {self.path}: got {line[:80]!r}, expected a watch event ({error})"
             ) from error
         if event.type == "BOOKMARK":
             self.bookmarks += 1
-        elif event.type in ("ADDED", "MODIFIED", "DELETED"):
-            try:
-                item = object_decoder(self._kind).decode(event.object)
-            except msgspec.DecodeError as error:
-                self._refuse_object(error)
-            else:
-                kept = self._keep is None or self._keep(item)
-                self._tell(lambda: self._handler.changed(event.type if kept else "DELETED", item))
+        elif item is not None:
+            found, kept = item, self._keep is None or self._keep(item)
+            self._tell(lambda: self._handler.changed(event.type if kept else "DELETED", found))
+            self.events += 1
+        elif refused is not None:
+            self._refuse_object(refused)
             self.events += 1
         else:
             raise _BadLineError(f"WATCH {self.path}: got an event of unknown type {event.type!r}")
-        if version:
-            self.resource_version = version
+        if meta.resource_version:
+            self.resource_version = meta.resource_version
         self._contact()
 
     def _error(self, status: Status) -> None:

@@ -16,7 +16,7 @@ from cluster.policy import PolicyRefused
 from kubectl_slicewise import commands, servers
 from kubectl_slicewise.commands import NotFound, Unreadable
 from scheduler.snapshot import SnapshotRefused
-from simulator import mig_command, packing_command
+from simulator import autoscaling_command, mig_command, packing_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,6 +100,7 @@ def parser() -> argparse.ArgumentParser:
     studies = simulate.add_subparsers(dest="study", required=True)
     packing_command.add_parser(studies)
     mig_command.add_parser(studies)
+    autoscaling_command.add_parser(studies)
     return top
 
 

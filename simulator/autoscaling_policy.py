@@ -1,0 +1,84 @@
+"""What every policy of the autoscaling study sees, and what it answers; many runs at a time.
+
+Arrays hold one value a run. A number that could not be had is NaN, never 0. ``policies`` are pure but for the
+memory that their own algorithm keeps; ``restarted`` makes them forget it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from simulator.autoscaling_demand import Ints
+from simulator.autoscaling_trace import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Fewest and most replicas (one value for all runs), and requests that a replica serves at a time."""
+
+    least: int
+    most: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What was scraped: sums over the pods that report (``in_flight`` is running and waiting), means a
+    replica (``gpu_utilisation``, ``kv_usage``: shares), ``slo_missed``: the share of the last minute's
+    answers that came too late or not at all, ``served_rps`` the answers a second in that minute.
+    """
+
+    in_flight: Floats
+    waiting: Floats
+    gpu_utilisation: Floats
+    kv_usage: Floats
+    slo_missed: Floats
+    served_rps: Floats
+    silent: Ints
+
+    @classmethod
+    def unknown(cls, runs: int) -> Metrics:
+        """Nothing could be had."""
+        nothing = np.full(runs, np.nan)
+        return cls(nothing, nothing, nothing, nothing, nothing, nothing, np.zeros(runs, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The replicas as the API server has them now, and the newest metrics that are to be had."""
+
+    current: Ints
+    ready: Ints
+    starting: Ints
+    metrics: Metrics
+
+
+class Autoscaler(Protocol):
+    """``period_seconds`` between decisions; metrics every ``scrape_seconds``; ``direct``: from the pods
+    themselves, so that a Prometheus that is down does not matter to the number of requests in flight.
+    """
+
+    period_seconds: float
+    scrape_seconds: float
+    direct: bool
+
+    def decide(self, seen: Seen, now: float) -> Ints:
+        """Replicas to set, one value a run."""
+        ...
+
+    def restarted(self) -> None:
+        """The controller has just started: all that it kept in memory is gone."""
+        ...
+
+
+def whole(values: Floats) -> Ints:
+    """Round up, but not for the last bit of a floating-point number."""
+    return np.ceil(values - 1e-9).astype(np.int64)
+
+
+def clamped(values: Ints, bounds: Bounds) -> Ints:
+    """Keep between the bounds."""
+    return np.clip(values, bounds.least, bounds.most)

@@ -1,0 +1,125 @@
+"""A study of one trace: every policy at every target on the same arrivals, by start-up time.
+
+All runs of a batch go through time together (``autoscaling_run``); start-up times are batches of their own,
+in processes of their own when asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, fields
+from multiprocessing import get_context
+
+import numpy as np
+
+from simulator.autoscaling_demand import Demand, demand_of
+from simulator.autoscaling_faults import Faults
+from simulator.autoscaling_fleet import Fleet
+from simulator.autoscaling_policies.fixed import Static
+from simulator.autoscaling_policy import Bounds
+from simulator.autoscaling_registry import AUTOSCALERS, Setting
+from simulator.autoscaling_run import Outcome, Steered, first_replicas, simulate
+from simulator.autoscaling_server import ServerModel
+from simulator.autoscaling_trace import Trace
+
+FIRST_SEED = 42
+# Most replicas: so many times what the peak needs, for every policy alike.
+MOST_OF_PEAK = 4.0
+LEAST_MOST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What to study. ``targets``: those of each policy, ascending."""
+
+    trace: Trace
+    server: ServerModel
+    targets: Mapping[str, tuple[float, ...]]
+    seeds: tuple[int, ...]
+    faults: tuple[str, ...] = ()
+    metric_delay_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One start-up time: by policy the outcomes at each of its targets (a value a seed in each)."""
+
+    trace: str
+    startup_seconds: float
+    hours: float
+    seeds: tuple[int, ...]
+    faults: tuple[str, ...]
+    outcomes: Mapping[str, Mapping[float, Outcome]]
+
+
+def targets_of(policies: Sequence[str], *, sweep: bool = True) -> dict[str, tuple[float, ...]]:
+    """The targets of ``policies`` as registered; without ``sweep`` the shipped ones alone."""
+    return {name: AUTOSCALERS[name].targets if sweep else (AUTOSCALERS[name].ships,) for name in policies}
+
+
+def study(
+    asked: Asked,
+    startups_seconds: Sequence[float],
+    *,
+    processes: int = 1,
+    done: Callable[[float], None] = lambda startup: None,
+) -> list[Study]:
+    """Run every start-up time, in the order given; ``done`` is told of each that is finished."""
+    found: dict[float, Study] = {}
+    if processes <= 1 or len(startups_seconds) == 1:
+        demand = demand_of(asked.trace, asked.server, asked.seeds)
+        for startup in startups_seconds:
+            found[startup] = one_startup(asked, demand, startup)
+            done(startup)
+    else:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            waiting = {pool.submit(_apart, asked, startup): startup for startup in startups_seconds}
+            for finished in as_completed(waiting):
+                found[waiting[finished]] = finished.result()
+                done(waiting[finished])
+    return [found[startup] for startup in startups_seconds]
+
+
+def _apart(asked: Asked, startup: float) -> Study:
+    return one_startup(asked, demand_of(asked.trace, asked.server, asked.seeds), startup)
+
+
+def bounds_of(demand: Demand, server: ServerModel) -> Bounds:
+    """Bounds that are the same for every policy."""
+    most = int(np.ceil(MOST_OF_PEAK * demand.needed.max() / server.slots))
+    return Bounds(1, max(LEAST_MOST, most), server.slots)
+
+
+def one_startup(asked: Asked, demand: Demand, startup: float) -> Study:
+    """Every policy, target and seed at one start-up time."""
+    bounds = bounds_of(demand, asked.server)
+    columns = len(asked.seeds)
+    start = first_replicas(demand, bounds, startup)
+    steered, rows, first = [], [], []
+    begins = 0
+    for name, targets in asked.targets.items():
+        of_run = np.repeat(np.array(targets), columns)
+        seeds = np.tile(np.arange(columns), len(targets))
+        setting = Setting(bounds, asked.server, demand, seeds, of_run, np.full(len(of_run), startup))
+        policy = AUTOSCALERS[name].make(setting)
+        steered.append(Steered(policy, begins, len(of_run)))
+        rows.append(seeds)
+        first.append(policy.replicas if isinstance(policy, Static) else start[seeds])
+        begins += len(of_run)
+    row = np.concatenate(rows)
+    fleet = Fleet(demand, asked.server, row, np.full(len(row), startup), np.concatenate(first))
+    faults = Faults.at_peak(asked.faults, demand)
+    outcome = simulate(demand, asked.server, fleet, steered, faults, asked.metric_delay_seconds)
+    outcomes = {
+        name: {
+            target: _part(outcome, one.first + place * columns, columns)
+            for place, target in enumerate(targets)
+        }
+        for (name, targets), one in zip(asked.targets.items(), steered, strict=True)
+    }
+    return Study(demand.name, startup, demand.hours, asked.seeds, asked.faults, outcomes)
+
+
+def _part(outcome: Outcome, first: int, count: int) -> Outcome:
+    return Outcome(*(getattr(outcome, field.name)[first : first + count] for field in fields(Outcome)))

@@ -71,25 +71,18 @@ class _TiesAtRandom(Slicewise):
 
 
 def _scenarios(
-    volumes: Sequence[float] = (0.85, 1.0, 1.15),
-    cpu: Sequence[float] = (0.8, 0.6),
-    several: Sequence[float] = (3.0,),
+    volumes: Sequence[float] = (0.85, 1.0, 1.15), cpu: Sequence[float] = (0.8, 0.6)
 ) -> tuple[Scenario, ...]:
     """Those of ``share_prices.DEFAULT_SCENARIOS`` with one of its choices changed."""
-    plain = [(volume, part, 1.0) for volume, part in product(volumes, cpu)]
-    return (*plain, *((0.9, part, times) for times, part in product(several, cpu)))
+    return tuple(product(volumes, cpu))
 
 
 VARIANTS: Mapping[str, tuple[str, Make]] = MappingProxyType(
     {
         "now": ("as it stands", _plain()),
-        "one-whole-demand": (
-            "pods of several GPUs counted once in all scenarios",
-            _plain(scenarios=_scenarios(several=())),
-        ),
-        "more-whole-demand": (
-            "pods of several GPUs counted twice, three and four times in two scenarios each",
-            _plain(scenarios=_scenarios(several=(2.0, 3.0, 4.0))),
+        "rooms-unwatched": (
+            "prices not solved earlier when rooms for pods of several GPUs shrink",
+            _plain(watch_rooms=False),
         ),
         "one-volume": ("demand of 1 time the free GPUs only", _plain(scenarios=_scenarios(volumes=(1.0,)))),
         "all-cpu": ("all CPU taken as usable", _plain(scenarios=_scenarios(cpu=(1.0,)))),

@@ -266,13 +266,8 @@ def _duals(rows: Sequence[Any]) -> Floats:
     return np.array([max(0.0, float(row.dual_value())) for row in rows], dtype=np.float64)
 
 
-def demand_of(
-    classes: Sequence[ShareClass], free_milli: float, saturation: float, several: float = 1.0
-) -> NDArray[np.float64]:
-    """float64[classes]: the mix, pods of several GPUs counted ``several`` times, scaled so that its GPUs add
-    up to ``saturation`` × the free ones.
-    """
-    times = np.array([several if item.gpus > 1 else 1.0 for item in classes], dtype=np.float64)
-    counts = times * np.array([item.count for item in classes], dtype=np.float64)
-    wanted = float(counts @ np.array([item.total_gpu_milli for item in classes], dtype=np.float64))
+def demand_of(classes: Sequence[ShareClass], free_milli: float, saturation: float) -> NDArray[np.float64]:
+    """float64[classes]: the mix scaled so that its GPUs add up to ``saturation`` × the free ones."""
+    counts = np.array([item.count for item in classes], dtype=np.float64)
+    wanted = float(sum(item.count * item.total_gpu_milli for item in classes))
     return counts * (saturation * free_milli / wanted) if wanted > 0.0 else np.zeros(len(classes))

@@ -10,11 +10,8 @@ spare it is attained at π = 0, and as CPU runs short the π that binds there ta
 values GPU and CPU of a node together, where a price per GPU sees no CPU at all.
 
 The net prices are means over scenarios: volumes around what is free, since the mix is known better than the
-volume (and since any one LP is degenerate); with only part of the CPU, since the LP spreads pods over nodes
-perfectly and arrivals cannot; and with several times the pods of more than one GPU. The last because duals
-are marginal: as long as more nodes are whole than pods of eight GPUs are expected, another whole node earns
-nothing, and single GPUs may be taken anywhere; by the next solve there may be too few, for good. With k times
-these pods a whole node has a price from the moment that there are fewer than k for each of them. Pure.
+volume (and since any one LP is degenerate), and with only part of the CPU, since the LP spreads pods over
+nodes perfectly and arrivals cannot. Pure.
 """
 
 from __future__ import annotations
@@ -29,16 +26,10 @@ from numpy.typing import NDArray
 from scheduler.packing.node_columns import FreeNodes, KnownFilling, NodeMaster, demand_of, group_nodes
 from scheduler.packing.shares import MILLI, Floats, Ints, ShareClass, ShareOffers, share_table, whole_table
 
-Scenario = tuple[float, float, float]
-"""Demand as a multiple of the free GPUs, the part of the CPU that is taken to be usable, and how many times
-the pods of several GPUs count in the mix.
-"""
+Scenario = tuple[float, float]
+"""Demand as a multiple of the free GPUs, and the part of the CPU that is taken to be usable."""
 
-DEFAULT_SCENARIOS: tuple[Scenario, ...] = (
-    *((demand, cpu, 1.0) for demand, cpu in product((0.85, 1.0, 1.15), (0.8, 0.6))),
-    (0.9, 0.8, 3.0),
-    (0.9, 0.6, 3.0),
-)
+DEFAULT_SCENARIOS: tuple[Scenario, ...] = tuple(product((0.85, 1.0, 1.15), (0.8, 0.6)))
 """More scenarios steady the prices; ``python -m benchmarks.packing_study`` compares sets of them."""
 _CPU_LEVELS = 7
 _CPU_STEP = 1.7
@@ -119,10 +110,8 @@ def solve_share_prices(
     master = NodeMaster(offers, group_nodes(nodes, offers), known=known)
     free = float(nodes.gpu_free.sum())
     nets, converged = [], True
-    if all(item.gpus <= 1 for item in offers.classes):
-        scenarios = [scenario for scenario in scenarios if scenario[2] == 1.0] or scenarios
-    for saturation, cpu_share, several in scenarios:
-        demand = demand_of(offers.classes, free, saturation, several)
+    for saturation, cpu_share in scenarios:
+        demand = demand_of(offers.classes, free, saturation)
         converged &= master.solve(demand, cpu_share=cpu_share, deadline_seconds=time_limit_seconds)
         nets.append(master.net_prices())
     net = np.mean(nets, axis=0)

@@ -14,12 +14,22 @@ from scheduler.packing.shares import MILLI
 from simulator import openb
 from simulator.bound import bound
 from simulator.cluster_state import ClusterState
-from simulator.openb import NodeShape, PodShape, arrivals, in_run_order, read_nodes, read_pods, trace_of
+from simulator.openb import (
+    NodeShape,
+    PodShape,
+    arrivals,
+    demand,
+    in_run_order,
+    read_nodes,
+    read_pods,
+    trace_of,
+)
 from simulator.packing_run import run
 from simulator.packing_study import one_run, study
 from simulator.policies.bestfit import BestFit
 from simulator.policies.gpuclustering import GpuClustering
 from simulator.policies.gpupacking import GpuPacking
+from simulator.policies.slicewise import Slicewise
 from simulator.registry import POLICIES
 from tests.simulator import small_cluster
 
@@ -123,3 +133,17 @@ def test_a_baseline_is_within_half_a_point_of_its_published_mean_on_default(poli
         }
     found = one_run(nodes, trace, policy, 42, 100.5)
     assert found.unallocated_at(100) == pytest.approx(expected[policy], abs=0.5)
+
+
+@pytest.mark.parametrize(("watched", "solved"), [(True, 1), (False, 0)])
+def test_prices_are_solved_earlier_when_whole_nodes_are_broken(watched, solved):
+    """One GPU taken on each of ten of thirty nodes: 4 % of the GPUs, a third of the rooms for eight."""
+    state = ClusterState([NodeShape(f"n{row:02}", 96_000, 393_216, 8, "G2") for row in range(30)])
+    single, eight = PodShape(4_000, 8_192, 1, 1000), PodShape(64_000, 131_072, 8, 1000)
+    trace = trace_of("whole", [single] * 20 + [eight] * 2)
+    policy = Slicewise(state, trace.target, demand(trace), watch_rooms=watched)
+    for row in range(10):
+        state.place(single, row, np.array([0]))
+    for _ in range(25):
+        policy.observe(state, single)
+    assert policy.epoch == solved

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scheduler.packing.node_columns import FreeNodes, NodeMaster, demand_of, group_nodes
 from scheduler.packing.share_cost import level, placing_cost
 from scheduler.packing.share_gradient import ShareGradient
-from scheduler.packing.share_prices import DEFAULT_SCENARIOS, solve_share_prices
+from scheduler.packing.share_prices import solve_share_prices
 from scheduler.packing.shares import MILLI, ShareClass, ShareOffers, share_table, unit_of, whole_table
 
 CLASSES = (
@@ -156,27 +156,3 @@ def test_a_warm_start_finds_the_same_bound_in_fewer_rounds():
     assert warm.converged
     assert warm.rounds <= cold.rounds
     assert cold.fillings
-
-
-def test_whole_nodes_have_a_price_before_there_are_too_few_of_them():
-    """Six nodes of eight GPUs, about four pods that need one, and small nodes for most other pods."""
-    classes = (ShareClass(1, 1000, 4_000, (), 16.0), ShareClass(8, 1000, 32_000, (), 1.0))
-    free = np.zeros((30, 8), dtype=np.int64)
-    free[:6], free[6:, :2] = MILLI, MILLI
-    nodes = FreeNodes(np.zeros(30, dtype=np.int64), np.full(30, 96_000), free)
-    offers, gradient = ShareOffers(classes, ("G2",)), ShareGradient(classes, ("G2",))
-    plain = tuple(scenario for scenario in DEFAULT_SCENARIOS if scenario[2] == 1.0)
-    for scenarios, dearer in ((plain, False), (DEFAULT_SCENARIOS, True)):
-        prices = solve_share_prices(offers, nodes, scenarios=scenarios)
-        cost, _ = placing_cost(prices, gradient, nodes, classes[0], gradient_weight=0.0)
-        assert (cost[0] > cost[6] + 100.0) == dearer
-
-
-def test_scenarios_that_differ_in_pods_of_several_gpus_only_are_solved_once_without_such_pods():
-    offers, nodes = ShareOffers(CLASSES[:5], MODELS), _nodes()
-    plain = tuple(scenario for scenario in DEFAULT_SCENARIOS if scenario[2] == 1.0)
-    found, expected = (
-        solve_share_prices(offers, nodes, scenarios=kept) for kept in (DEFAULT_SCENARIOS, plain)
-    )
-    assert found.net.tolist() == expected.net.tolist()
-    assert found.rounds == expected.rounds

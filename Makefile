@@ -41,6 +41,8 @@ bench: $(STAMP) binaries ## measured ratios against named baselines, into build/
 	@$(BIN)/python -m benchmarks.gangs
 	@$(BIN)/python -m benchmarks.mig
 	@$(BIN)/python -m benchmarks.mig_on_cluster
+	@$(BIN)/python -m benchmarks.dra_oracle
+	@$(BIN)/python -m benchmarks.dra
 	@$(BIN)/python -m benchmarks.packing
 	@$(BIN)/python -m benchmarks.plots
 	@$(BIN)/python -m benchmarks.report

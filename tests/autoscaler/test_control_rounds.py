@@ -175,7 +175,7 @@ def test_an_unknown_server_is_the_policy_s_fault(bench: Bench):
     controller.round()
     assert bench.scales.written == []
     assert bench.metric("slicewise_autoscaler_target_errors_total", "a", reason="policy") == 1
-    assert "expected one of generic, vllm" in bench.said.events[0][2]
+    assert "expected one of bentoml, generic" in bench.said.events[0][2]
     controller.close()
 
 

@@ -6,6 +6,8 @@
   (packing.json).
 - ``mig-stranded.svg``, ``mig-waiting.svg``: stranded capacity and mean wait by load and policy (mig.json).
 - ``planner-gap.svg``: distance of plans to their bound (planner.json).
+- ``autoscaling-*.svg``: requests out of the objective against GPU-hours, one panel a start-up time, every
+  policy at every target (autoscaling.json).
 
 A file that is not there leaves its plots as they are, and says so. The same numbers give the same bytes: no
 date, no version, fixed ids.
@@ -23,6 +25,7 @@ from typing import Any, Final, TypeAlias
 from matplotlib.figure import Figure
 
 from benchmarks.plot_style import save
+from benchmarks.plots_autoscaling import frontier
 from benchmarks.plots_mig import mig, planner_gap
 from benchmarks.plots_openb import allocation, unallocated
 
@@ -37,6 +40,15 @@ SOURCES: Final[Mapping[str, Mapping[str, Callable[[Json], Figure | None]]]] = {
         "mig-waiting.svg": mig("mean_wait_seconds", "mean wait, s", "Waiting for a MIG instance"),
     },
     "planner.json": {"planner-gap.svg": planner_gap},
+    "autoscaling.json": {
+        f"autoscaling-{name}.svg": frontier(trace, title)
+        for name, trace, title in (
+            ("code", "azure2023_code", "Azure code"),
+            ("conv", "azure2023_conv", "Azure conversation"),
+            ("m-large", "servegen_aggregate_10min/m-large", "ServeGen m-large"),
+            ("deepseek-r1", "servegen_aggregate_10min/deepseek-r1", "ServeGen deepseek-r1"),
+        )
+    },
 }
 
 

@@ -24,8 +24,8 @@ from simulator.autoscaling_server import ServerModel
 from simulator.autoscaling_trace import Trace
 
 FIRST_SEED = 42
-# Most replicas: so many times what the peak needs, for every policy alike.
-MOST_OF_PEAK = 4.0
+# maxReplicas: so many times what the peak needs, for every policy alike, as a careful operator sets it.
+MOST_OF_PEAK = 2.0
 LEAST_MOST = 8
 
 

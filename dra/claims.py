@@ -4,13 +4,13 @@
 NVIDIA's, by their selectors or, when the class object is not at hand, by name; and selectors that are
 conjunctions of the usual forms:
 ``device.driver == "..."``, equality (or a one-element ``in``) of ``type``, ``profile``, ``model`` and
-``productName``, and guards such as ``"profile" in device.attributes["..."]``. Whatever else stands in a
-selector, alternatives (firstAvailable),
-``All`` and capacity requests give ``understood=False``: never a guess.
+``productName``, and guards such as ``"profile" in device.attributes["..."]``. Capacity requests are
+understood where the device is a shared GPU, for its shares and its memory. Whatever else stands in a
+selector, alternatives (firstAvailable) and ``All`` give ``understood=False``: never a guess.
 
 ``occupancy`` reads allocations. KEP-4815 stores free counters nowhere, so what is occupied is what the
-devices named in all claims' results cover. A shared or whole device occupies the whole GPU; admin access
-occupies nothing.
+devices named in all claims' results cover. A whole device occupies the whole GPU; of a shared GPU
+``claim_parts`` tells the shares and memory that a claim holds. Admin access occupies nothing.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from dra.catalog import GpuModel, find_model
 from dra.cel import Call, CelUnsupported, Index, ListOf, Literal, Name, Node, Operation, Select, parse
 from dra.inventory import NVIDIA_DRIVER, SLICEWISE_DRIVER, NodeInventory
 from dra.resource_api import DeviceClass, DeviceSelector, ResourceClaim, ResourceClaimSpec
+from dra.shared_gpus import NOTHING, Part, Wish, consumed, plus, wish_of
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceRequest:
     """``count`` devices: MIG instances of ``profile``, or whole GPUs, of ``model`` if named.
 
-    Neither profile nor whole, and understood: nothing of a GPU is taken (another driver's device, admin
-    access).
+    ``shared``: what is asked of each shared GPU, None for another kind of device. None of the three, and
+    understood: nothing of a GPU is taken (another driver's device, admin access).
     ``constrained``: a constraint of the claim ties the devices to each other (same parent GPU, same NVLink
     island).
     """
@@ -41,6 +42,7 @@ class DeviceRequest:
     model: str | None
     understood: bool
     constrained: bool = False
+    shared: Wish | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +67,7 @@ _CLASS_NAMES: Mapping[str, tuple[str, str]] = {
     "mig.nvidia.com": (NVIDIA_DRIVER, "mig"),
     "gpu.slicewise.io": (SLICEWISE_DRIVER, "gpu"),
     "mig.slicewise.io": (SLICEWISE_DRIVER, "mig"),
+    "gpu-shared.slicewise.io": (SLICEWISE_DRIVER, "shared"),
 }
 _PROFILE_CLASS = re.compile(r"mig-(\d+g\.\d+gb)(?:\.(me\.all|me|gfx)|(-me))?\.slicewise\.io")
 _ATTRIBUTES = Select(Name("device"), "attributes")
@@ -90,12 +93,12 @@ def claim_requests(spec: ResourceClaimSpec, classes: Mapping[str, DeviceClass]) 
             continue
         mig = wanted.profile is not None and wanted.kind in (None, "mig")
         whole = wanted.kind == "gpu" and wanted.profile is None
-        sharing = exact.capacity is not None and bool(exact.capacity.requests)
-        understood = (mig or whole) and not (wanted.puzzling or sharing) and exact.allocation_mode != "All"
-        if understood:
-            found.append(
-                DeviceRequest(wanted.profile if mig else None, whole, count, wanted.model, True, tied)
-            )
+        asked = exact.capacity.requests if exact.capacity is not None else {}
+        shared = wish_of(asked) if wanted.kind == "shared" and wanted.profile is None else None
+        kind = shared is not None or ((mig or whole) and not asked)
+        if kind and not wanted.puzzling and exact.allocation_mode != "All":
+            profile = wanted.profile if mig else None
+            found.append(DeviceRequest(profile, whole, count, wanted.model, True, tied, shared))
         else:
             found.append(DeviceRequest(None, False, count, None, False, tied))
     return tuple(found)
@@ -122,6 +125,21 @@ def occupancy(
 def claim_masks(claim: ResourceClaim, inventory: NodeInventory) -> tuple[int, ...]:
     """The units that one claim holds on each GPU of one node; zeros where it holds none."""
     return occupancy((claim,), {inventory.node: inventory})[inventory.node]
+
+
+def claim_parts(claim: ResourceClaim, inventory: NodeInventory) -> tuple[Part, ...]:
+    """What one claim holds of each shared GPU of one node, by position; empty where it has none."""
+    found = [NOTHING] * len(inventory.shared)
+    allocation = claim.status.allocation
+    if not found or allocation is None:
+        return tuple(found)
+    positions = {gpu.name: position for position, gpu in enumerate(inventory.shared)}
+    for result in allocation.devices.results:
+        if (result.driver, result.pool) == (inventory.driver, inventory.pool) and not result.admin_access:
+            position = positions.get(result.device)
+            if position is not None:
+                found[position] = plus(found[position], consumed(inventory.shared[position], result))
+    return tuple(found)
 
 
 def _device_bits(inventory: NodeInventory, device: str) -> tuple[int, int] | None:

@@ -13,8 +13,9 @@ not know is learned from what the driver publishes.
 From labels: GPU feature discovery and ``status.allocatable``. MIG instances of a device plugin are counts
 (``static``) that cannot be told apart by GPU; ``gpus`` then holds only GPUs that can be had whole.
 
-Sources: KEP-4815 (partitionable devices), kubernetes-sigs/dra-driver-nvidia-gpu (names, attributes,
-counters), NVIDIA/k8s-device-plugin (labels). Devices of another kind (VFIO, compute domains) are left out.
+Sources: KEP-4815 (partitionable devices), KEP-5075 (shares of a GPU), kubernetes-sigs/dra-driver-nvidia-gpu
+(names, attributes, counters), NVIDIA/k8s-device-plugin (labels). Devices of another kind (VFIO, compute
+domains) are left out.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from dra.catalog import GpuModel, find_model, whole_gpu_model
 from dra.learned import learned_model
 from dra.mig import Placement, geometry
 from dra.nvlink import CLIQUE_LABEL, MOST_GPUS, TOPOLOGY_LABEL, Topology, pcie_only, topology_for
+from dra.nvlink_islands import as_told
 from dra.quantity import amount
 from dra.resource_api import Device, ResourceSlice
+from dra.shared_gpus import SharedGpu, shared_steps
 
 Regime = Literal["slicewise", "nvidia", "device-plugin"]
 
@@ -75,7 +78,8 @@ class NodeInventory:
     """The GPUs of a node. ``orders[i]``: the MIG placements of GPU i in published order.
 
     ``static``: device-plugin MIG counts by profile, cut from ``static_model``; ``shared_replicas``: shares
-    of GPUs in time-slicing or MPS.
+    of GPUs in time-slicing or MPS, those of all ``shared`` GPUs where a DRA driver tells them one by one, in
+    published order. Those are not among ``gpus``: nobody gets one of them whole.
     """
 
     node: str
@@ -89,6 +93,14 @@ class NodeInventory:
     static: Mapping[str, int]
     shared_replicas: int = 0
     static_model: GpuModel | None = None
+    shared: tuple[SharedGpu, ...] = ()
+
+    @property
+    def main_model(self) -> GpuModel | None:
+        """The model that stands for the node: of its GPUs, of its fixed instances, or of its shared GPUs."""
+        if self.gpus:
+            return self.gpus[0].model
+        return self.static_model or (self.shared[0].model if self.shared else None)
 
     def whole_mask(self, gpu: int) -> int:
         """The occupied mask of a GPU that is taken whole."""
@@ -190,7 +202,8 @@ def _from_driver(
         for counters in item.spec.shared_counters
     }
     groups = _groups((device for item in pool for device in item.spec.devices), driver, units)
-    if not groups:
+    shared = tuple(gpu for item in pool for device in item.spec.devices if (gpu := _shared(device, driver)))
+    if not groups and not shared:
         return None
     listed = list(groups.values())[:MOST_GPUS]
     gpus: list[Gpu] = []
@@ -209,10 +222,12 @@ def _from_driver(
         driver=driver,
         pool=pool[0].spec.pool.name,
         gpus=tuple(gpus),
-        topology=_topology(gpus, listed, driver, labels),
+        topology=_topology(gpus, listed, driver, labels) if gpus else pcie_only(shared[0].model, 1),
         orders=tuple(orders),
         devices=devices,
         static={},
+        shared_replicas=sum(gpu.shares for gpu in shared),
+        shared=shared,
     )
 
 
@@ -301,6 +316,26 @@ def _gpu(position: int, group: _Group, driver: str) -> Gpu:
     )
 
 
+def _shared(device: Device, driver: str) -> SharedGpu | None:
+    steps = shared_steps(device) if text(device, driver, "type") == "shared" else None
+    if steps is None:
+        return None
+    product = text(device, driver, "productName")
+    memory = device.capacity.get("memory")
+    mebibytes = (amount(memory.value) if memory is not None else None) or 0
+    index = number(device, driver, "index")
+    return SharedGpu(
+        name=device.name,
+        index=-1 if index is None else index,
+        uuid=text(device, driver, "uuid"),
+        model=_model(product or device.name, text(device, driver, "model"), int(mebibytes / (1024 * 1024))),
+        shares=steps[0],
+        step_mib=steps[1],
+        product=product,
+        mode=text(device, driver, "sharing"),
+    )
+
+
 def _model(product: str, name: str, memory_mib: int) -> GpuModel:
     for text_ in (name, product):
         found = find_model(text_) if text_ else None
@@ -323,7 +358,9 @@ def _topology(gpus: list[Gpu], groups: list[_Group], driver: str, labels: Mappin
     present = max(order) + 1
     if present > MOST_GPUS or len(set(order)) != len(order):
         return pcie_only(gpus[0].model, len(gpus))
-    return topology_for(gpus[0].model, present, known, gpus[0].product).reordered(order)
+    usual = topology_for(gpus[0].model, present, known, gpus[0].product).reordered(order)
+    told = [None if group.whole is None else number(group.whole, driver, "nvlinkIsland") for group in groups]
+    return as_told(usual, told, gpus[0].model)
 
 
 def text(device: Device, driver: str, name: str) -> str:
@@ -332,6 +369,12 @@ def text(device: Device, driver: str, name: str) -> str:
     if attribute is None:
         attribute = device.attributes.get(f"{driver}/{name}")
     return (attribute.string or "") if attribute is not None else ""
+
+
+def number(device: Device, driver: str, name: str) -> int | None:
+    """A whole number among the attributes in the driver's own domain, None when absent or of another type."""
+    attribute = device.attributes.get(name) or device.attributes.get(f"{driver}/{name}")
+    return attribute.int_ if attribute is not None else None
 
 
 def _count(value: str) -> int:

@@ -131,12 +131,15 @@ class Nvml:
             raise CardRefused("nvmlDeviceSetMigMode", "in-use", detail)
 
     def wait_event(self, timeout_seconds: float) -> HealthEvent | None:
-        """See ``Cards.wait_event``; for one thread. A harmful event makes its card unhealthy from then on."""
+        """See ``Cards.wait_event``; for one thread. A harmful event makes its card unhealthy from then on,
+        all cards where NVML does not say which.
+        """
         event = self._events.wait(timeout_seconds)
         if event is not None and harmful(event):
             with self._reading:
-                before = self._faults.get(event.gpu_uuid, ())
-                self._faults[event.gpu_uuid] = tuple(dict.fromkeys((*before, reason_of(event))))
+                for uuid in [event.gpu_uuid] if event.gpu_uuid else [c.uuid for c in self._known.values()]:
+                    before = self._faults.get(uuid, ())
+                    self._faults[uuid] = tuple(dict.fromkeys((*before, reason_of(event))))
         return event
 
     def close(self) -> None:

@@ -43,7 +43,6 @@ from node.kube_api import CLAIMS, SLICES, KubeApi, slice_form
 from node.options import ServeOptions
 from node.order_tables import OrderTables
 from node.own_slices import OwnSlices
-from node.remembered_health import RememberedHealth
 from node.reports import Reports
 from node.timed_cards import TimedCards
 
@@ -66,7 +65,7 @@ class NodeService:
         self.exposition = Exposition("node", version)
         self._metrics = self.exposition.node
         self._versions = versions
-        self._cards = TimedCards(RememberedHealth(cards), self._metrics)
+        self._cards = TimedCards(cards, self._metrics)
         self._kube = KubeApi(api, options.node_name)
         self._pool = pool_name(options.node_name)
         self._server: tuple[Version, Features] | None = None

@@ -42,10 +42,12 @@ class Columns:
     whole GPU); bool[n] ``valid``, ``mixed`` (several models), ``best_links`` (the device plugin prefers
     linked GPUs); int32[n] ``whole_as`` (what ``nvidia.com/gpu`` stands for: WHOLE_IS_GPU, WHOLE_IS_SHARED
     or the column of a fixed MIG profile); int32[n, P] fixed MIG instances; int32[n] shared replicas;
-    int32[n, *] ids of images and weights present (-1: none); int32[n] ``shared_company``, ``node_company``
-    and int32[n, G] ``root_company``: who stands there already (``scheduler.neighbours``; 0: nobody);
-    int32[n] ``cpu_free``, ``memory_free``: milli-CPU and MiB that facts and expectations leave, 0 without a
-    GPU.
+    where a DRA driver tells shared GPUs one by one also ``share_step_mib`` (memory of one share),
+    ``share_most`` (shares of the GPU that has the most), ``share_left`` (shares left on the GPU that has the
+    most left; ``share_left_certain``: at most so many), else 0; int32[n, *] ids of images and weights present
+    (-1: none); int32[n] ``shared_company``, ``node_company`` and int32[n, G] ``root_company``: who stands
+    there already (``scheduler.neighbours``; 0: nobody); int32[n] ``cpu_free``, ``memory_free``: milli-CPU and
+    MiB that facts and expectations leave, 0 without a GPU.
     """
 
     valid: NDArray[np.bool_]
@@ -70,6 +72,10 @@ class Columns:
     shared_gpus: Ids
     shared_used: Ids
     shared_certain: Ids
+    share_step_mib: Ids
+    share_most: Ids
+    share_left: Ids
+    share_left_certain: Ids
     image_ids: Ids
     weight_ids: Ids
     shared_company: Ids
@@ -147,6 +153,10 @@ def empty_columns(rows: int, gpus: int, profiles: int, images: int, weights: int
         shared_gpus=ids(rows, value=0),
         shared_used=ids(rows, value=0),
         shared_certain=ids(rows, value=0),
+        share_step_mib=ids(rows, value=0),
+        share_most=ids(rows, value=0),
+        share_left=ids(rows, value=0),
+        share_left_certain=ids(rows, value=0),
         image_ids=ids(rows, images),
         weight_ids=ids(rows, weights),
         shared_company=ids(rows, value=0),

@@ -30,6 +30,8 @@ from dra.resource_api import (
     ResourceClaimSpec,
     ResourceClaimTemplate,
 )
+from dra.shared_gpus import ONE, Wish
+from dra.shared_gpus import Part as SharePart
 from scheduler.pod_shape import ClaimRef, PodShape, pod_shape
 
 __all__ = [
@@ -71,17 +73,25 @@ class ClaimLookup(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GpuRequest:
-    """``count`` whole GPUs, MIG instances of ``profile``, or shares of a GPU in shared mode."""
+    """``count`` whole GPUs, MIG instances of ``profile``, or parts of GPUs in shared mode: one replica or
+    share each, or where ``wish`` is set so much of one GPU.
+    """
 
     kind: Kind
     profile: str | None
     count: int
+    wish: Wish | None = None
+
+    def part(self, step_mib: int = 0) -> SharePart:
+        """What each of a request for shared GPUs takes where a share has so much memory."""
+        return ONE if self.wish is None else self.wish.part(step_mib)
 
     def __str__(self) -> str:
         if self.kind == "mig":
             return f"{self.count} × {self.profile}"
         noun = "whole GPU" if self.kind == "whole" else "shared GPU"
-        return f"{self.count} {noun}{'' if self.count == 1 else 's'}"
+        size = "" if self.wish is None else f" ({self.wish})"
+        return f"{self.count} {noun}{'' if self.count == 1 else 's'}{size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +274,9 @@ def _read_spec(
             requests.append(GpuRequest("mig", wanted.profile, wanted.count))
         elif wanted.whole:
             requests.append(GpuRequest("whole", None, wanted.count))
+        elif wanted.shared is not None:
+            wish = None if wanted.shared in (Wish(), Wish(1)) else wanted.shared
+            requests.append(GpuRequest("shared", None, wanted.count, wish))
         if wanted.model is not None:
             models.add(wanted.model)
     # Requests for different models in one claim cannot be told apart in a Demand.
@@ -279,8 +292,8 @@ def _narrow(models: frozenset[str] | None, wanted: frozenset[str]) -> tuple[froz
 
 def _merged(requests: Iterable[GpuRequest]) -> tuple[GpuRequest, ...]:
     """Add up equal requests, in order of first appearance: first-fit serves them in that order."""
-    counts: dict[tuple[Kind, str | None], int] = {}
+    counts: dict[tuple[Kind, str | None, Wish | None], int] = {}
     for request in requests:
-        kind = (request.kind, request.profile)
+        kind = (request.kind, request.profile, request.wish)
         counts[kind] = counts.get(kind, 0) + request.count
-    return tuple(GpuRequest(kind, profile, count) for (kind, profile), count in counts.items())
+    return tuple(GpuRequest(kind, profile, count, wish) for (kind, profile, wish), count in counts.items())

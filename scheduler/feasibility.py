@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scheduler.columns import WHOLE_IS_SHARED, Columns
 from scheduler.demand import Demand, GpuRequest
-from scheduler.prediction import Prediction, allowed_gpus, certain, nothing, predict
+from scheduler.prediction import Prediction, allowed_gpus, certain, nothing, predict, shares_each
 from scheduler.scoring.context import World
 from scheduler.scoring.nvlink import link_need, link_shares
 
@@ -134,9 +134,10 @@ def _numbers(demand: Demand, columns: Columns, allowed: Flags) -> tuple[NDArray[
     if request is None or request.kind == "mig":
         return runs, units
     if request.kind == "shared":
-        return (columns.shared_total - columns.shared_certain).astype(np.int64), columns.shared_total.astype(
-            np.int64
-        )
+        left = columns.shared_total - columns.shared_certain
+        if request.wish is not None:
+            return columns.share_left_certain.astype(np.int64), columns.share_most.astype(np.int64)
+        return left.astype(np.int64), columns.shared_total.astype(np.int64)
     instead = columns.whole_as == WHOLE_IS_SHARED
     first = np.where(instead, columns.shared_total - columns.shared_certain, free_gpus)
     return first, np.where(instead, columns.shared_total, columns.gpu_count).astype(np.int64)
@@ -168,6 +169,12 @@ def refusal_text(
     request = demand.requests[0]
     if request.kind == "whole":
         return f"needs {request}; " + (f"the node has {second}" if kind else f"{first} of {second} are free")
+    if request.kind == "shared" and request.wish is not None:
+        each = int(shares_each(columns, request)[row])
+        if not each:
+            return f"needs {request}; the node gives no such parts of its GPUs"
+        words = f"{second} shares at most" if kind else f"at most {first} of {second} shares free"
+        return f"needs {request}, {each} shares of one GPU; a GPU of the node has {words}"
     if request.kind == "shared":
         return f"needs {request}; " + (f"the node has {second}" if kind else f"{first} of {second} are free")
     return f"needs {request}; " + _mig_text(request, world, columns, row, kind, first, second, name)

@@ -6,6 +6,9 @@ first; the first full solution wins (k8s.io/dynamic-resource-allocation, structu
 version for one node: for occupancy that has to be foretold, and for the rare node where the greedy walk
 fails with several devices to place.
 
+Shared GPUs that a DRA driver tells one by one are walked in published order too, each for what it has left of
+shares and of memory; without backtracking, as one share is like another for nearly all pods.
+
 Pure. Steps are bounded: a search that is cut off answers ``Unsure``, never a guess.
 """
 
@@ -15,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dra.mig import Placement
+from dra.shared_gpus import NOTHING, Part, SharedGpu, plus, taken
 from scheduler.demand import GpuRequest
 
 MOST_STEPS = 4000
@@ -22,11 +26,14 @@ MOST_STEPS = 4000
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is taken on a node: units by GPU, and counts under the device plugin."""
+    """What is taken on a node: units by GPU, and counts under the device plugin. ``parts``: of each shared
+    GPU, where they are told one by one; ``shared`` is then the sum of the shares that are gone.
+    """
 
     masks: tuple[int, ...]
     static: tuple[tuple[str, int], ...] = ()
     shared: int = 0
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,7 @@ class Site:
     ``orders`` are empty where no MIG instance can be made; ``whole`` says which GPUs are offered whole,
     ``allowed`` which are of a model that the pod accepts (None: all). ``whole_as``: what ``nvidia.com/gpu``
     stands for on a node of equal MIG instances (the profile) or of shared GPUs ("shared"); None where it is
-    a whole GPU.
+    a whole GPU. ``shared``: the shared GPUs in published order, where they are told one by one.
     """
 
     fulls: tuple[int, ...]
@@ -45,6 +52,13 @@ class Site:
     shared_total: int
     whole_as: str | None = None
     allowed: tuple[bool, ...] | None = None
+    shared: tuple[SharedGpu, ...] = ()
+
+    @property
+    def full(self) -> Room:
+        """All of the node taken."""
+        parts = tuple((gpu.shares, gpu.shares) for gpu in self.shared)
+        return Room(self.fulls, tuple(sorted(self.static_total.items())), self.shared_total, parts)
 
     def with_allowed(self, allowed: tuple[bool, ...]) -> Site:
         """The same node for a pod that accepts only some of its GPUs."""
@@ -82,13 +96,19 @@ UNSURE = Unsure()
 def first_fit(site: Site, room: Room, requests: Sequence[GpuRequest]) -> Room | NoRoom | Unsure:
     """Return the room after the demand is placed where first-fit puts it."""
     static = dict(room.static)
-    shared = room.shared
+    shared, parts = room.shared, room.parts
     steps: list[tuple[str, str | None]] = []
     for asked in requests:
         request = site.read(asked)
         if request.kind == "shared":
+            if site.shared:
+                found_parts = _shares(site, parts, request)
+                if found_parts is None:
+                    return NO_ROOM
+                parts, shared = found_parts, sum(taken(part) for part in found_parts)
+                continue
             shared += request.count
-            if shared > site.shared_total:
+            if shared > site.shared_total or request.wish is not None:
                 return NO_ROOM
         elif request.profile is not None and request.profile in site.static_total:
             profile = request.profile
@@ -98,13 +118,27 @@ def first_fit(site: Site, room: Room, requests: Sequence[GpuRequest]) -> Room | 
         else:
             steps.extend([(request.kind, request.profile)] * request.count)
     if not steps:
-        return Room(room.masks, tuple(sorted(static.items())), shared)
+        return Room(room.masks, tuple(sorted(static.items())), shared, parts)
     masks = list(room.masks)
     search = _Search(site, masks)
     found = search.place(steps, 0, 0)
     if found:
-        return Room(tuple(masks), tuple(sorted(static.items())), shared)
+        return Room(tuple(masks), tuple(sorted(static.items())), shared, parts)
     return UNSURE if search.steps_left <= 0 else NO_ROOM
+
+
+def _shares(site: Site, before: tuple[Part, ...], request: GpuRequest) -> tuple[Part, ...] | None:
+    """What is taken of the shared GPUs once each of the request has the first with enough left."""
+    parts = list(before or (NOTHING,) * len(site.shared))
+    for _ in range(request.count):
+        for position, gpu in enumerate(site.shared):
+            after = plus(parts[position], request.part(gpu.step_mib))
+            if taken(after) <= gpu.shares:
+                parts[position] = after
+                break
+        else:
+            return None
+    return tuple(parts)
 
 
 class _Search:

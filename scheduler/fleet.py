@@ -100,7 +100,7 @@ class Fleet:
             layout = self._layouts.get(name)
             if layout is not None:
                 room, beside = self.companies.room(layout, self.facts, without=uid)
-                write_room(columns, index, room, self.profiles)
+                write_room(columns, index, layout, room, self.profiles)
                 self.companies.write(columns, index, beside)
                 write_host(columns, index, self.facts.host_left(self.facts.nodes[name], without=uid))
         return rows, columns
@@ -330,7 +330,7 @@ class Fleet:
         if old is None or old[3:5] != state[3:5]:
             self._write_assets(row, node)
         if layout is not None:
-            write_room(self.columns, row, room, self.profiles)
+            write_room(self.columns, row, layout, room, self.profiles)
             write_host(self.columns, row, host)
         if old is None or old[:3] != state[:3] or old[6] != beside:
             self.companies.write(self.columns, row, beside)

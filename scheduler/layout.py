@@ -6,6 +6,7 @@ device-plugin labels) and kept while only occupancy moves. Pure but for the inte
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from dra.catalog import GpuModel, find_model, whole_gpu_model
 from dra.inventory import NodeInventory
+from dra.shared_gpus import NOTHING, Part, SharedGpu
 from scheduler.columns import NO_ID, WHOLE_IS_GPU, WHOLE_IS_SHARED, Columns
 from scheduler.first_fit import Room, Site
 from scheduler.hardware import Hardware
@@ -53,6 +55,7 @@ def layout_of(
         static_total=dict(inventory.static),
         shared_total=inventory.shared_replicas,
         whole_as=whole_as,
+        shared=inventory.shared,
     )
     gpus = node.labels.get("nvidia.com/gpu.count", "")
     return Layout(
@@ -65,13 +68,13 @@ def layout_of(
         ),
         topology_id=hardware.topology_id(inventory.topology, row_model) if inventory.gpus else NO_ID,
         row_model=row_model,
-        mixed=len(set(model_ids)) > 1,
+        mixed=len({*model_ids, *(hardware.model_id(gpu.model) for gpu in inventory.shared)}) > 1,
         whole_as=WHOLE_IS_GPU
         if whole_as is None
         else WHOLE_IS_SHARED
         if whole_as == "shared"
         else profiles.id(whole_as),
-        shared_gpus=max(1, int(gpus) if gpus.isdecimal() else len(inventory.gpus)),
+        shared_gpus=len(inventory.shared) or max(1, int(gpus) if gpus.isdecimal() else len(inventory.gpus)),
         static=tuple((profiles.id(profile), n) for profile, n in sorted(inventory.static.items())),
     )
 
@@ -91,20 +94,33 @@ def write_layout(columns: Columns, row: int, layout: Layout) -> None:
     columns.whole_as[row] = layout.whole_as
     columns.shared_total[row] = layout.site.shared_total
     columns.shared_gpus[row] = layout.shared_gpus
+    columns.share_most[row] = max((gpu.shares for gpu in layout.inventory.shared), default=0)
+    columns.share_step_mib[row] = max((gpu.step_mib for gpu in layout.inventory.shared), default=0)
     for profile, total in layout.static:
         columns.static_total[row, profile] = total
 
 
-def write_room(columns: Columns, row: int, room: Occupied, profiles: Interner[str]) -> None:
+def write_room(columns: Columns, row: int, layout: Layout, room: Occupied, profiles: Interner[str]) -> None:
     """Write what is taken on a node into its row."""
     count = len(room.expected.masks)
     columns.occupied[row, :count] = room.expected.masks
     columns.certain[row, :count] = room.certain.masks
     columns.shared_used[row] = room.expected.shared
     columns.shared_certain[row] = room.certain.shared
+    if layout.site.shared:
+        columns.share_left[row] = _most_left(layout.site.shared, room.expected, max)
+        columns.share_left_certain[row] = _most_left(layout.site.shared, room.certain, min)
     if columns.static_total[row].any():
         _write_static(columns.static_used[row], room.expected, profiles)
         _write_static(columns.static_certain[row], room.certain, profiles)
+
+
+def _most_left(shared: tuple[SharedGpu, ...], room: Room, used: Callable[[Part], int]) -> int:
+    """Of the shared GPU that has the most left. ``used``: ``max`` where only what claims of either kind can
+    have counts as left, ``min`` where anything does.
+    """
+    parts = room.parts or (NOTHING,) * len(shared)
+    return max(max(0, gpu.shares - used(part)) for gpu, part in zip(shared, parts, strict=True))
 
 
 def write_host(columns: Columns, row: int, left: Need) -> None:
@@ -138,10 +154,8 @@ def _main_model(node: NodeFact, inventory: NodeInventory) -> GpuModel | None:
     """The model that prices what is taken as a count: that of the GPUs, of the fixed instances, or of the
     shared GPUs.
     """
-    if inventory.gpus:
-        return inventory.gpus[0].model
-    if inventory.static_model is not None or not inventory.shared_replicas:
-        return inventory.static_model
+    if inventory.main_model is not None or not inventory.shared_replicas:
+        return inventory.main_model
     product = node.labels.get("nvidia.com/gpu.product", "unknown GPU")
     found = find_model(product)
     return found if isinstance(found, GpuModel) else whole_gpu_model(product, 0)

@@ -3,8 +3,8 @@
 Two answers: ``certain`` holds what facts say, ``expected`` adds what first-fit is expected to take for pods
 whose claims are not seen yet, nominations and reservations.
 
-- DRA (ours or NVIDIA's): allocated claims name the exact devices. Bound pods without an allocated claim are
-  only expected.
+- DRA (ours or NVIDIA's): allocated claims name the exact devices, and how much they have of shared ones.
+  Bound pods without an allocated claim are only expected.
 - Device plugin: the API does not say which GPU a pod got. Where the node reports it
   (``scheduler.reported_devices``), that is what the pod has. Other bound pods are replayed oldest first, each
   by first-fit (several whole GPUs: the best-linked free set, as the plugin's preferred allocation does):
@@ -15,13 +15,15 @@ A pod that no longer fits (stale labels, a GPU gone) takes what is left of its k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from dra.claims import claim_masks
+from dra.claims import claim_masks, claim_parts
 from dra.inventory import NodeInventory
 from dra.nvlink import best_set
-from scheduler.demand import GpuRequest
+from dra.resource_api import ResourceClaim
+from dra.shared_gpus import NOTHING, plus, taken
+from scheduler.demand import ClaimKey, GpuRequest
 from scheduler.facts import Facts
 from scheduler.first_fit import Room, Site, first_fit
 from scheduler.kept_objects import Tenant
@@ -62,18 +64,18 @@ def occupied(
     node = inventory.node
     room = Room((0,) * len(inventory.gpus))
     if inventory.driver is not None and inventory.pool is not None:
-        masks = list(room.masks)
-        for key in facts.claims_in_pool(inventory.driver, inventory.pool):
-            if without is not None and facts.only_for(key, without):
-                continue
-            taken = claim_masks(facts.claims[key], inventory)
-            for gpu, mask in enumerate(taken):
-                masks[gpu] |= mask
-            if holdings is not None:
-                owner = facts.pod_of_claim(key)
-                stated = None if owner is None else owner.shape.interference
-                holdings.append(Holding(None if owner is None else owner.uid, stated, tuple(taken)))
-        room = Room(tuple(masks))
+        keys = facts.claims_in_pool(inventory.driver, inventory.pool)
+        if without is not None:
+            keys = [key for key in keys if not facts.only_for(key, without)]
+        for key in keys:
+            if holdings is None:
+                break
+            owner = facts.pod_of_claim(key)
+            stated = None if owner is None else owner.shape.interference
+            one = claimed(inventory, (facts.claims[key],))
+            uid = None if owner is None else owner.uid
+            holdings.append(Holding(uid, stated, one.masks, shared=one.shared))
+        room = claimed(inventory, (facts.claims[key] for key in keys))
         certain = room
         unmet: list[Tenant] = []
         promised = [0] * len(room.masks)
@@ -85,7 +87,7 @@ def occupied(
                 for gpu, (old, new) in enumerate(zip(before.masks, room.masks, strict=True)):
                     promised[gpu] |= new & ~old
         if any(promised) and _may_be_taken(site, certain, room, promised):
-            return Occupied(certain, _full(site))
+            return Occupied(certain, site.full)
         return Occupied(certain, _fenced(inventory, site, facts, room, unmet))
     tenants = facts.tenants(node, without)
     reported = facts.reported.whole(node, len(inventory.gpus))
@@ -109,6 +111,18 @@ def occupied(
     return Occupied(certain, _fenced(inventory, site, facts, room, unmet))
 
 
+def claimed(inventory: NodeInventory, claims: Iterable[ResourceClaim]) -> Room:
+    """What allocated claims hold on a node."""
+    masks = [0] * len(inventory.gpus)
+    parts = [NOTHING] * len(inventory.shared)
+    for claim in claims:
+        for gpu, mask in enumerate(claim_masks(claim, inventory)):
+            masks[gpu] |= mask
+        for gpu, part in enumerate(claim_parts(claim, inventory)):
+            parts[gpu] = plus(parts[gpu], part)
+    return Room(tuple(masks), shared=sum(taken(part) for part in parts), parts=tuple(parts))
+
+
 def _fenced(inventory: NodeInventory, site: Site, facts: Facts, room: Room, unmet: list[Tenant]) -> Room:
     """The expected room; all of the node where somebody waits there for pods that are leaving, or that the
     repacker has noted it will evict, or has just come to the room that was made.
@@ -117,7 +131,7 @@ def _fenced(inventory: NodeInventory, site: Site, facts: Facts, room: Room, unme
     would be given the very units it waits for by first-fit. So the node is priced full until they are gone.
     ``_may_be_taken`` and ``scheduler.fences`` say what follows then.
     """
-    full = _full(site)
+    full = site.full
     if facts.standing.fences.closed(inventory.node):
         return full
     if not unmet:
@@ -125,13 +139,10 @@ def _fenced(inventory: NodeInventory, site: Site, facts: Facts, room: Room, unme
     if any(_is_noted(facts, tenant) for tenant in unmet):
         return full
     leaving = facts.leaving(inventory.node)
-    masks = [0] * len(inventory.gpus)
+    keys: list[ClaimKey] = []
     if inventory.driver is not None and inventory.pool is not None:
-        for key in facts.claims_in_pool(inventory.driver, inventory.pool):
-            if not facts.outlived(key, leaving):
-                for gpu, mask in enumerate(claim_masks(facts.claims[key], inventory)):
-                    masks[gpu] |= mask
-    staying = Room(tuple(masks))
+        keys = facts.claims_in_pool(inventory.driver, inventory.pool)
+    staying = claimed(inventory, (facts.claims[key] for key in keys if not facts.outlived(key, leaving)))
     for tenant in facts.tenants(inventory.node):
         if tenant.bound and tenant.uid not in leaving:
             staying = with_tenant(inventory, site, staying, tenant)
@@ -164,10 +175,6 @@ def _may_be_taken(site: Site, certain: Room, room: Room, promised: list[int]) ->
 def _is_noted(facts: Facts, tenant: Tenant) -> bool:
     pod = facts.pods.get(tenant.uid)
     return pod is not None and pod.noted
-
-
-def _full(site: Site) -> Room:
-    return Room(site.fulls, tuple(sorted(site.static_total.items())), site.shared_total)
 
 
 def _take(
@@ -241,7 +248,7 @@ def _linked(inventory: NodeInventory, site: Site, room: Room, request: GpuReques
 def _partly(site: Site, room: Room, requests: tuple[GpuRequest, ...]) -> Room:
     for request in requests:
         for _ in range(request.count):
-            found = first_fit(site, room, (GpuRequest(request.kind, request.profile, 1),))
+            found = first_fit(site, room, (replace(request, count=1),))
             if not isinstance(found, Room):
                 break
             room = found

@@ -46,7 +46,7 @@ class Wants:
 
 def is_common(demand: Demand) -> bool:
     """Whether the demand is one that is known here."""
-    return demand.understood and len(demand.requests) == 1
+    return demand.understood and len(demand.requests) == 1 and demand.requests[0].wish is None
 
 
 def usual_rows(columns: Columns) -> Flags:
@@ -117,6 +117,7 @@ def predict_pairs(
     sharing = shares > 0
     if sharing.any():
         here = allowed.any(axis=1) | (columns.gpu_count == 0)
+        here &= (columns.share_step_mib == 0) | columns.mixed | wants.models[of, columns.row_model]
         feasible &= ~sharing | ((before.shared + shares <= columns.shared_total) & here)
     for profile, asking in wants.profiles.items():
         pairs = np.flatnonzero(asking[of])

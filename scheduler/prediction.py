@@ -3,9 +3,10 @@
 Model: requests in order; each takes the first GPU, in the order the node's devices are met, on which it
 fits. A whole GPU needs an entirely free one; a MIG instance takes the first free placement in published
 order (``scheduler.hardware`` tables); under the device plugin, fixed MIG instances and shared replicas are
-counts. The allocator behind resource claims backtracks: where the greedy walk fails for a demand of several
-kinds and there are units enough, the exact search of ``scheduler.first_fit`` decides; a search that was cut
-off, or one too many, is ``unsure`` and no ground for a veto.
+counts, and so are shares of GPUs that a DRA driver tells one by one; who asks for more than one share of one
+GPU needs the GPU that has most left. The allocator behind resource claims backtracks: where the greedy walk
+fails for a demand of several kinds and there are units enough, the exact search of ``scheduler.first_fit``
+decides; a search that was cut off, or one too many, is ``unsure`` and no ground for a veto.
 
 The device plugin's own preference for linked GPUs is not followed here: which of the free GPUs it takes
 changes no mask count, only the NVLink share, and ``scoring.nvlink`` prices that. Pure: arrays in, arrays
@@ -19,8 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dra.shared_gpus import taken
 from scheduler.columns import WHOLE_IS_GPU, WHOLE_IS_SHARED, Columns, Ids, Masks
-from scheduler.demand import Demand
+from scheduler.demand import Demand, GpuRequest
 from scheduler.first_fit import NoRoom, Room, Site, first_fit
 from scheduler.hardware import Hardware
 from scheduler.interning import Interner
@@ -32,12 +34,13 @@ _MOST_SEARCHES = 200
 @dataclass(slots=True)
 class Occupancy:
     """What is taken on k rows: uint16[k, G] masks, int32[k, P] fixed MIG instances, int32[k] shared
-    replicas.
+    replicas; int32[k] shares left on the shared GPU with the most left, where those are told.
     """
 
     masks: Masks
     static: Ids
     shared: Ids
+    share_left: Ids
 
 
 @dataclass(slots=True)
@@ -56,12 +59,14 @@ class Prediction:
 
 def expected(columns: Columns) -> Occupancy:
     """The occupancy that prices use."""
-    return Occupancy(columns.occupied, columns.static_used, columns.shared_used)
+    return Occupancy(columns.occupied, columns.static_used, columns.shared_used, columns.share_left)
 
 
 def certain(columns: Columns) -> Occupancy:
     """The occupancy that vetoes use."""
-    return Occupancy(columns.certain, columns.static_certain, columns.shared_certain)
+    return Occupancy(
+        columns.certain, columns.static_certain, columns.shared_certain, columns.share_left_certain
+    )
 
 
 def nothing(columns: Columns) -> Occupancy:
@@ -70,6 +75,7 @@ def nothing(columns: Columns) -> Occupancy:
         np.where(columns.model_id >= 0, 0, columns.full).astype(np.uint16),
         np.zeros_like(columns.static_used),
         np.zeros_like(columns.shared_used),
+        columns.share_most,
     )
 
 
@@ -97,8 +103,8 @@ def predict(
     any_static = bool(profiles.values) and bool(columns.static_total.any())
     for request in demand.requests:
         if request.kind == "shared":
-            shares += request.count
-            found = (before.shared + shares <= columns.shared_total) & _row_allowed(columns, allowed)
+            found = _share(columns, before, request, shares) & _row_allowed(columns, allowed)
+            found &= _model_allowed(columns, demand, hardware)
         elif request.kind == "whole":
             free = (after == 0) & allowed & columns.whole
             chosen = free & (np.cumsum(free, axis=1) <= request.count)
@@ -127,6 +133,8 @@ def predict(
     unsure = np.zeros(rows, dtype=np.bool_)
     if len(demand.requests) > 1 and searchable.any():
         unsure = _search(columns, before, after, feasible, searchable, allowed, demand, hardware, profiles)
+        if any(request.wish is not None for request in demand.requests):
+            unsure |= searchable & ~feasible & (columns.share_step_mib > 0)
     after[~feasible] = before.masks[~feasible]
     return Prediction(feasible, unsure, after, static_instances, shares)
 
@@ -181,6 +189,37 @@ def _instead(
         wanted = _instances(static, profiles.values[column], len(columns))
         wanted += np.where(here, count, 0)
         found |= here & (columns.static_total[:, column] - before.static[:, column] >= wanted)
+    return found
+
+
+def _share(columns: Columns, before: Occupancy, request: GpuRequest, shares: NDArray[np.int64]) -> Flags:
+    """Take parts of shared GPUs, added to ``shares`` in place; return where that fits."""
+    each = shares_each(columns, request)
+    shares += request.count * each
+    found: Flags
+    if request.wish is None:
+        found = before.shared + shares <= columns.shared_total
+    else:
+        # One GPU must have it all. What several of them need together is left to the scheduler.
+        found = (each > 0) & (each <= before.share_left) & (request.count * each <= columns.shared_total)
+    return found
+
+
+def shares_each(columns: Columns, request: GpuRequest) -> NDArray[np.int64]:
+    """int64[k]: shares that each of a request for shared GPUs takes on each row; 0 where it cannot be had."""
+    if request.wish is None:
+        return np.ones(len(columns), dtype=np.int64)
+    steps, of = np.unique(columns.share_step_mib, return_inverse=True)
+    sizes = [taken(request.part(step)) if step else 0 for step in steps.tolist()]
+    return np.array(sizes or [0], dtype=np.int64)[of.reshape(-1)]
+
+
+def _model_allowed(columns: Columns, demand: Demand, hardware: Hardware) -> Flags:
+    """Whether shared GPUs that are told one by one are of a model that the pod accepts."""
+    if demand.models is None:
+        return np.ones(len(columns), dtype=np.bool_)
+    good = np.array([model.name in demand.models for model in hardware.models] + [False], dtype=np.bool_)
+    found: Flags = (columns.share_step_mib == 0) | columns.mixed | good[columns.row_model]
     return found
 
 

@@ -145,6 +145,7 @@ class SliceStore:
             node=node,
             pool=pools[int(template.pool)],
             gpus=tuple(replace(gpu, uuid=real.get(gpu.uuid, gpu.uuid)) for gpu in template.gpus),
+            shared=tuple(replace(gpu, uuid=real.get(gpu.uuid, gpu.uuid)) for gpu in template.shared),
         )
 
     def forget_unused(self, live: set[bytes]) -> None:

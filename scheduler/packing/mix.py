@@ -187,7 +187,8 @@ def classes_of(demand: Demand) -> dict[str, float]:
     cpu_milli, memory_mib = demand.cpu_milli // max(1, parts), demand.memory_mib // max(1, parts)
     found: dict[str, float] = {}
     for request in demand.requests:
-        count = float(request.count)
+        # How many shares a wish for memory is depends on the GPU.
+        count = float(request.count * max(request.part()))
         if request.kind == "whole":
             cls = DemandClass("whole", "", request.count, demand.models, cpu_milli, memory_mib)
             count = 1.0

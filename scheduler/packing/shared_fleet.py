@@ -5,14 +5,15 @@ simulate packing`` runs the same functions over fractions of any size). What the
 fractions:
 
 - **covered**: replicas of the device plugin, ``nvidia.com/gpu.shared`` or ``nvidia.com/gpu`` on nodes that
-  share without renaming. A replica of a GPU with R of them is a share of 1/R of that GPU, rounded down to
-  1 %. Replicas of one kind are alike and serve shared pods only: one costs its net price, the same on every
-  node with CPU to spare, more where the pod's CPU is what other replicas would need.
-- **not covered**: which GPU a replica lies on (no API says it before the pod runs; a node's free replicas are
-  taken to fill GPUs one after the other, which values them the same); memory of the node; claims for a part
-  of a device's capacity (KEP-5075), which ``dra.claims`` reports as not understood, so that such a pod is not
-  judged at all; fractions of other device plugins (HAMi, Volcano, gpu-share), whose resources are none of
-  ours. A node that offers whole GPUs beside replicas has the CPU counted for the whole ones.
+  share without renaming, and shares of GPUs that a DRA driver tells one by one (KEP-5075,
+  ``dra.shared_gpus``). A replica of a GPU with R of them is a share of 1/R of that GPU, rounded down to 1 %.
+  Replicas of one kind are alike and serve shared pods only: one costs its net price, the same on every node
+  with CPU to spare, more where the pod's CPU is what other replicas would need.
+- **not covered**: which GPU a replica lies on (a node's free replicas are taken to fill GPUs one after the
+  other, which is what first-fit does under DRA and values them the same elsewhere); memory of the node; GPUs
+  of several sizes of share on one node (their mean is taken); fractions of other device plugins (HAMi,
+  Volcano, gpu-share), whose resources are none of ours. A node that offers whole GPUs beside replicas has the
+  CPU counted for the whole ones.
 
 Pure.
 """

@@ -34,7 +34,7 @@ from scheduler.packing.plan_problem import (
     Wanted,
 )
 from scheduler.planner.admission import Constraints
-from scheduler.prediction import expected, predict
+from scheduler.prediction import expected, predict, shares_each
 from scheduler.pricing import priced
 from scheduler.scoring.context import World
 from scheduler.scoring.fragmentation import node_value
@@ -310,12 +310,16 @@ def _kinds(
                 columns.whole_as,
                 columns.row_model,
                 columns.mixed,
+                columns.share_step_mib,
                 statics,
             )
         )
         if key not in known:
             known[key] = len(kinds)
-            same = b"".join(p[row].tobytes() for p in (columns.model_id, columns.whole_as, statics))
+            same = b"".join(
+                p[row].tobytes()
+                for p in (columns.model_id, columns.whole_as, columns.share_step_mib, statics)
+            )
             if same not in needs:
                 needs[same] = tuple(_need(world, columns, row, shape, profiles) for shape in shapes)
             kinds.append(_kind(world, columns, row, needs[same]))
@@ -359,7 +363,10 @@ def _need(world: World, columns: Columns, row: int, shape: _Shape, profiles: Seq
     for request in demand.requests:
         fixed = None if request.profile is None else world.profiles.find(request.profile)
         if request.kind == "shared" or (request.kind == "whole" and whole_as == WHOLE_IS_SHARED):
-            scalars[width] += request.count
+            each = int(shares_each(columns.take(np.array([row])), request)[0])
+            if not each:
+                return None
+            scalars[width] += request.count * each
         elif request.kind == "whole" and whole_as != WHOLE_IS_GPU:
             scalars[whole_as] += request.count
         elif request.kind == "whole":

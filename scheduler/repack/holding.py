@@ -13,28 +13,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dra.claims import claim_masks
 from dra.inventory import NodeInventory
 from dra.nvlink import best_set, set_bandwidth
+from dra.shared_gpus import NOTHING, Part, plus, taken
 from scheduler.claim_index import consumer_uids
 from scheduler.demand import Demand
 from scheduler.facts import Facts
 from scheduler.first_fit import Room, Site, first_fit
 from scheduler.kept_objects import Tenant
-from scheduler.occupancy import with_tenant
+from scheduler.occupancy import claimed, with_tenant
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Room that goes free when every owner (pod UID) has left; without owners it stays for ever.
 
-    ``units``: (GPU, mask) pairs; ``static``: fixed MIG instances by profile; ``shared``: replicas.
+    ``units``: (GPU, mask) pairs; ``static``: fixed MIG instances by profile; ``shared``: replicas,
+    ``parts`` of each shared GPU where those are told one by one.
     """
 
     owners: frozenset[str]
     units: tuple[tuple[int, int], ...]
     static: tuple[tuple[str, int], ...] = ()
     shared: int = 0
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,17 @@ class Holding:
     holds: tuple[Hold, ...]
     bound: frozenset[str]
 
+    @property
+    def step_mib(self) -> int:
+        """Memory of one share of its shared GPUs, 0 where that is not told."""
+        return max((gpu.step_mib for gpu in self.site.shared), default=0)
+
     def room(self, gone: frozenset[str] = frozenset(), added: Iterable[Room] = ()) -> Room:
         """What is taken once the pods ``gone`` have left and ``added`` has come."""
         masks = [0] * len(self.inventory.gpus)
         static: dict[str, int] = {}
         shared = 0
+        parts = [NOTHING] * len(self.site.shared)
         for hold in self.holds:
             if hold.owners and hold.owners <= gone:
                 continue
@@ -60,12 +68,16 @@ class Holding:
             for profile, count in hold.static:
                 static[profile] = static.get(profile, 0) + count
             shared += hold.shared
+            parts = _added(parts, hold.parts)
         for room in added:
             masks = [mask | more for mask, more in zip(masks, room.masks, strict=True)]
             for profile, count in room.static:
                 static[profile] = static.get(profile, 0) + count
             shared += room.shared
-        return Room(tuple(masks), tuple(sorted(static.items())), shared)
+            parts = _added(parts, room.parts)
+        if parts:
+            shared = sum(taken(part) for part in parts)
+        return Room(tuple(masks), tuple(sorted(static.items())), shared, tuple(parts))
 
     def settle(self, room: Room, demand: Demand, *, linked: bool) -> Room | None:
         """The room that ``demand`` takes where the node's allocator would put it, None where it does not
@@ -102,17 +114,18 @@ class Holding:
         for gpu, mask in hold.units:
             model = self.inventory.gpus[gpu].model
             yield model.name, mask.bit_count() / model.units
-        main = self.inventory.static_model or (self.inventory.gpus[0].model if self.inventory.gpus else None)
+        main = self.inventory.static_model or self.inventory.main_model
         for profile, count in hold.static:
             spec = None if main is None else main.profile(profile)
             if main is not None:
                 yield main.name, count * (spec.size if spec is not None else 1) / main.units
         if hold.shared and self.inventory.shared_replicas:
             name = main.name if main is not None else ""
-            yield name, hold.shared * max(1, len(self.inventory.gpus)) / self.inventory.shared_replicas
+            gpus = len(self.inventory.shared) or max(1, len(self.inventory.gpus))
+            yield name, hold.shared * gpus / self.inventory.shared_replicas
 
     def _counted_model_ok(self, models: frozenset[str]) -> bool:
-        main = self.inventory.static_model
+        main = self.inventory.static_model or self.inventory.main_model
         return main is None or main.name in models
 
     def _best_linked(self, site: Site, room: Room, demand: Demand) -> Room | None:
@@ -128,6 +141,10 @@ class Holding:
             return None
         masks = tuple(site.fulls[i] if chosen >> i & 1 else mask for i, mask in enumerate(room.masks))
         return Room(masks, room.static, room.shared)
+
+
+def _added(parts: list[Part], more: tuple[Part, ...]) -> list[Part]:
+    return [plus(one, other) for one, other in zip(parts, more, strict=True)] if more else parts
 
 
 def is_linked(inventory: NodeInventory, bits: int) -> bool:
@@ -149,6 +166,10 @@ def difference(before: Room, after: Room) -> Room:
             if count != was.get(profile, 0)
         ),
         after.shared - before.shared,
+        tuple(
+            (new[0] - old[0], new[1] - old[1])
+            for new, old in zip(after.parts, before.parts or (NOTHING,) * len(after.parts), strict=True)
+        ),
     )
 
 
@@ -159,15 +180,13 @@ def holding(inventory: NodeInventory, site: Site, facts: Facts) -> Holding:
     bound: set[str] = set()
     room = Room((0,) * len(inventory.gpus))
     if inventory.driver is not None and inventory.pool is not None:
-        masks = list(room.masks)
-        for key in facts.claims_in_pool(inventory.driver, inventory.pool):
-            claim = facts.claims[key]
-            taken = claim_masks(claim, inventory)
+        keys = facts.claims_in_pool(inventory.driver, inventory.pool)
+        for claim in (facts.claims[key] for key in keys):
+            one = claimed(inventory, (claim,))
             owners = frozenset(consumer_uids(claim))
             bound |= {uid for uid in owners if (pod := facts.pods.get(uid)) is not None and pod.node == node}
-            holds.append(Hold(owners, _sparse(taken)))
-            masks = [mask | more for mask, more in zip(masks, taken, strict=True)]
-        room = Room(tuple(masks))
+            holds.append(Hold(owners, _sparse(one.masks), shared=one.shared, parts=one.parts))
+        room = claimed(inventory, (facts.claims[key] for key in keys))
     for tenant in _order(facts.tenants(node)):
         after = with_tenant(inventory, site, room, tenant)
         taken_room = difference(room, after)
@@ -175,7 +194,13 @@ def holding(inventory: NodeInventory, site: Site, facts: Facts) -> Holding:
         if tenant.bound:
             bound.add(tenant.uid)
         holds.append(
-            Hold(frozenset({tenant.uid}), _sparse(taken_room.masks), taken_room.static, taken_room.shared)
+            Hold(
+                frozenset({tenant.uid}),
+                _sparse(taken_room.masks),
+                taken_room.static,
+                taken_room.shared,
+                taken_room.parts,
+            )
         )
     return Holding(node, inventory, site, tuple(holds), frozenset(bound))
 

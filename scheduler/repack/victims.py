@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
+from dra.shared_gpus import taken
 from scheduler.demand import Demand, GpuRequest
 from scheduler.repack.holding import Holding
 
@@ -177,7 +178,7 @@ def _counted(holding: Holding, demand: Demand, may_leave: Free, key: Key) -> fro
             left = holding.site.shared_total - room.shared
         else:
             left = holding.site.static_total[profile] - dict(room.static).get(profile, 0)
-        lacking = request.count - left
+        lacking = request.count * taken(request.part(holding.step_mib)) - left
         while lacking > 0:
             offers = [
                 (amount, uid)

@@ -12,8 +12,9 @@ and the same at each CPU and memory price (``host_tables``): the shape times tha
 of a card needs of CPU and memory goes in proportion to its worth, which keeps a node with enough of both at
 exactly its value at level 0.
 
-Before much has come nothing is known: each plain profile starts with its part of ``_PRIOR_REQUESTS``, and one
-with a share below ``_LEAST_SHARE`` is left out unless it waits, since the value tables round up.
+Before ``_PRIOR_REQUESTS`` have come, or are named by the policy (``demand.classes``), nothing is known: each
+plain profile then counts its part of them. One with a share below ``_LEAST_SHARE`` is left out unless it
+waits, since the value tables round up.
 
 A request for k whole GPUs counts as k arrivals of the profile that takes the card; one for a profile with a
 suffix as one for the plain profile of its size. FGD's gradient is made linear in the free units of such
@@ -67,10 +68,11 @@ def mig_shapes(
 
 def _with_prior(model: GpuModel, counts: Mapping[str, float], waits: frozenset[str]) -> dict[str, float]:
     plain = [profile.name for profile in model.profiles if profile.plain]
-    prior = _PRIOR_REQUESTS / len(plain)
+    prior = _PRIOR_REQUESTS / len(plain) if sum(counts.values()) < _PRIOR_REQUESTS else 0.0
     known = {name: prior + counts.get(name, 0.0) for name in plain}
     least = _LEAST_SHARE * sum(known.values())
-    return {name: count for name, count in known.items() if count >= least or name in waits}
+    found = {name: count for name, count in known.items() if count >= max(least, 1e-9)}
+    return {**dict.fromkeys(sorted(waits - found.keys()), least), **found}
 
 
 def shaped_hosts(hosts: HostTables, shapes: Mapping[str, Floats]) -> HostTables:

@@ -13,8 +13,9 @@ Memory grid only: it is the hardware's.
 - ``driver-ascending``, ``driver-descending``: the same with a driver that publishes the lowest, or highest,
   start first, whatever is occupied. The extender prices what that gives.
 
-What the product knows otherwise than the rule: no prior of arrivals, tables up to a period old, and a pod
-that has waited counts as waiting also while it is being placed itself.
+As the rule they are told which profiles there are (one request of each in the policy's ``demand.classes``)
+and not in what shares. What the product knows otherwise: tables up to a period old, and a pod that has waited
+counts as waiting also while it is being placed itself.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class ProductTables:
                 Counter((model.name, free) for free in empty.values()),
             ),
             observed={name: float(running[p] + fleet.waiting[p]) for p, name in enumerate(names)},
-            prior=MappingProxyType({}),
+            prior=MappingProxyType(dict.fromkeys(names, 1.0)),
             half_life_seconds=self._policy.demand.half_life_seconds,
             gpu_hour=self._policy.prices.gpu_hour,
             gpu_hour_by_model=MappingProxyType({}),

@@ -68,4 +68,4 @@ def test_the_same_arrivals_are_placed_the_same_but_for_what_is_known_of_them():
     arrivals = draw(weights, SPACE.compute_slices, capacity=56, load=1.4, jobs=200, seed=3)
     run(Fleet(SPACE, 2, 4), arrivals, Both())
     assert asked == 200
-    assert alike >= 0.9 * asked
+    assert alike >= 0.98 * asked

@@ -1,14 +1,14 @@
 """How many replicas a workload should have: the pure core of the autoscaler.
 
-In-flight requests size the workload (``capacity``); p95 latency and GPU utilisation may ask for one more and
-may forbid fewer (``latency``, ``gpu_guard``); missing numbers hold it (``outage``); stabilisation windows,
-step limits tied to the start-up time and the policy's bounds shape what is left (``windows``, ``steps``).
-Replicas that are starting are supply. Replicas that the scheduler refuses are not asked for a second time.
+In-flight requests size the workload (``sizing``: as they are, or with the headroom learned from a stated
+objective); p95 latency and GPU utilisation may ask for one more and may forbid fewer (``latency``,
+``gpu_guard``); missing numbers hold it (``outage``); stabilisation windows, step limits tied to the start-up
+time and the policy's bounds shape what is left (``shaping``). Replicas that are starting are supply. Replicas
+that the scheduler refuses are not asked for a second time.
 
 Every clamp leaves a reason, and the reason that settled the count comes first. Deterministic: the time is
-passed in, the state is passed in and handed back. It does not forecast and it does not learn its headroom
-(``State.headroom`` is where that would enter), and it never lowers to zero: with no pod left nothing inside
-the pods could ask for the first one back.
+passed in, the state is passed in and handed back. It lowers to zero only while a queue outside the pods is
+watched: nothing inside the pods could ask for the first one back.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from autoscaler import capacity, outage, reasons, steps
+from autoscaler import capacity, outage, reasons
 from autoscaler.gpu_guard import gpu_opinion
 from autoscaler.latency import latency_opinion
 from autoscaler.reasons import Opinion, Reason
+from autoscaler.shaping import bounded, lower_window_seconds, shaped, woken
 from autoscaler.signals import Signals
+from autoscaler.sizing import Load, sized
 from autoscaler.state import Raise, State
 from cluster.policy import AutoscalingPolicy
 from metrics.samples import NoData
@@ -42,8 +44,11 @@ def decide(policy: AutoscalingPolicy, signals: Signals, state: State | None, now
     """
     if state is None:
         state = State.begun(signals.current, now)
+    if signals.other_writer is not None:
+        return _left_to(signals.other_writer, policy, signals, state, now)
     if signals.current == 0:
-        return _at_zero(policy, state)
+        return _at_zero(policy, signals, state, now)
+    signals = _with_outside(signals)
     missing = _missing(policy, signals)
     if missing is not None:
         wanted, why, state = outage.hold(
@@ -54,16 +59,35 @@ def decide(policy: AutoscalingPolicy, signals: Signals, state: State | None, now
             fallback_after_seconds=policy.outage.fallback_after_seconds,
             now=now,
         )
-        state = _remember(policy, state, max(wanted, signals.current), now)
-        bounded, clamps = _bounded(policy, wanted)
-        return Decision(bounded, _ordered(signals.current, bounded, why, clamps), state)
+        state = _remember(policy, signals, _unlearned(policy, state, now), max(wanted, signals.current), now)
+        kept, clamps = bounded(policy, signals, wanted)
+        return Decision(kept, _ordered(signals.current, kept, why, clamps), state)
     in_flight = 0.0 if isinstance(signals.in_flight, NoData) else signals.in_flight
     return _seeing(policy, signals, in_flight, replace(state, blind_since_seconds=None), now)
 
 
+def _with_outside(signals: Signals) -> Signals:
+    """Count requests that are held before the pods as waiting; with no replica ready they are all there is."""
+    outside = signals.waiting_outside
+    if isinstance(outside, NoData) or outside <= 0.0:
+        return signals
+    if isinstance(signals.in_flight, NoData):
+        return replace(signals, in_flight=outside) if signals.ready == 0 else signals
+    waiting = signals.waiting if isinstance(signals.waiting, NoData) else signals.waiting + outside
+    return replace(signals, in_flight=signals.in_flight + outside, waiting=waiting)
+
+
+def _unlearned(policy: AutoscalingPolicy, state: State, now: float) -> State:
+    """Nothing is learned from a time in which nothing was seen."""
+    if policy.slo is None or state.learned is None:
+        return state
+    headroom = state.learned.headroom.spoiled(now + policy.slo.period_seconds)
+    return replace(state, learned=replace(state.learned, headroom=headroom))
+
+
 def _missing(policy: AutoscalingPolicy, signals: Signals) -> NoData | None:
     """Return the absence of the signal that sizes this workload, None when it is there."""
-    if policy.in_flight is not None:
+    if policy.in_flight is not None or policy.slo is not None:
         return signals.in_flight if isinstance(signals.in_flight, NoData) else None
     return signals.p95_seconds if isinstance(signals.p95_seconds, NoData) and not signals.idle else None
 
@@ -72,29 +96,43 @@ def _seeing(
     policy: AutoscalingPolicy, signals: Signals, in_flight: float, state: State, now: float
 ) -> Decision:
     """Decide with the sizing signal known (``in_flight`` counts only where the policy sizes by it)."""
-    wanted, why = _wanted(policy, signals, in_flight, state, now)
-    state = _remember(policy, state, wanted, now)
-    target, clamps = _shaped(policy, signals, in_flight, wanted, state, now)
-    bounded, bounds = _bounded(policy, target)
-    if bounded > signals.current:
+    load: Load | None = None
+    if policy.in_flight is not None or policy.slo is not None:
+        cold_start = cold_start_seconds(policy, signals)
+        load, state = sized(policy, signals, in_flight, state, cold_start, now)
+        state = _alarmed(policy, signals, load, state, now)
+    if load is None:
+        wanted, why = _wanted_by_latency(policy, signals, state, now)
+    else:
+        wanted, why = _wanted(policy, signals, load, state, now)
+    state = _remember(policy, signals, state, wanted, now)
+    target, clamps = shaped(
+        policy, signals, in_flight, wanted, state, cold_start_seconds(policy, signals), now
+    )
+    settled, bounds = bounded(policy, signals, target)
+    if settled > signals.current:
         state = replace(state, last_raise=Raise(now, in_flight))
-    elif bounded < signals.current:
+    elif settled < signals.current:
         state = replace(state, last_lower_seconds=now)
-    return Decision(bounded, _ordered(signals.current, bounded, why, clamps + bounds), state)
+    return Decision(settled, _ordered(signals.current, settled, why, clamps + bounds), state)
+
+
+def _alarmed(policy: AutoscalingPolicy, signals: Signals, load: Load, state: State, now: float) -> State:
+    """Enter or prolong panic: the load is a multiple of what the ready replicas hold."""
+    panic = policy.panic
+    if panic is None or load.replicas < panic.threshold * max(1, signals.ready):
+        return state
+    window = lower_window_seconds(policy, cold_start_seconds(policy, signals))
+    return replace(state, panic_until_seconds=now + window)
 
 
 def _wanted(
-    policy: AutoscalingPolicy, signals: Signals, in_flight: float, state: State, now: float
+    policy: AutoscalingPolicy, signals: Signals, sizes: Load, state: State, now: float
 ) -> tuple[int, tuple[Reason, ...]]:
     """What the signals ask for, before windows, steps and bounds."""
-    if policy.in_flight is None:
-        return _wanted_by_latency(policy, signals, state, now)
-    current, per_replica = signals.current, policy.in_flight.per_replica
-    load = capacity.load_in_replicas(in_flight, per_replica, state.headroom)
-    fullest = capacity.load_in_replicas(in_flight + signals.silent * per_replica, per_replica, state.headroom)
-    margin = policy.scale_down.margin
+    current, load, fullest, margin = signals.current, sizes.replicas, sizes.fullest, sizes.margin
     survivors = capacity.survivors_for(fullest, margin)
-    holds = f"{in_flight:.4g} requests in flight at {per_replica:.4g} a replica"
+    holds = sizes.sentence
     runs = f"{current} are there ({signals.ready} ready, {signals.starting} starting)"
     opinions = _opinions(policy, signals, load, state, now)
     forbidding = tuple(r for o in opinions if o.forbids_lowering for r in o.reasons)
@@ -172,107 +210,34 @@ def _opinions(
     return tuple(opinions)
 
 
-def _shaped(
-    policy: AutoscalingPolicy, signals: Signals, in_flight: float, wanted: int, state: State, now: float
-) -> tuple[int, tuple[Reason, ...]]:
-    """Apply placeability, windows and step limits to what is wanted; one reason a clamp."""
-    if wanted > signals.current:
-        return _shaped_up(policy, signals, in_flight, wanted, state, now)
-    if wanted < signals.current:
-        return _shaped_down(policy, signals, wanted, state, now)
-    return wanted, ()
-
-
-def _shaped_up(
-    policy: AutoscalingPolicy, signals: Signals, in_flight: float, wanted: int, state: State, now: float
-) -> tuple[int, tuple[Reason, ...]]:
-    current, up = signals.current, policy.scale_up
-    if signals.unschedulable:
-        sentence = (
-            f"{wanted} replicas are wanted, but {signals.unschedulable} of {current} cannot be placed: "
-            "not asking for more until they are"
-        )
-        return current, (Reason(reasons.UNSCHEDULABLE, sentence),)
-    clamps: list[Reason] = []
-    target = max(current, min(wanted, state.windows.lowest))
-    if target < wanted:
-        frees = state.windows.raise_free_at(up.stabilisation_seconds) - now
-        window = f"the last {up.stabilisation_seconds:.0f} s"
-        sentence = f"{wanted} were not wanted all through {window}; higher in {frees:.0f} s at the earliest"
-        clamps.append(Reason(reasons.STABILISING, sentence))
-    limit = steps.raise_limit(
-        current=current,
-        ready=signals.ready,
-        in_flight=in_flight,
-        per_replica=None if policy.in_flight is None else policy.in_flight.per_replica,
-        headroom=state.headroom,
-        tolerance=up.tolerance,
-        last_raise=state.last_raise,
-        cold_start_seconds=cold_start_seconds(policy, signals),
-        now=now,
-    )
-    if limit is not None and limit[0] < target:
-        target = limit[0]
-        clamps.append(limit[1])
-    step = steps.step_up_to(current, up.max_step_percent, up.max_step_replicas)
-    if step < target:
-        clamps.append(Reason(reasons.STEP_LIMITED, f"{target} replicas are wanted, one step reaches {step}"))
-        target = step
-    return target, tuple(clamps)
-
-
-def _shaped_down(
-    policy: AutoscalingPolicy, signals: Signals, wanted: int, state: State, now: float
-) -> tuple[int, tuple[Reason, ...]]:
-    current, down = signals.current, policy.scale_down
-    clamps: list[Reason] = []
-    target = min(current, max(wanted, state.windows.highest))
-    if target > wanted:
-        frees = state.windows.lower_free_at(down.stabilisation_seconds) - now
-        window = f"the last {down.stabilisation_seconds:.0f} s"
-        sentence = f"{state.windows.highest} were wanted in {window}; lower in {frees:.0f} s at the earliest"
-        clamps.append(Reason(reasons.STABILISING, sentence))
-    left = steps.lower_pause(state.last_lower_seconds, down.stabilisation_seconds, now)
-    if target < current and left > 0:
-        sentence = f"the last lowering must show in the survivors first: {left:.0f} s left"
-        return current, (*clamps, Reason(reasons.STEP_WAIT, sentence))
-    step = steps.step_down_to(current, down.max_step_percent, down.max_step_replicas)
-    if step > target:
-        clamps.append(
-            Reason(reasons.STEP_LIMITED, f"{target} replicas would do, one step goes down to {step}")
-        )
-        target = step
-    return target, tuple(clamps)
-
-
-def _bounded(policy: AutoscalingPolicy, target: int) -> tuple[int, tuple[Reason, ...]]:
-    """Keep the count between the policy's bounds, and above zero."""
-    if target > policy.max_replicas:
-        sentence = f"{target} replicas are wanted, maxReplicas is {policy.max_replicas}"
-        return policy.max_replicas, (Reason(reasons.AT_MAXIMUM, sentence),)
-    if target < policy.min_replicas:
-        sentence = f"{target} replicas would do, minReplicas is {policy.min_replicas}"
-        return policy.min_replicas, (Reason(reasons.AT_MINIMUM, sentence),)
-    if target < 1:
-        sentence = "no replica is needed; one stays, since nothing outside the pods could ask for it back"
-        return 1, (Reason(reasons.ZERO_NEEDS_QUEUE, sentence),)
-    return target, ()
-
-
-def _at_zero(policy: AutoscalingPolicy, state: State) -> Decision:
-    """Leave a workload that someone set to zero alone, as the HorizontalPodAutoscaler does."""
+def _at_zero(policy: AutoscalingPolicy, signals: Signals, state: State, now: float) -> Decision:
+    """Wake on a queue outside the pods; leave a workload that someone set to zero alone, as the HPA does."""
     if policy.min_replicas > 0:
         sentence = "the target was set to 0 replicas: autoscaling is paused until it is set to 1 or more"
         return Decision(0, (Reason(reasons.PAUSED, sentence),), state)
-    sentence = "0 replicas: only a queue outside the pods could ask for the first one"
-    return Decision(0, (Reason(reasons.ZERO_NEEDS_QUEUE, sentence),), state)
+    replicas, reason = woken(policy, signals, state)
+    if replicas:
+        state = replace(state, last_raise=Raise(now, 0.0))
+        state = _remember(policy, signals, state, replicas, now)
+    return Decision(replicas, (reason,), state)
 
 
-def _remember(policy: AutoscalingPolicy, state: State, recommended: int, now: float) -> State:
+def _left_to(writer: str, policy: AutoscalingPolicy, signals: Signals, state: State, now: float) -> Decision:
+    """Stop while somebody else sets the replicas: two writers would undo each other's work for ever."""
+    sentence = (
+        f"{writer} sets the replicas of this target as well: not writing until only one of the two does"
+    )
+    state = _remember(policy, signals, _unlearned(policy, state, now), signals.current, now)
+    return Decision(signals.current, (Reason(reasons.OTHER_WRITER, sentence),), state)
+
+
+def _remember(
+    policy: AutoscalingPolicy, signals: Signals, state: State, recommended: int, now: float
+) -> State:
     windows = state.windows.seen(
         recommended,
         now,
-        lower_seconds=policy.scale_down.stabilisation_seconds,
+        lower_seconds=lower_window_seconds(policy, cold_start_seconds(policy, signals)),
         raise_seconds=policy.scale_up.stabilisation_seconds,
     )
     return replace(state, windows=windows)

@@ -42,6 +42,10 @@ LATENCY_BEYOND_REPLICAS: Final = "LatencyBeyondReplicas"
 METRICS_MISSING: Final = "MetricsMissing"
 NO_READY_REPLICA: Final = "NoReadyReplica"
 UNSCHEDULABLE: Final = "ReplicasUnschedulable"
+NOT_PLACEABLE: Final = "NotPlaceable"
+OTHER_WRITER: Final = "OtherWriter"
+QUEUE_OUTSIDE: Final = "QueueOutside"
+PANIC: Final = "Panic"
 PAUSED: Final = "Paused"
 
 
@@ -82,6 +86,10 @@ _CLASSES: Final[dict[str, ReasonClass]] = {
     METRICS_MISSING: ReasonClass.BLIND,
     NO_READY_REPLICA: ReasonClass.BLIND,
     UNSCHEDULABLE: ReasonClass.UNPLACEABLE,
+    NOT_PLACEABLE: ReasonClass.UNPLACEABLE,
+    OTHER_WRITER: ReasonClass.PAUSED,
+    QUEUE_OUTSIDE: ReasonClass.SCALING,
+    PANIC: ReasonClass.HOLDING,
     PAUSED: ReasonClass.PAUSED,
 }
 

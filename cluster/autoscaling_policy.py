@@ -67,13 +67,21 @@ class Slo(PolicyModel):
         default=60.0, description="seconds between two corrections of the headroom"
     )
     learning_rate: Positive = Field(
-        default=0.2, description="how much headroom a period in which every request was late adds"
+        default=0.2, description="deviations that a period in which every request was late adds"
     )
     least_headroom: NonNegative = Field(
-        default=0.0, description="least spare capacity, as a share of the load"
+        default=0.0, description="least headroom, in deviations of the load from its forecast"
     )
     most_headroom: NonNegative = Field(
-        default=2.0, description="most spare capacity that learning may reach, as a share of the load"
+        default=8.0, description="most headroom, in deviations of the load from its forecast"
+    )
+
+
+class Panic(PolicyModel):
+    """What a burst does: it raises at once and forbids lowering for a scale-down window."""
+
+    threshold: Annotated[float, Field(strict=True, gt=1, allow_inf_nan=False)] = Field(
+        default=2.0, description="load over what the ready replicas hold from which a burst is a panic"
     )
 
 
@@ -146,6 +154,7 @@ class AutoscalingPolicy(PolicyModel):
     gpu_utilisation: GpuUtilisation | None = None
     scale_up: ScaleUp = ScaleUp()
     scale_down: ScaleDown = ScaleDown()
+    panic: Panic | None = None
     cold_start_seconds: NonNegative = Field(
         default=60.0, description="seconds from a new replica to its first answer, until measured"
     )
@@ -188,8 +197,25 @@ class AutoscalingPolicy(PolicyModel):
                     "leave a gap between the two",
                 )
             )
-        if self.in_flight is None and self.latency is None:
-            found.append((("inFlight",), None, "inFlight or latency", "give at least one of the two signals"))
+        if self.in_flight is None and self.latency is None and self.slo is None:
+            found.append(
+                (
+                    ("inFlight",),
+                    None,
+                    "inFlight or latency, or an objective (slo)",
+                    "state the objective, or give one of the two signals",
+                )
+            )
+        slo = self.slo
+        if slo is not None and slo.least_headroom > slo.most_headroom:
+            found.append(
+                (
+                    ("slo", "leastHeadroom"),
+                    slo.least_headroom,
+                    f"at most mostHeadroom ({slo.most_headroom:g})",
+                    "lower it or raise mostHeadroom",
+                )
+            )
         return found
 
 

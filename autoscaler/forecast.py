@@ -1,0 +1,180 @@
+"""What in-flight may become before a replica asked for now serves, and how wrong that forecast has been.
+
+    trend      = level + DAMPING * slope * lead           slope between a fast and a slow mean
+    season     = level * (usual then / usual now)         by quarter of an hour of the day
+    floor      = max(level, those of the two that err less than the level alone)
+    dispersion = mean of 2 * max(0, seen - level)^2 / level, the level of one lead before
+
+The trend is Holt's with damping (Gardner and McKenzie 1985). The season is the mean of each quarter of an hour, the
+newest day counting half; it speaks only after a whole day. Each of the two is judged one lead later by its
+squared error and speaks only while that is clearly below the plain level's, so a workload without a trend or a
+daily shape never pays for one. They may only raise. ``dispersion`` is the scale of the burst allowance
+(``headroom``): the error's variance in units of a random stream's own, only under-forecasts counted (twice, as
+if errors were symmetric). ``relative_error`` is kept for the metric that shows how good the forecast is.
+
+Pure. Times are of the caller's clock; the season wants Unix time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from metrics.samples import NoData
+
+START_DISPERSION: Final = 4.0
+LARGEST_DISPERSION: Final = 10_000.0
+# The error is compared at a lead's distance plus one scrape and one look or two.
+LEAD_MARGIN_SECONDS: Final = 60.0
+_ERRORS_SECONDS: Final = 14_400.0
+_LEVEL_SECONDS: Final = 600.0
+_FAST_SECONDS: Final = 60.0
+_DAMPING: Final = 0.5
+# A forecast speaks while its squared error is below this share of the plain level's.
+_EARNED: Final = 0.95
+_KEPT_LOOKS: Final = 32
+_DAY_SECONDS: Final = 86_400.0
+_QUARTERS: Final = 96
+# A day's value against the days before: the newest counts half.
+_NEWEST_DAY: Final = 0.5
+_MOST_SEASON: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was forecast at one moment for one lead later: by level, by trend, by season (None: it was mute)."""
+
+    at_seconds: float
+    level: float
+    trend: float
+    season: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Season:
+    """Mean in flight by quarter of an hour of the day; the quarter being filled and its running mean."""
+
+    days: tuple[float | None, ...] = (None,) * _QUARTERS
+    quarter: int | None = None
+    total: float = 0.0
+    looks: int = 0
+
+    def seen(self, in_flight: float, unix_seconds: float) -> Season:
+        """Return the season with one more look; a quarter is written down when it is over."""
+        quarter = _quarter(unix_seconds)
+        if quarter == self.quarter:
+            return replace(self, total=self.total + in_flight, looks=self.looks + 1)
+        days = self.days
+        if self.quarter is not None and self.looks:
+            old, mean = days[self.quarter], self.total / self.looks
+            new = mean if old is None else old + _NEWEST_DAY * (mean - old)
+            days = (*days[: self.quarter], new, *days[self.quarter + 1 :])
+        return Season(days, quarter, in_flight, 1)
+
+    def growth(self, unix_seconds: float, lead_seconds: float) -> float | None:
+        """Return the factor by which the day usually grows over the lead; None before a whole day was seen."""
+        now, then = self.days[_quarter(unix_seconds)], self.days[_quarter(unix_seconds + lead_seconds)]
+        if now is None or then is None or any(mean is None for mean in self.days):
+            return None
+        return min(_MOST_SEASON, (then + 1.0) / (now + 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """``level`` and ``fast`` are means over minutes; ``dispersion`` and the squared errors (in units of the
+    level) are learned from looks that are one lead old.
+    """
+
+    at_seconds: float
+    level: float
+    fast: float
+    dispersion: float = START_DISPERSION
+    level_error: float = 0.0
+    trend_error: float = 0.0
+    season_error: float = 0.0
+    relative_error: float | None = None
+    season: Season = Season()
+    looks: tuple[Look, ...] = ()
+
+    @classmethod
+    def begun(cls, in_flight: float, now: float) -> Forecast:
+        """The forecast of a workload seen for the first time."""
+        return cls(now, in_flight, in_flight)
+
+    def seen(
+        self, in_flight: float, now: float, *, lead_seconds: float, unix_seconds: float | NoData
+    ) -> Forecast:
+        """Return the forecast with one more look, the errors of those one lead old counted."""
+        passed = max(0.0, now - self.at_seconds)
+        lag = lead_seconds + LEAD_MARGIN_SECONDS
+        judged = self._judged(in_flight, now, lag)
+        followed = replace(
+            judged,
+            at_seconds=now,
+            level=self.level + min(1.0, passed / _LEVEL_SECONDS) * (in_flight - self.level),
+            fast=self.fast + min(1.0, passed / _FAST_SECONDS) * (in_flight - self.fast),
+            season=self.season
+            if isinstance(unix_seconds, NoData)
+            else self.season.seen(in_flight, unix_seconds),
+        )
+        looks = judged.looks
+        if looks and now - looks[-1].at_seconds < lag / _KEPT_LOOKS:
+            return followed
+        trend, season = followed._opinions(in_flight, lag, unix_seconds)
+        return replace(followed, looks=(*looks, Look(now, in_flight, trend, season)))
+
+    def floor(self, in_flight: float, *, lead_seconds: float, unix_seconds: float | NoData) -> float:
+        """Return the in-flight to be ready for: never below ``in_flight`` itself."""
+        trend, season = self._opinions(in_flight, lead_seconds + LEAD_MARGIN_SECONDS, unix_seconds)
+        earned, floor = _EARNED * self.level_error, in_flight
+        if self.trend_error < earned:
+            floor = max(floor, trend)
+        if season is not None and self.season_error < earned:
+            floor = max(floor, season)
+        return floor
+
+    def _opinions(
+        self, in_flight: float, lag: float, unix_seconds: float | NoData
+    ) -> tuple[float, float | None]:
+        """What trend and season say about one ``lag`` later; neither below ``in_flight``."""
+        slope = (self.fast - self.level) / (_LEVEL_SECONDS - _FAST_SECONDS)
+        trend = in_flight + max(0.0, slope) * _DAMPING * lag
+        growth = None if isinstance(unix_seconds, NoData) else self.season.growth(unix_seconds, lag)
+        return trend, None if growth is None else in_flight * max(1.0, growth)
+
+    def _judged(self, in_flight: float, now: float, lag: float) -> Forecast:
+        """Count the errors of the looks that are one ``lag`` old, and forget those."""
+        forecast, looks = self, list(self.looks)
+        while looks and now - looks[0].at_seconds >= lag:
+            look = looks.pop(0)
+            until = looks[0].at_seconds if looks else now
+            share = min(1.0, (until - look.at_seconds) / _ERRORS_SECONDS)
+            scale = max(look.level, self.level, 1.0)
+            under = max(0.0, in_flight - look.level)
+            season = look.level if look.season is None else look.season
+            relative = abs(in_flight - look.level) / scale
+            known = relative if forecast.relative_error is None else forecast.relative_error
+            forecast = replace(
+                forecast,
+                dispersion=min(
+                    LARGEST_DISPERSION, _nearer(forecast.dispersion, 2.0 * under * under / scale, share)
+                ),
+                level_error=_nearer(forecast.level_error, (in_flight - look.level) ** 2 / scale, share),
+                trend_error=_nearer(forecast.trend_error, (in_flight - look.trend) ** 2 / scale, share),
+                season_error=_nearer(forecast.season_error, (in_flight - season) ** 2 / scale, share),
+                relative_error=_nearer(known, relative, share),
+            )
+        return replace(forecast, looks=tuple(looks))
+
+    @property
+    def burst_level(self) -> float:
+        """The level that a burst starts from: the mean of the last minutes, so that a lull does not hide it."""
+        return max(self.level, 0.0)
+
+
+def _nearer(value: float, to: float, share: float) -> float:
+    return value + share * (to - value)
+
+
+def _quarter(unix_seconds: float) -> int:
+    return int(unix_seconds % _DAY_SECONDS / _DAY_SECONDS * _QUARTERS) % _QUARTERS

@@ -1,0 +1,178 @@
+"""The load of a workload in replicas: what the in-flight share, or the objective, makes of the signals.
+
+Without an objective: ``load = in_flight * (1 + headroom) / per_replica`` with the headroom as it stands, which
+is 0 unless a state says otherwise (``capacity``). With one (``slo``):
+
+    load = (floor of the forecast over what the arrivals ask for + learned allowance) / per_replica
+
+(``offered``, ``forecast``, ``headroom``), where ``per_replica`` is the policy's, or is learned from a queueing model
+of the server (``queueing``), and ``DEFAULT_PER_REPLICA`` until that is fitted. Ready pods that report nothing are
+then taken to carry what the others carry: the headroom is already the margin, and a fifth of the pods counted
+as empty would be a fifth of the load unseen. Everything learned goes into the state. Pure; decides no count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from autoscaler import capacity, queueing
+from autoscaler.forecast import Forecast, Season
+from autoscaler.headroom import Headroom
+from autoscaler.offered import Queue, offered_load
+from autoscaler.signals import Signals
+from autoscaler.state import Learned, State
+from cluster.autoscaling_policy import AutoscalingPolicy, Slo
+from metrics.samples import NoData
+
+DEFAULT_PER_REPLICA: Final = 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """``replicas``: the load in full replicas; ``fullest``: the same if silent pods were full; ``margin``: what
+    survivors keep spare; ``sentence``: how the load came about.
+    """
+
+    replicas: float
+    fullest: float
+    margin: float
+    per_replica: float
+    sentence: str
+
+
+def sized(
+    policy: AutoscalingPolicy, signals: Signals, in_flight: float, state: State, cold_start: float, now: float
+) -> tuple[Load, State]:
+    """Return the load and the state that has learned from this look; ``cold_start`` in seconds."""
+    if policy.slo is not None:
+        return _by_objective(policy, policy.slo, signals, in_flight, state, cold_start, now)
+    per_replica = DEFAULT_PER_REPLICA if policy.in_flight is None else policy.in_flight.per_replica
+    silent = signals.silent * per_replica
+    return Load(
+        capacity.load_in_replicas(in_flight, per_replica, state.headroom),
+        capacity.load_in_replicas(in_flight + silent, per_replica, state.headroom),
+        policy.scale_down.margin,
+        per_replica,
+        f"{in_flight:.4g} requests in flight at {per_replica:.4g} a replica",
+    ), state
+
+
+def _by_objective(
+    policy: AutoscalingPolicy,
+    slo: Slo,
+    signals: Signals,
+    in_flight: float,
+    state: State,
+    cold_start: float,
+    now: float,
+) -> tuple[Load, State]:
+    reports = _reporting_share(signals)
+    seen = in_flight / reports
+    learned = _begun(state, seen, cold_start, now) if state.learned is None else state.learned
+    queue = None
+    if not isinstance(signals.waiting, NoData):
+        waiting = signals.waiting / reports
+        queue = Queue(now, waiting) if learned.queue is None else learned.queue.seen(waiting, now)
+    offered = offered_load(seen, queue, signals.request_rate, cold_start_seconds=cold_start)
+    unix = signals.unix_seconds
+    forecast = learned.forecast.seen(offered, now, lead_seconds=cold_start, unix_seconds=unix)
+    learned = replace(learned, forecast=forecast, queue=queue)
+    learned = _corrected(policy, slo, signals, learned, now)
+    per_replica, whence = _share(policy, learned)
+    floor = forecast.floor(offered, lead_seconds=cold_start, unix_seconds=unix)
+    allowance = learned.headroom.allowance(max(floor, forecast.burst_level), forecast.dispersion)
+    load = (floor + allowance) / per_replica
+    # One idle replica for each silent one at most: nobody knows what those do.
+    fullest = load if reports < 1.0 or not signals.silent else load + signals.silent
+    sentence = (
+        f"{seen:.4g} requests in flight, {floor:.4g} to be ready for and {allowance:.4g} spare for "
+        f"{slo.attainment:.4g} in time, at {per_replica:.4g} a replica{whence}"
+    )
+    share = (floor + allowance) / offered - 1.0 if offered > 0.0 else 0.0
+    state = replace(state, learned=learned, recalled_memory=None, headroom=max(0.0, share))
+    return Load(load, fullest, 0.0, per_replica, sentence), state
+
+
+def _reporting_share(signals: Signals) -> float:
+    """The share of the ready replicas that report; 1 where none does, since nothing can be made of that."""
+    if signals.silent <= 0 or signals.silent >= signals.ready:
+        return 1.0
+    return (signals.ready - signals.silent) / signals.ready
+
+
+def _begun(state: State, in_flight: float, cold_start: float, now: float) -> Learned:
+    """A safe start, or what was remembered of the time before a restart."""
+    headroom, forecast = Headroom.begun(cold_start, now), Forecast.begun(in_flight, now)
+    memory = state.recalled_memory
+    if memory is None:
+        return Learned(headroom, forecast)
+    season = Season(memory.season) if memory.season else forecast.season
+    return Learned(
+        replace(headroom, deviations=memory.deviations, usual_rps=memory.usual_rps),
+        replace(forecast, dispersion=memory.dispersion, season=season),
+        per_replica=memory.per_replica,
+    )
+
+
+def _corrected(
+    policy: AutoscalingPolicy, slo: Slo, signals: Signals, learned: Learned, now: float
+) -> Learned:
+    """Correct headroom and server model once a period; take note of misses that no replica can prevent."""
+    headroom = learned.headroom
+    if not preventable(policy, signals):
+        # The last such miss stays in the histogram's window for one period more.
+        headroom = headroom.spoiled(now + slo.period_seconds)
+    if not headroom.due(slo.period_seconds, now):
+        return replace(learned, headroom=headroom)
+    headroom = headroom.corrected(
+        signals.slo_missed,
+        signals.request_rate,
+        attainment=slo.attainment,
+        learning_rate=slo.learning_rate,
+        least=slo.least_headroom,
+        most=slo.most_headroom,
+        now=now,
+    )
+    learned = replace(learned, headroom=headroom)
+    return learned if policy.in_flight is not None else _fitted(slo, signals, learned)
+
+
+def preventable(policy: AutoscalingPolicy, signals: Signals) -> bool:
+    """Tell whether one more replica could be had: not at the maximum, and not waiting for a place."""
+    if signals.current >= policy.max_replicas or signals.unschedulable:
+        return False
+    return isinstance(signals.placeable, NoData) or signals.placeable > signals.current
+
+
+def _fitted(slo: Slo, signals: Signals, learned: Learned) -> Learned:
+    """Take one observation of the server into its model, and the share of one replica from that."""
+    pods = signals.ready - signals.silent
+    if pods <= 0 or isinstance(signals.in_flight, NoData):
+        return learned
+    waiting = 0.0 if isinstance(signals.waiting, NoData) else signals.waiting
+    running = max(0.0, signals.in_flight - waiting)
+    iteration = queueing.iteration_seconds_of(
+        running=running,
+        rate_rps=signals.request_rate,
+        tokens_out=signals.tokens_out,
+        token_seconds=signals.token_seconds,
+    )
+    tokens = signals.tokens_out
+    if isinstance(iteration, NoData) or isinstance(tokens, NoData) or running <= 0.0:
+        return learned
+    fit = learned.fit.seen(running / pods, iteration, tokens, waiting / pods)
+    serving = fit.serving()
+    if isinstance(serving, NoData):
+        return replace(learned, fit=fit)
+    share = queueing.share_of_one_replica(serving, bound_seconds=slo.latency_seconds, measure=slo.measure)
+    return replace(learned, fit=fit, per_replica=learned.per_replica if isinstance(share, NoData) else share)
+
+
+def _share(policy: AutoscalingPolicy, learned: Learned) -> tuple[float, str]:
+    """What one replica carries, and where that number is from when the policy does not give it."""
+    if policy.in_flight is not None:
+        return policy.in_flight.per_replica, ""
+    if learned.per_replica is not None:
+        return learned.per_replica, " (learned from the server)"
+    return DEFAULT_PER_REPLICA, " (until the server is learned)"

@@ -43,11 +43,11 @@ class Columns:
     linked GPUs); int32[n] ``whole_as`` (what ``nvidia.com/gpu`` stands for: WHOLE_IS_GPU, WHOLE_IS_SHARED
     or the column of a fixed MIG profile); int32[n, P] fixed MIG instances; int32[n] shared replicas;
     where a DRA driver tells shared GPUs one by one also ``share_step_mib`` (memory of one share),
-    ``share_most`` (shares of the GPU that has the most), ``share_left`` (shares left on the GPU that has the
-    most left; ``share_left_certain``: at most so many), else 0; int32[n, *] ids of images and weights present
-    (-1: none); int32[n] ``shared_company``, ``node_company`` and int32[n, G] ``root_company``: who stands
-    there already (``scheduler.neighbours``; 0: nobody); int32[n] ``cpu_free``, ``memory_free``: milli-CPU and
-    MiB that facts and expectations leave, 0 without a GPU.
+    ``share_most`` (shares of the GPU that has the most), ``share_left`` and ``step_left`` (shares, and
+    shares' memories, left on the GPU that has the most of them left) and what facts say of these, else 0;
+    int32[n, *] ids of images and weights present (-1: none); int32[n] ``shared_company``, ``node_company``
+    and int32[n, G] ``root_company``: who stands there already (``scheduler.neighbours``; 0: nobody); int32[n]
+    ``cpu_free``, ``memory_free``: milli-CPU and MiB that facts and expectations leave, 0 without a GPU.
     """
 
     valid: NDArray[np.bool_]
@@ -76,6 +76,8 @@ class Columns:
     share_most: Ids
     share_left: Ids
     share_left_certain: Ids
+    step_left: Ids
+    step_left_certain: Ids
     image_ids: Ids
     weight_ids: Ids
     shared_company: Ids
@@ -157,6 +159,8 @@ def empty_columns(rows: int, gpus: int, profiles: int, images: int, weights: int
         share_most=ids(rows, value=0),
         share_left=ids(rows, value=0),
         share_left_certain=ids(rows, value=0),
+        step_left=ids(rows, value=0),
+        step_left_certain=ids(rows, value=0),
         image_ids=ids(rows, images),
         weight_ids=ids(rows, weights),
         shared_company=ids(rows, value=0),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scheduler.columns import WHOLE_IS_SHARED, Columns
 from scheduler.demand import Demand, GpuRequest
-from scheduler.prediction import Prediction, allowed_gpus, certain, nothing, predict, shares_each
+from scheduler.prediction import Prediction, allowed_gpus, certain, nothing, parts_each, predict
 from scheduler.scoring.context import World
 from scheduler.scoring.nvlink import link_need, link_shares
 
@@ -136,7 +136,9 @@ def _numbers(demand: Demand, columns: Columns, allowed: Flags) -> tuple[NDArray[
     if request.kind == "shared":
         left = columns.shared_total - columns.shared_certain
         if request.wish is not None:
-            return columns.share_left_certain.astype(np.int64), columns.share_most.astype(np.int64)
+            shares, steps = parts_each(columns, request).T
+            least = np.where(shares >= steps, columns.share_left_certain, columns.step_left_certain)
+            return least.astype(np.int64), columns.share_most.astype(np.int64)
         return left.astype(np.int64), columns.shared_total.astype(np.int64)
     instead = columns.whole_as == WHOLE_IS_SHARED
     first = np.where(instead, columns.shared_total - columns.shared_certain, free_gpus)
@@ -170,7 +172,7 @@ def refusal_text(
     if request.kind == "whole":
         return f"needs {request}; " + (f"the node has {second}" if kind else f"{first} of {second} are free")
     if request.kind == "shared" and request.wish is not None:
-        each = int(shares_each(columns, request)[row])
+        each = int(parts_each(columns, request)[row].max())
         if not each:
             return f"needs {request}; the node gives no such parts of its GPUs"
         words = f"{second} shares at most" if kind else f"at most {first} of {second} shares free"

@@ -6,7 +6,6 @@ device-plugin labels) and kept while only occupancy moves. Pure but for the inte
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,19 +107,19 @@ def write_room(columns: Columns, row: int, layout: Layout, room: Occupied, profi
     columns.shared_used[row] = room.expected.shared
     columns.shared_certain[row] = room.certain.shared
     if layout.site.shared:
-        columns.share_left[row] = _most_left(layout.site.shared, room.expected, max)
-        columns.share_left_certain[row] = _most_left(layout.site.shared, room.certain, min)
+        columns.share_left[row], columns.step_left[row] = _most_left(layout.site.shared, room.expected)
+        certain = _most_left(layout.site.shared, room.certain)
+        columns.share_left_certain[row], columns.step_left_certain[row] = certain
     if columns.static_total[row].any():
         _write_static(columns.static_used[row], room.expected, profiles)
         _write_static(columns.static_certain[row], room.certain, profiles)
 
 
-def _most_left(shared: tuple[SharedGpu, ...], room: Room, used: Callable[[Part], int]) -> int:
-    """Of the shared GPU that has the most left. ``used``: ``max`` where only what claims of either kind can
-    have counts as left, ``min`` where anything does.
-    """
+def _most_left(shared: tuple[SharedGpu, ...], room: Room) -> Part:
+    """The most shares that one of the shared GPUs has left, and the most memory, of it or another."""
     parts = room.parts or (NOTHING,) * len(shared)
-    return max(max(0, gpu.shares - used(part)) for gpu, part in zip(shared, parts, strict=True))
+    left = [(gpu.shares - used[0], gpu.shares - used[1]) for gpu, used in zip(shared, parts, strict=True)]
+    return max(0, *(shares for shares, _ in left)), max(0, *(steps for _, steps in left))
 
 
 def write_host(columns: Columns, row: int, left: Need) -> None:

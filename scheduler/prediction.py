@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dra.shared_gpus import taken
+from dra.shared_gpus import NOTHING
 from scheduler.columns import WHOLE_IS_GPU, WHOLE_IS_SHARED, Columns, Ids, Masks
 from scheduler.demand import Demand, GpuRequest
 from scheduler.first_fit import NoRoom, Room, Site, first_fit
@@ -34,13 +34,14 @@ _MOST_SEARCHES = 200
 @dataclass(slots=True)
 class Occupancy:
     """What is taken on k rows: uint16[k, G] masks, int32[k, P] fixed MIG instances, int32[k] shared
-    replicas; int32[k] shares left on the shared GPU with the most left, where those are told.
+    replicas; int32[k] shares and memory left on the shared GPU with the most left, where those are told.
     """
 
     masks: Masks
     static: Ids
     shared: Ids
     share_left: Ids
+    step_left: Ids
 
 
 @dataclass(slots=True)
@@ -59,13 +60,19 @@ class Prediction:
 
 def expected(columns: Columns) -> Occupancy:
     """The occupancy that prices use."""
-    return Occupancy(columns.occupied, columns.static_used, columns.shared_used, columns.share_left)
+    return Occupancy(
+        columns.occupied, columns.static_used, columns.shared_used, columns.share_left, columns.step_left
+    )
 
 
 def certain(columns: Columns) -> Occupancy:
     """The occupancy that vetoes use."""
     return Occupancy(
-        columns.certain, columns.static_certain, columns.shared_certain, columns.share_left_certain
+        columns.certain,
+        columns.static_certain,
+        columns.shared_certain,
+        columns.share_left_certain,
+        columns.step_left_certain,
     )
 
 
@@ -75,6 +82,7 @@ def nothing(columns: Columns) -> Occupancy:
         np.where(columns.model_id >= 0, 0, columns.full).astype(np.uint16),
         np.zeros_like(columns.static_used),
         np.zeros_like(columns.shared_used),
+        columns.share_most,
         columns.share_most,
     )
 
@@ -194,24 +202,28 @@ def _instead(
 
 def _share(columns: Columns, before: Occupancy, request: GpuRequest, shares: NDArray[np.int64]) -> Flags:
     """Take parts of shared GPUs, added to ``shares`` in place; return where that fits."""
-    each = shares_each(columns, request)
+    parts = parts_each(columns, request)
+    each = parts.max(axis=1)
     shares += request.count * each
     found: Flags
     if request.wish is None:
         found = before.shared + shares <= columns.shared_total
     else:
         # One GPU must have it all. What several of them need together is left to the scheduler.
-        found = (each > 0) & (each <= before.share_left) & (request.count * each <= columns.shared_total)
+        left = np.stack([before.share_left, before.step_left], axis=1)
+        found = (each > 0) & (parts <= left).all(axis=1) & (request.count * each <= columns.shared_total)
     return found
 
 
-def shares_each(columns: Columns, request: GpuRequest) -> NDArray[np.int64]:
-    """int64[k]: shares that each of a request for shared GPUs takes on each row; 0 where it cannot be had."""
+def parts_each(columns: Columns, request: GpuRequest) -> NDArray[np.int64]:
+    """int64[k, 2]: shares and steps of memory that each of a request for shared GPUs takes on each row; 0
+    where it cannot be had.
+    """
     if request.wish is None:
-        return np.ones(len(columns), dtype=np.int64)
+        return np.ones((len(columns), 2), dtype=np.int64)
     steps, of = np.unique(columns.share_step_mib, return_inverse=True)
-    sizes = [taken(request.part(step)) if step else 0 for step in steps.tolist()]
-    return np.array(sizes or [0], dtype=np.int64)[of.reshape(-1)]
+    sizes = [request.part(step) if step else NOTHING for step in steps.tolist()]
+    return np.array(sizes, dtype=np.int64).reshape(-1, 2)[of.reshape(-1)]
 
 
 def _model_allowed(columns: Columns, demand: Demand, hardware: Hardware) -> Flags:

@@ -51,6 +51,8 @@ def priced(demand: Demand, world: World, columns: Columns, told: Told) -> Priced
         np.array_equal(before.masks, known.masks)
         and np.array_equal(before.static, known.static)
         and np.array_equal(before.shared, known.shared)
+        and np.array_equal(before.share_left, known.share_left)
+        and np.array_equal(before.step_left, known.step_left)
     ):
         sure = fits
     else:

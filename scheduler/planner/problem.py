@@ -34,7 +34,7 @@ from scheduler.packing.plan_problem import (
     Wanted,
 )
 from scheduler.planner.admission import Constraints
-from scheduler.prediction import expected, predict, shares_each
+from scheduler.prediction import expected, parts_each, predict
 from scheduler.pricing import priced
 from scheduler.scoring.context import World
 from scheduler.scoring.fragmentation import node_value
@@ -363,7 +363,7 @@ def _need(world: World, columns: Columns, row: int, shape: _Shape, profiles: Seq
     for request in demand.requests:
         fixed = None if request.profile is None else world.profiles.find(request.profile)
         if request.kind == "shared" or (request.kind == "whole" and whole_as == WHOLE_IS_SHARED):
-            each = int(shares_each(columns.take(np.array([row])), request)[0])
+            each = int(parts_each(columns.take(np.array([row])), request).max())
             if not each:
                 return None
             scalars[width] += request.count * each

@@ -20,7 +20,7 @@ from autoscaler import capacity, outage, reasons
 from autoscaler.gpu_guard import gpu_opinion
 from autoscaler.latency import latency_opinion
 from autoscaler.reasons import Opinion, Reason
-from autoscaler.shaping import bounded, lower_window_seconds, shaped, woken
+from autoscaler.shaping import bounded, lower_window_seconds, shaped, turns_of_the_hour, woken
 from autoscaler.signals import Signals
 from autoscaler.sizing import Load, sized
 from autoscaler.state import Raise, State
@@ -67,7 +67,7 @@ def decide(policy: AutoscalingPolicy, signals: Signals, state: State | None, now
 
 
 def _with_outside(signals: Signals) -> Signals:
-    """Count requests that are held before the pods as waiting; with no replica ready they are all there is."""
+    """Count requests that are held before the pods as waiting; with no replica ready they are all."""
     outside = signals.waiting_outside
     if isinstance(outside, NoData) or outside <= 0.0:
         return signals
@@ -113,7 +113,9 @@ def _seeing(
     if settled > signals.current:
         state = replace(state, last_raise=Raise(now, in_flight))
     elif settled < signals.current:
-        state = replace(state, last_lower_seconds=now)
+        turns = turns_of_the_hour(state, now)
+        turns = (*turns, now) if state.rising else turns
+        state = replace(state, last_lower_seconds=now, turns_seconds=turns)
     return Decision(settled, _ordered(signals.current, settled, why, clamps + bounds), state)
 
 
@@ -247,7 +249,8 @@ def _ordered(
     current: int, replicas: int, why: tuple[Reason, ...], clamps: tuple[Reason, ...]
 ) -> tuple[Reason, ...]:
     """Put first what settled the count: the last clamp when a wish came to nothing, else the wish."""
-    if clamps and replicas == current:
+    taken_back = replicas < current and any(r.code == reasons.NOT_PLACEABLE for r in clamps)
+    if clamps and (replicas == current or taken_back):
         return (clamps[-1], *why, *clamps[:-1])
     return (*why, *clamps)
 

@@ -1,16 +1,18 @@
 """What in-flight may become before a replica asked for now serves, and how wrong that forecast has been.
 
-    trend      = level + DAMPING * slope * lead           slope between a fast and a slow mean
-    season     = level * (usual then / usual now)         by quarter of an hour of the day
-    floor      = max(level, those of the two that err less than the level alone)
-    dispersion = mean of 2 * max(0, seen - level)^2 / level, the level of one lead before
+    fast, level = mean in flight over some 20 s, over some 10 min
+    trend       = fast + DAMPING * slope * lead            slope between the two
+    season      = fast * (usual then / usual now)          by quarter of an hour of the day
+    floor       = max(fast, those of the two that err less than fast alone)
+    dispersion  = mean of 2 * max(0, seen - fast)^2 / level, fast of one lead before
 
-The trend is Holt's with damping (Gardner and McKenzie 1985). The season is the mean of each quarter of an hour, the
-newest day counting half; it speaks only after a whole day. Each of the two is judged one lead later by its
-squared error and speaks only while that is clearly below the plain level's, so a workload without a trend or a
-daily shape never pays for one. They may only raise. ``dispersion`` is the scale of the burst allowance
-(``headroom``): the error's variance in units of a random stream's own, only under-forecasts counted (twice, as
-if errors were symmetric). ``relative_error`` is kept for the metric that shows how good the forecast is.
+The trend is Holt's with damping (Gardner and McKenzie 1985). The season is the mean of each quarter of an
+hour, the newest day counting half; it speaks only after a whole day. Each of the two is judged one lead later
+by its squared error and speaks only while that is clearly below the plain level's, so a workload without a
+trend or a daily shape never pays for one. They may only raise. ``dispersion`` is the scale of the burst
+allowance (``headroom``): the error's variance in units of a random stream's own, only under-forecasts counted
+(twice, as if errors were symmetric). ``relative_error`` is kept for the metric that shows how good the
+forecast is.
 
 Pure. Times are of the caller's clock; the season wants Unix time.
 """
@@ -28,7 +30,7 @@ LARGEST_DISPERSION: Final = 10_000.0
 LEAD_MARGIN_SECONDS: Final = 60.0
 _ERRORS_SECONDS: Final = 14_400.0
 _LEVEL_SECONDS: Final = 600.0
-_FAST_SECONDS: Final = 60.0
+_FAST_SECONDS: Final = 20.0
 _DAMPING: Final = 0.5
 # A forecast speaks while its squared error is below this share of the plain level's.
 _EARNED: Final = 0.95
@@ -42,7 +44,7 @@ _MOST_SEASON: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was forecast at one moment for one lead later: by level, by trend, by season (None: it was mute)."""
+    """What was forecast at one moment for one lead later: by level, by trend, by season (None: mute)."""
 
     at_seconds: float
     level: float
@@ -72,7 +74,7 @@ class Season:
         return Season(days, quarter, in_flight, 1)
 
     def growth(self, unix_seconds: float, lead_seconds: float) -> float | None:
-        """Return the factor by which the day usually grows over the lead; None before a whole day was seen."""
+        """Return the factor by which the day usually grows over the lead; None before a day is full."""
         now, then = self.days[_quarter(unix_seconds)], self.days[_quarter(unix_seconds + lead_seconds)]
         if now is None or then is None or any(mean is None for mean in self.days):
             return None
@@ -120,27 +122,25 @@ class Forecast:
         looks = judged.looks
         if looks and now - looks[-1].at_seconds < lag / _KEPT_LOOKS:
             return followed
-        trend, season = followed._opinions(in_flight, lag, unix_seconds)
-        return replace(followed, looks=(*looks, Look(now, in_flight, trend, season)))
+        trend, season = followed._opinions(lag, unix_seconds)
+        return replace(followed, looks=(*looks, Look(now, followed.fast, trend, season)))
 
-    def floor(self, in_flight: float, *, lead_seconds: float, unix_seconds: float | NoData) -> float:
-        """Return the in-flight to be ready for: never below ``in_flight`` itself."""
-        trend, season = self._opinions(in_flight, lead_seconds + LEAD_MARGIN_SECONDS, unix_seconds)
-        earned, floor = _EARNED * self.level_error, in_flight
+    def floor(self, *, lead_seconds: float, unix_seconds: float | NoData) -> float:
+        """Return the in-flight to be ready for: never below the mean of the last looks (``fast``)."""
+        trend, season = self._opinions(lead_seconds + LEAD_MARGIN_SECONDS, unix_seconds)
+        earned, floor = _EARNED * self.level_error, self.fast
         if self.trend_error < earned:
             floor = max(floor, trend)
         if season is not None and self.season_error < earned:
             floor = max(floor, season)
         return floor
 
-    def _opinions(
-        self, in_flight: float, lag: float, unix_seconds: float | NoData
-    ) -> tuple[float, float | None]:
-        """What trend and season say about one ``lag`` later; neither below ``in_flight``."""
+    def _opinions(self, lag: float, unix_seconds: float | NoData) -> tuple[float, float | None]:
+        """What trend and season say about one ``lag`` later; neither below ``fast``."""
         slope = (self.fast - self.level) / (_LEVEL_SECONDS - _FAST_SECONDS)
-        trend = in_flight + max(0.0, slope) * _DAMPING * lag
+        trend = self.fast + max(0.0, slope) * _DAMPING * lag
         growth = None if isinstance(unix_seconds, NoData) else self.season.growth(unix_seconds, lag)
-        return trend, None if growth is None else in_flight * max(1.0, growth)
+        return trend, None if growth is None else self.fast * max(1.0, growth)
 
     def _judged(self, in_flight: float, now: float, lag: float) -> Forecast:
         """Count the errors of the looks that are one ``lag`` old, and forget those."""
@@ -168,7 +168,7 @@ class Forecast:
 
     @property
     def burst_level(self) -> float:
-        """The level that a burst starts from: the mean of the last minutes, so that a lull does not hide it."""
+        """The level that a burst starts from: the mean of the last minutes, lulls included."""
         return max(self.level, 0.0)
 
 

@@ -4,17 +4,17 @@
     deviations <- clip(deviations + rate * weight * (share of requests that were late - aim))   once a period
     aim = AIM_SHARE * (1 - attainment)
 
-What a replica has to spare covers what in-flight will do before another replica can serve. By Little's law and
-random arrivals that wanders by sqrt(level); ``dispersion`` is how much more it really wanders, measured by the
-forecast's own error (``forecast``). How many such deviations the objective takes nobody can tell beforehand
-(server, router, burstiness, start-up): it is learned, a little down in each good period, quickly up in a bad one, so
-that in the long run the late share is what the objective allows (Gibbs and Candes, NeurIPS 2021). Square-root
-staffing is Halfin and Whitt's (Operations Research 29, 1981).
+What a replica has to spare covers what in-flight will do before another replica can serve. By Little's law
+and random arrivals that wanders by sqrt(level); ``dispersion`` is how much more it really wanders, measured
+by the forecast's own error (``forecast``). How many such deviations the objective takes nobody can tell
+beforehand (server, router, burstiness, start-up): it is learned, a little down in each good period, quickly
+up in a bad one, so that in the long run the late share is what the objective allows (Gibbs and Candes,
+NeurIPS 2021). Square-root staffing is Halfin and Whitt's (Operations Research 29, 1981).
 
 ``weight`` is the period's traffic against the usual: the objective counts requests, not minutes. A period
-without traffic teaches nothing. Misses that no replica could have prevented (at the maximum, unplaceable, blind)
-never raise it; ``spoiled_until_seconds`` keeps their echo in the histogram out, too. Does not look at latency
-itself, and does not know the forecast.
+without traffic teaches nothing. Misses that no replica could have prevented (at the maximum, unplaceable,
+blind) never raise it; ``spoiled_until_seconds`` keeps their echo in the histogram out, too. Does not look at
+latency itself, and does not know the forecast.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """How much in flight the arrivals really ask for, when replicas are too few and a queue has built up.
 
-    offered = running + service * (growth of the queue + queue / drain)     service = running / finished a second
+    offered = running + service * (growth of the queue + queue / drain)     service = running / finished a
+    second
 
-While nobody waits, what is in flight is what is asked for. Once a queue stands, it grows for as long as replicas
-take to start, and sizing for the whole of it asks for several times what the arrivals need (integrator
-wind-up; kubernetes#78761). Little's law tells the arrivals instead: what is finished a second, what
-the queue grows by a second, and so much a second as clears the queue within ``drain``. Never above what is in
-flight, so at worst this is the plain sum; without the number of waiting requests or the rate it is the plain sum.
+While nobody waits, what is in flight is what is asked for. Once a queue stands, it grows for as long as
+replicas take to start, and sizing for the whole of it asks for several times what the arrivals need
+(integrator wind-up; kubernetes#78761). Little's law tells the arrivals instead: what is finished a second,
+what the queue grows by a second, and so much a second as clears the queue within ``drain``. Never above what
+is in flight, so at worst this is the plain sum; without the number of waiting requests or the rate it is the
+plain sum.
 """
 
 from __future__ import annotations

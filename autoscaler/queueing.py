@@ -1,4 +1,5 @@
-"""How many requests in flight one replica may carry within the objective: a queueing model fitted while it runs.
+"""How many requests in flight one replica may carry within the objective: a queueing model fitted while it
+runs.
 
 A server with continuous batching serves all its n requests at once, one iteration at a time:
 
@@ -6,13 +7,15 @@ A server with continuous batching serves all its n requests at once, one iterati
     service(n)   = (tokens_out + 1) * iteration(n)         [s], first token after one iteration
     mu(n)        = n / service(n) for n <= batch, mu(batch) above it (the rest waits)
 
-Arrivals at random at rate l give a birth-death chain with p(n+1) = p(n) * l / mu(n+1), cut at twice the batch. Its mean
-occupancy N is what is in flight, and by Little's law N / l is the time in the system. ``share_of_one_replica``
-searches the highest rate whose mean latency stays within the bound, steps back by ``STABILITY_MARGIN``, and
-returns N there. The form of the analyser in llm-d's Workload Variant Autoscaler (pkg/analyzer), with the
-token costs of an iteration lumped into one slope, since only their sum can be told from one mix of tokens.
+Arrivals at random at rate l give a birth-death chain with p(n+1) = p(n) * l / mu(n+1), cut at twice the
+batch. Its mean occupancy N is what is in flight, and by Little's law N / l is the time in the system.
+``share_of_one_replica`` searches the highest rate whose mean latency stays within the bound, steps back by
+``STABILITY_MARGIN``, and returns N there. The form of the analyser in llm-d's Workload Variant Autoscaler
+(pkg/analyzer), with the token costs of an iteration lumped into one slope, since only their sum can be told
+from one mix of tokens.
 
-Means only: the tail is the business of the learned headroom. Pure; does not model preemption or prefix caches.
+Means only: the tail is the business of the learned headroom. Pure; does not model preemption or prefix
+caches.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ _HALVINGS: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """One replica's server: ``base_seconds`` + n * ``slope_seconds`` an iteration, ``tokens_out`` a request."""
+    """A replica's server: ``base_seconds`` + n * ``slope_seconds`` an iteration, ``tokens_out`` a request."""
 
     base_seconds: float
     slope_seconds: float
@@ -150,6 +153,9 @@ class Fit:
         return Serving(max(base, 1e-9), slope, self.tokens_out, self.batch or LARGEST_BATCH)
 
 
+UNFITTED: Final = Fit()
+
+
 def iteration_seconds_of(
     *,
     running: float,
@@ -157,7 +163,8 @@ def iteration_seconds_of(
     tokens_out: float | NoData,
     token_seconds: float | NoData,
 ) -> float | NoData:
-    """Return the time of an iteration: between two tokens as told, else by Little's law from rate and running.
+    """Return the time of an iteration: between two tokens as told, else by Little's law from rate and
+    running.
 
     ``running`` and ``rate_rps`` are sums over the same replicas.
     """

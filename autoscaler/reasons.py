@@ -46,6 +46,7 @@ NOT_PLACEABLE: Final = "NotPlaceable"
 OTHER_WRITER: Final = "OtherWriter"
 QUEUE_OUTSIDE: Final = "QueueOutside"
 PANIC: Final = "Panic"
+TURNING: Final = "TurningTooOften"
 PAUSED: Final = "Paused"
 
 
@@ -90,6 +91,7 @@ _CLASSES: Final[dict[str, ReasonClass]] = {
     OTHER_WRITER: ReasonClass.PAUSED,
     QUEUE_OUTSIDE: ReasonClass.SCALING,
     PANIC: ReasonClass.HOLDING,
+    TURNING: ReasonClass.HOLDING,
     PAUSED: ReasonClass.PAUSED,
 }
 

@@ -1,11 +1,12 @@
 """From the count that is wanted to the count that is set: placeability, windows, step limits, bounds.
 
-What cannot be placed is not asked for: desired = min(wanted, placeable), where replicas that serve or start are never
-taken away for it. Raising waits for the scale-up window (a panic does not) and for replicas of the last raise
-that are still starting (``steps``); lowering waits for the scale-down window and for the end of a panic. One
-reason a clamp. With an objective the scale-down window is at least ``COLD_STARTS_KEPT`` start-ups: what is given
-up must be worth the time it takes to get it back, and the load is already what the arrivals ask for, so that
-starting replicas answer it once by being counted.
+What cannot be placed is not asked for: desired = min(wanted, placeable), where replicas that serve or start
+are never taken away for it. Raising waits for the scale-up window (a panic does not) and for replicas of the
+last raise that are still starting (``steps``); lowering waits for the scale-down window and for the end of a
+panic. One reason a clamp. With an objective the scale-down window is at least ``COLD_STARTS_KEPT`` start-ups:
+what is given up must be worth the time it takes to get it back. At most ``MOST_TURNS`` times an hour a raise
+is followed by a lowering: who had to come back so often was wrong to go. And the load is already what the
+arrivals ask for, so that starting replicas answer it once by being counted.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from cluster.autoscaling_policy import AutoscalingPolicy
 from metrics.samples import NoData
 
 COLD_STARTS_KEPT: Final = 3.0
+# Each turn down makes one turn up later: at most six changes of direction an hour.
+MOST_TURNS: Final = 3
+_HOUR_SECONDS: Final = 3600.0
 
 Shaped = tuple[int, tuple[Reason, ...]]
 
@@ -147,6 +151,11 @@ def _shaped_down(
     if target < current and policy.slo is not None and signals.starting:
         sentence = f"{signals.starting} replicas are starting: none is taken away before it served"
         return current, (*clamps, Reason(reasons.COLD_START_WAIT, sentence))
+    turns = turns_of_the_hour(state, now)
+    if target < current and policy.slo is not None and state.rising and len(turns) >= MOST_TURNS:
+        left = turns[0] + _HOUR_SECONDS - now
+        sentence = f"the direction turned {len(turns)} times within the hour: not lowering for {left:.0f} s"
+        return current, (*clamps, Reason(reasons.TURNING, sentence))
     step = steps.step_down_to(current, down.max_step_percent, down.max_step_replicas)
     if step > target:
         clamps.append(
@@ -154,6 +163,11 @@ def _shaped_down(
         )
         target = step
     return target, tuple(clamps)
+
+
+def turns_of_the_hour(state: State, now: float) -> tuple[float, ...]:
+    """Return when, within the last hour, a lowering followed a raise."""
+    return tuple(at for at in state.turns_seconds if at > now - _HOUR_SECONDS)
 
 
 def in_panic(state: State, now: float) -> bool:

@@ -25,14 +25,14 @@ class Signals:
     serve, ``starting`` are on their way, ``unschedulable`` have been refused by the scheduler for too long to
     be called starting. ``cold_start_seconds`` is what was measured from creation to Ready.
 
-    ``slo_missed`` is the share 0..1 of the requests finished in the last learning period that took longer than
-    the objective's bound, dropped ones among them. ``placeable`` is how many replicas of this workload the cluster can
-    hold, those that run included. ``waiting_outside`` are requests held before the pods (gateway, activator, KEDA's
-    HTTP add-on, queue of the inference gateway). ``other_writer`` names who else sets the replicas, None for
-    nobody. ``waiting`` is the part of ``in_flight`` that waits. ``tokens_in`` and ``tokens_out`` are means a
-    request, ``service_seconds`` is the mean latency of the objective's measure and
-    ``token_seconds`` the mean time between two tokens, both over the last learning period. ``unix_seconds`` is
-    the time of day, for the season of the forecast.
+    ``slo_missed`` is the share 0..1 of the requests finished in the last learning period that took longer
+    than the objective's bound, dropped ones among them. ``placeable`` is how many replicas of this workload
+    the cluster can hold, those that run included. ``waiting_outside`` are requests held before the pods
+    (gateway, activator, KEDA's HTTP add-on, queue of the inference gateway). ``other_writer`` names who else
+    sets the replicas, None for nobody. ``waiting`` is the part of ``in_flight`` that waits. ``tokens_in`` and
+    ``tokens_out`` are means a request, ``service_seconds`` is the mean latency of the objective's measure and
+    ``token_seconds`` the mean time between two tokens, both over the last learning period. ``unix_seconds``
+    is the time of day, for the season of the forecast.
     """
 
     current: int

@@ -1,14 +1,15 @@
 """The load of a workload in replicas: what the in-flight share, or the objective, makes of the signals.
 
-Without an objective: ``load = in_flight * (1 + headroom) / per_replica`` with the headroom as it stands, which
-is 0 unless a state says otherwise (``capacity``). With one (``slo``):
+Without an objective: ``load = in_flight * (1 + headroom) / per_replica`` with the headroom as it stands,
+which is 0 unless a state says otherwise (``capacity``). With one (``slo``):
 
-    load = (floor of the forecast over what the arrivals ask for + learned allowance) / per_replica
+    load = max(floor of the forecast + learned allowance, LEAST_SPARE * offered) / per_replica
 
-(``offered``, ``forecast``, ``headroom``), where ``per_replica`` is the policy's, or is learned from a queueing model
-of the server (``queueing``), and ``DEFAULT_PER_REPLICA`` until that is fitted. Ready pods that report nothing are
-then taken to carry what the others carry: the headroom is already the margin, and a fifth of the pods counted
-as empty would be a fifth of the load unseen. Everything learned goes into the state. Pure; decides no count.
+where ``offered`` is what the arrivals ask for and ``per_replica`` is the policy's, or is learned from a
+queueing model of the server, ``DEFAULT_PER_REPLICA`` until that is fitted (``forecast``, ``headroom``,
+``offered``, ``queueing``). Ready pods that report nothing are then taken to carry what the others carry: the
+headroom is already the margin, and a fifth of the pods counted as empty would be a fifth of the load unseen.
+Everything learned goes into the state. Pure; decides no count.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from cluster.autoscaling_policy import AutoscalingPolicy, Slo
 from metrics.samples import NoData
 
 DEFAULT_PER_REPLICA: Final = 16.0
+# What is there now never fills the replicas to the last place.
+LEAST_SPARE: Final = 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """``replicas``: the load in full replicas; ``fullest``: the same if silent pods were full; ``margin``: what
-    survivors keep spare; ``sentence``: how the load came about.
+    """``replicas``: the load in full replicas; ``fullest``: the same if silent pods were full; ``margin``:
+    what survivors keep spare; ``sentence``: how the load came about.
     """
 
     replicas: float
@@ -80,16 +83,18 @@ def _by_objective(
     learned = replace(learned, forecast=forecast, queue=queue)
     learned = _corrected(policy, slo, signals, learned, now)
     per_replica, whence = _share(policy, learned)
-    floor = forecast.floor(offered, lead_seconds=cold_start, unix_seconds=unix)
-    allowance = learned.headroom.allowance(max(floor, forecast.burst_level), forecast.dispersion)
-    load = (floor + allowance) / per_replica
+    floor = forecast.floor(lead_seconds=cold_start, unix_seconds=unix)
+    level = max(floor, offered, forecast.burst_level)
+    allowance = learned.headroom.allowance(level, forecast.dispersion)
+    ready_for = max(floor + allowance, offered * LEAST_SPARE)
+    load = ready_for / per_replica
     # One idle replica for each silent one at most: nobody knows what those do.
     fullest = load if reports < 1.0 or not signals.silent else load + signals.silent
     sentence = (
-        f"{seen:.4g} requests in flight, {floor:.4g} to be ready for and {allowance:.4g} spare for "
-        f"{slo.attainment:.4g} in time, at {per_replica:.4g} a replica{whence}"
+        f"{seen:.4g} requests in flight, {ready_for:.4g} to be ready for ({floor:.4g} and {allowance:.4g} "
+        f"spare for {slo.attainment:.4g} in time) at {per_replica:.4g} a replica{whence}"
     )
-    share = (floor + allowance) / offered - 1.0 if offered > 0.0 else 0.0
+    share = ready_for / offered - 1.0 if offered > 0.0 else 0.0
     state = replace(state, learned=learned, recalled_memory=None, headroom=max(0.0, share))
     return Load(load, fullest, 0.0, per_replica, sentence), state
 

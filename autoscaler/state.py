@@ -2,8 +2,8 @@
 
 All of it can be lost: a controller that starts with no state begins its windows with what runs and is merely
 slower to lower. What took long to learn need not be: ``remembered`` writes it down as a small JSON text, and
-``recalled`` begins a state with it. Windows and pending steps are never written down, since they tell of a clock
-and of replicas that a restart no longer knows.
+``recalled`` begins a state with it. Windows and pending steps are never written down, since they tell of a
+clock and of replicas that a restart no longer knows.
 
 ``headroom`` is the share of spare capacity that the last decision added to the load; ``learned`` is where it
 comes from when the policy states an objective.
@@ -20,7 +20,7 @@ import msgspec
 from autoscaler.forecast import Forecast, Season
 from autoscaler.headroom import Headroom
 from autoscaler.offered import Queue
-from autoscaler.queueing import Fit
+from autoscaler.queueing import UNFITTED, Fit
 from autoscaler.windows import Windows
 
 _FORMAT: Final = 1
@@ -36,12 +36,12 @@ class Raise:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What is learned about a workload with an objective; ``per_replica`` is None until the model is fitted."""
+    """What is learned about a workload with an objective; ``per_replica`` is None until fitted."""
 
     headroom: Headroom
     forecast: Forecast
     queue: Queue | None = None
-    fit: Fit = Fit()
+    fit: Fit = UNFITTED
     per_replica: float | None = None
 
 
@@ -58,7 +58,9 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Timestamps are seconds of the clock that ``decide`` is given."""
+    """Timestamps are seconds of the clock that ``decide`` is given. ``turns_seconds`` are the
+    lowerings of the last hour that followed a raise.
+    """
 
     windows: Windows
     headroom: float = 0.0
@@ -66,14 +68,27 @@ class State:
     last_lower_seconds: float | None = None
     blind_since_seconds: float | None = None
     panic_until_seconds: float | None = None
+    turns_seconds: tuple[float, ...] = ()
     learned: Learned | None = None
     recalled_memory: Recalled | None = None
 
     def without_change(self, before: State | None) -> State:
         """This state when the change did not happen: what was seen stays, what was done does not."""
         if before is None:
-            return replace(self, last_raise=None, last_lower_seconds=None)
-        return replace(self, last_raise=before.last_raise, last_lower_seconds=before.last_lower_seconds)
+            return replace(self, last_raise=None, last_lower_seconds=None, turns_seconds=())
+        return replace(
+            self,
+            last_raise=before.last_raise,
+            last_lower_seconds=before.last_lower_seconds,
+            turns_seconds=before.turns_seconds,
+        )
+
+    @property
+    def rising(self) -> bool:
+        """The last change was a raise, so that a lowering would turn the direction round."""
+        if self.last_raise is None:
+            return False
+        return self.last_lower_seconds is None or self.last_raise.at_seconds > self.last_lower_seconds
 
     @classmethod
     def begun(cls, current: int, now: float) -> State:

@@ -2,9 +2,10 @@
 
 Starting before running: a replica that serves nobody yet loses nobody. Among running ones the idlest, by
 requests in flight, since those have to finish elsewhere or be waited for. Among equally idle ones the one
-whose going heals most fragmentation (``healing``: by how much the unusable share of the cluster's GPUs falls).
-The ReplicaSet controller deletes the pod with the lowest ``controller.kubernetes.io/pod-deletion-cost`` first,
-but only after not-ready and pending pods, so the order here never contradicts its own (KEP-2255).
+whose going heals most fragmentation (``healing``: by how much the unusable share of the cluster's GPUs
+falls). The ReplicaSet controller deletes the pod with the lowest
+``controller.kubernetes.io/pod-deletion-cost`` first, but only after not-ready and pending pods, so the order
+here never contradicts its own (KEP-2255).
 
 Pure; writing the annotations is another module's business. A pod that does not report counts as busy.
 """

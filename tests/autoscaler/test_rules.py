@@ -11,6 +11,7 @@ from autoscaler import reasons
 from autoscaler.decide import Decision, decide
 from autoscaler.signals import Signals
 from autoscaler.state import Raise, State
+from autoscaler.victims import Candidate, deletion_costs, order_of_going
 from cluster.policy import AutoscalingPolicy
 from metrics.samples import NoData
 
@@ -336,3 +337,116 @@ def test_lowering_goes_in_steps_with_a_pause_to_see_the_survivors():
     assert paused.replicas == 20
     assert paused.reasons[0].code == reasons.STEP_WAIT
     assert decide(policy(), serving(20, 16.0), first.state, NOW + 61.0).replicas == 10
+
+
+def test_rule_9_no_more_than_can_be_placed_is_asked_for_and_the_rest_is_reported():
+    decision = settled(policy(), serving(10, 16.0 * 20, placeable=13))
+    assert decision.replicas == 13
+    assert reasons.NOT_PLACEABLE in {r.code for r in decision.reasons}
+    full = settled(policy(), serving(10, 16.0 * 20, placeable=10))
+    assert (full.replicas, full.reasons[0].code) == (10, reasons.NOT_PLACEABLE)
+    assert "20 replicas are wanted, 10 can be placed" in full.reasons[0].sentence
+
+
+def test_rule_9_refused_replicas_are_taken_back_and_asked_for_again_when_room_frees():
+    stuck = serving(10, 16.0 * 20, ready=6, unschedulable=4, placeable=6)
+    taken_back = settled(policy(), stuck)
+    assert (taken_back.replicas, taken_back.reasons[0].code) == (6, reasons.NOT_PLACEABLE)
+    later = serving(6, 16.0 * 20, placeable=11)
+    assert settled(policy(), later).replicas == 11
+
+
+def test_rule_9_a_small_room_takes_no_replica_away_that_serves_or_starts():
+    shrunk = serving(10, 16.0 * 10, ready=8, starting=2, placeable=4)
+    assert settled(policy(), shrunk).replicas == 10
+
+
+def test_rule_11_what_was_learned_survives_a_restart_and_windows_do_not():
+    objective = policy(slo={"latencySeconds": 2.0})
+    state: State | None = None
+    for minute in range(30):
+        late = serving(10, 150.0, waiting=0.0, slo_missed=0.5, cold_start_seconds=30.0)
+        state = decide(objective, late, state, NOW + 60.0 * minute).state
+    assert state is not None
+    assert state.learned is not None
+    learned = state.learned.headroom.deviations
+    recalled = State.recalled(state.remembered(), 40, 5.0)
+    quiet = serving(40, 16.0, waiting=0.0, slo_missed=0.0, cold_start_seconds=30.0)
+    after = decide(objective, quiet, recalled, 5.0)
+    assert after.replicas == 40
+    assert after.state.learned is not None
+    assert after.state.learned.headroom.deviations == pytest.approx(learned, abs=1e-4)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"format": 2}', '{"format": 1, "deviations": "much"}'])
+def test_rule_11_an_unreadable_memory_is_as_good_as_none(text: str):
+    assert State.recalled(text, 7, NOW) == State.begun(7, NOW)
+
+
+def test_rule_12_zero_wakes_on_a_queue_outside_the_pods_sized_by_it():
+    sleeping = policy(minReplicas=0)
+    asleep = serving(0, OUTAGE, request_rate=OUTAGE)
+    one = decide(sleeping, replace(asleep, waiting_outside=1.0), None, NOW)
+    assert (one.replicas, one.reasons[0].code) == (1, reasons.QUEUE_OUTSIDE)
+    assert decide(sleeping, replace(asleep, waiting_outside=40.0), None, NOW).replicas == 3
+    assert decide(sleeping, replace(asleep, waiting_outside=4000.0), None, NOW).replicas == 50
+    assert decide(sleeping, replace(asleep, waiting_outside=40.0, placeable=2), None, NOW).replicas == 2
+
+
+def test_rule_12_nothing_inside_the_pods_wakes_a_workload():
+    sleeping = policy(minReplicas=0)
+    dark = serving(0, 400.0, request_rate=90.0, waiting_outside=OUTAGE)
+    assert decide(sleeping, dark, None, NOW).replicas == 0
+    assert decide(sleeping, replace(dark, waiting_outside=0.0), None, NOW).replicas == 0
+
+
+def test_rule_12_the_last_replica_goes_only_where_a_queue_outside_could_ask_for_it_back():
+    idle = serving(1, 0.0, request_rate=0.0)
+    sleeping = policy(minReplicas=0)
+    assert settled(sleeping, replace(idle, waiting_outside=0.0)).replicas == 0
+    assert settled(sleeping, replace(idle, waiting_outside=OUTAGE)).replicas == 1
+    assert settled(sleeping, replace(idle, waiting_outside=3.0)).replicas == 1
+
+
+def test_rule_13_a_second_writer_stops_the_decisions_and_is_named():
+    for load in (16.0 * 40, 0.0, OUTAGE):
+        decision = settled(policy(), serving(10, load, other_writer="HorizontalPodAutoscaler n/llm"))
+        assert decision.replicas == 10
+        assert decision.reasons[0].code == reasons.OTHER_WRITER
+        assert "HorizontalPodAutoscaler n/llm" in decision.reasons[0].sentence
+    assert decide(policy(), serving(0, OUTAGE, other_writer="KEDA"), None, NOW).replicas == 0
+
+
+def test_rule_13_lowering_waits_a_whole_window_after_the_second_writer_has_gone():
+    state = settled(policy(), serving(10, 16.0, other_writer="KEDA")).state
+    assert decide(policy(), serving(10, 16.0), state, NOW + 5.0).replicas == 10
+    assert decide(policy(), serving(10, 16.0), state, NOW + 301.0).replicas == 5
+
+
+def test_rule_14_the_starting_go_first_then_the_idlest_then_who_heals_most():
+    pods = (
+        Candidate("busy", ready=True, in_flight=9.0),
+        Candidate("silent", ready=True, in_flight=OUTAGE),
+        Candidate("idle", ready=True, in_flight=0.0, healing=0.1),
+        Candidate("idle-and-healing", ready=True, in_flight=0.0, healing=0.4),
+        Candidate("starting", ready=False, in_flight=OUTAGE),
+        Candidate("starting-and-healing", ready=False, healing=0.3),
+    )
+    order = ("starting-and-healing", "starting", "idle-and-healing", "idle", "busy", "silent")
+    assert order_of_going(pods) == order
+    costs = deletion_costs(pods)
+    assert sorted(costs, key=costs.__getitem__) == list(order)
+    assert len(set(costs.values())) == len(pods)
+
+
+def test_panic_raises_at_once_and_forbids_lowering_for_a_window():
+    calm = policy(scaleUp={"stabilisationSeconds": 60.0})
+    ready = policy(scaleUp={"stabilisationSeconds": 60.0}, panic={"threshold": 2.0})
+    low = State.begun(4, NOW)
+    burst = serving(4, 16.0 * 8)
+    assert decide(calm, burst, low, NOW + 1.0).replicas == 4
+    first = decide(ready, burst, low, NOW + 1.0)
+    assert first.replicas == 8
+    again = decide(ready, serving(8, 0.0), first.state, NOW + 290.0)
+    assert (again.replicas, again.reasons[0].code) == (8, reasons.PANIC)
+    assert decide(ready, serving(8, 0.0), again.state, NOW + 600.0).replicas == 4

@@ -38,13 +38,10 @@ def frontier(trace: str, title: str) -> Callable[[Json], Figure | None]:
         if not members:
             return None
         with style():
-            figure, every = panels(
-                len(members),
-                "GPU-hours, as a multiple of the clairvoyant's",
-                "requests out of the objective, %",
-            )
+            figure, every = panels(len(members), "", "requests out of the objective, %")
             for axes, study in zip(every, members, strict=True):
                 _panel(axes, study)
+                axes.set_xlabel("GPU-hours, multiple of the clairvoyant's")
             handles, labels = every[0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside lower center", ncols=9, fontsize=7.5, frameon=False)
             figure.suptitle(

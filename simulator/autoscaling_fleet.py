@@ -129,12 +129,11 @@ class Fleet:
 
     def _remove(self, step: int, run: int, count: int) -> None:
         """Delete ``count`` replicas of one run: the newest starting ones, then ready ones, which drain."""
-        for later in range(int(self.startup_steps[run]), 0, -1):
-            if not count or not self.starting[run]:
-                break
-            slot = (step + later) % self._ring
-            killed = min(count, int(self._coming[slot, run]))
-            if killed:
+        if self.starting[run]:
+            slots = np.flatnonzero(self._coming[:, run])
+            for later in sorted(((slots - step) % self._ring).tolist(), reverse=True):
+                slot = (step + later) % self._ring
+                killed = min(count, int(self._coming[slot, run]))
                 self._coming[slot, run] -= killed
                 self.starting[run] -= killed
                 self.killed_starting[run] += killed

@@ -27,8 +27,8 @@ class Bounds:
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """What was scraped: sums over the pods that report (``in_flight`` is running and waiting), means a
-    replica (``gpu_utilisation``, ``kv_usage``: shares), ``slo_missed``: the share of the last minute's
-    answers that came too late or not at all, ``served_rps`` the answers a second in that minute.
+    replica (``gpu_utilisation``, ``kv_usage``: shares), ``slo_missed``: the share of the last minute's first
+    tokens and refusals that were misses, ``served_rps``: requests finished a second in that minute.
     """
 
     in_flight: Floats

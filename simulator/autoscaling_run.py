@@ -51,13 +51,14 @@ class _Watcher:
 
     def __init__(self, runs: int) -> None:
         nothing = np.zeros(runs)
-        self._past: deque[tuple[Floats, Floats]] = deque([(nothing, nothing)])
+        self._past: deque[tuple[Floats, Floats, Floats]] = deque([(nothing, nothing, nothing)])
         self.missed = np.full(runs, np.nan)
         self.served_rps = np.zeros(runs)
 
     def scrape(self, fleet: Fleet) -> None:
         taken, missed = fleet.taken.copy(), fleet.missed
-        self._past.append((taken, missed))
+        finished = taken - fleet.refused - fleet.in_service
+        self._past.append((taken, missed, finished))
         while len(self._past) > WATCH_SECONDS / PROMETHEUS_SECONDS + 1:
             self._past.popleft()
         answers = taken - self._past[0][0]
@@ -65,7 +66,8 @@ class _Watcher:
             missed - self._past[0][1], answers, out=np.full_like(taken, np.nan), where=answers > 0.0
         )
         self.missed = share
-        self.served_rps = answers / (PROMETHEUS_SECONDS * (len(self._past) - 1))
+        spent = PROMETHEUS_SECONDS * (len(self._past) - 1)
+        self.served_rps = np.maximum(finished - self._past[0][2], 0.0) / spent
 
 
 def first_replicas(demand: Demand, bounds: Bounds, startup_seconds: float) -> Ints:

@@ -56,6 +56,7 @@ class Slicewise:
         self._policies = [by_objective[share] for share in objective.tolist()]
         self._startup_seconds = startup_seconds.tolist()
         self._states: list[State | None] = [None] * len(objective)
+        self._written = [""] * len(objective)
         self.period_seconds = self._policies[0].period_seconds
 
     def decide(self, seen: Seen, now: float) -> Ints:
@@ -85,13 +86,17 @@ class Slicewise:
                 cold_start_seconds=self._startup_seconds[run],
                 unix_seconds=now,
             )
-            decision = decide(self._policies[run], signals, self._states[run], now)
+            state = self._states[run]
+            if state is None and self._written[run]:
+                state = State.recalled(self._written[run], current, now)
+            decision = decide(self._policies[run], signals, state, now)
             self._states[run] = decision.state
             replicas[run] = decision.replicas
         return replicas
 
     def restarted(self) -> None:
-        # What the learner knows is written down; windows and pending steps are not.
+        # What was learned is written down; windows and pending steps are not.
+        self._written = ["" if state is None else state.remembered() for state in self._states]
         self._states = [None] * len(self._states)
 
 

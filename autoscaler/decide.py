@@ -81,7 +81,7 @@ def _unlearned(policy: AutoscalingPolicy, state: State, now: float) -> State:
     """Nothing is learned from a time in which nothing was seen."""
     if policy.slo is None or state.learned is None:
         return state
-    headroom = state.learned.headroom.spoiled(now + policy.slo.period_seconds)
+    headroom = state.learned.headroom.spoiled(now, policy.slo.period_seconds)
     return replace(state, learned=replace(state.learned, headroom=headroom))
 
 

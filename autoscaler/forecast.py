@@ -28,7 +28,7 @@ START_DISPERSION: Final = 4.0
 LARGEST_DISPERSION: Final = 10_000.0
 # The error is compared at a lead's distance plus one scrape and one look or two.
 LEAD_MARGIN_SECONDS: Final = 60.0
-_ERRORS_SECONDS: Final = 14_400.0
+_ERRORS_SECONDS: Final = 21_600.0
 _LEVEL_SECONDS: Final = 600.0
 _FAST_SECONDS: Final = 20.0
 _DAMPING: Final = 0.5

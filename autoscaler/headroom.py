@@ -2,7 +2,7 @@
 
     allowance = deviations * sqrt(dispersion * level)                          [requests in flight]
     deviations <- clip(deviations + rate * weight * (share of requests that were late - aim))   once a period
-    aim = AIM_SHARE * (1 - attainment)
+    aim = AIM_SHARE * (1 - attainment) / (1 + start-up / AIM_HALVED_SECONDS)
 
 What a replica has to spare covers what in-flight will do before another replica can serve. By Little's law
 and random arrivals that wanders by sqrt(level); ``dispersion`` is how much more it really wanders, measured
@@ -25,11 +25,13 @@ from typing import Final
 
 from metrics.samples import NoData
 
-# Aim below what the objective allows: the path there costs misses as well.
-AIM_SHARE: Final = 0.4
-# A safe start: one deviation, and one more for each five minutes that a start takes.
-START_DEVIATIONS: Final = 1.0
-START_PER_SECOND: Final = 1.0 / 300.0
+# Aim below what the objective allows: the path there costs misses as well, and a shortage lasts a start-up,
+# so that the longer that takes, the larger the lumps in which misses come.
+AIM_SHARE: Final = 0.7
+AIM_HALVED_SECONDS: Final = 300.0
+# A safe start, the safer the longer a start takes; learning moves it within hours either way.
+START_DEVIATIONS: Final = 0.65
+START_PER_SECOND: Final = 1.0 / 160.0
 LARGEST_START: Final = 3.0
 _USUAL_PERIODS: Final = 120.0
 _LARGEST_WEIGHT: Final = 2.0
@@ -54,9 +56,12 @@ class Headroom:
         """Return the requests in flight to keep free at ``level`` in flight."""
         return self.deviations * math.sqrt(max(1.0, dispersion) * max(0.0, level))
 
-    def spoiled(self, until_seconds: float) -> Headroom:
-        """Return the headroom that takes misses until then for ones that no replica could have prevented."""
-        return replace(self, spoiled_until_seconds=until_seconds)
+    def spoiled(self, now: float, period_seconds: float) -> Headroom:
+        """Return the headroom that knows: misses of now could not have been prevented by any replica.
+
+        They stay in the histogram's window for a period, and the queue that they left for another.
+        """
+        return replace(self, spoiled_until_seconds=now + 2.0 * period_seconds)
 
     def due(self, period_seconds: float, now: float) -> bool:
         """Tell whether a learning period has passed since the last correction."""
@@ -71,6 +76,7 @@ class Headroom:
         learning_rate: float,
         least: float,
         most: float,
+        cold_start_seconds: float,
         now: float,
     ) -> Headroom:
         """Return the headroom after one period in which the share ``missed`` of the requests was late."""
@@ -80,7 +86,7 @@ class Headroom:
         if not isinstance(request_rate, NoData) and request_rate > 0.0:
             usual = request_rate if usual is None else usual + (request_rate - usual) / _USUAL_PERIODS
             weight = min(_LARGEST_WEIGHT, request_rate / usual)
-        change = learning_rate * weight * (missed - AIM_SHARE * (1.0 - attainment))
+        change = learning_rate * weight * (missed - aim(attainment, cold_start_seconds))
         if self.spoiled_until_seconds is not None and now < self.spoiled_until_seconds:
             change = min(0.0, change)
         return replace(
@@ -89,3 +95,8 @@ class Headroom:
             corrected_seconds=now,
             usual_rps=usual,
         )
+
+
+def aim(attainment: float, cold_start_seconds: float) -> float:
+    """Return the share of late requests that learning steers for, so that ``attainment`` is kept."""
+    return AIM_SHARE * (1.0 - attainment) / (1.0 + cold_start_seconds / AIM_HALVED_SECONDS)

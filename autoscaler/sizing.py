@@ -81,7 +81,7 @@ def _by_objective(
     unix = signals.unix_seconds
     forecast = learned.forecast.seen(offered, now, lead_seconds=cold_start, unix_seconds=unix)
     learned = replace(learned, forecast=forecast, queue=queue)
-    learned = _corrected(policy, slo, signals, learned, now)
+    learned = _corrected(policy, slo, signals, learned, cold_start, now)
     per_replica, whence = _share(policy, learned)
     floor = forecast.floor(lead_seconds=cold_start, unix_seconds=unix)
     level = max(floor, offered, forecast.burst_level)
@@ -121,13 +121,12 @@ def _begun(state: State, in_flight: float, cold_start: float, now: float) -> Lea
 
 
 def _corrected(
-    policy: AutoscalingPolicy, slo: Slo, signals: Signals, learned: Learned, now: float
+    policy: AutoscalingPolicy, slo: Slo, signals: Signals, learned: Learned, cold_start: float, now: float
 ) -> Learned:
     """Correct headroom and server model once a period; take note of misses that no replica can prevent."""
     headroom = learned.headroom
     if not preventable(policy, signals):
-        # The last such miss stays in the histogram's window for one period more.
-        headroom = headroom.spoiled(now + slo.period_seconds)
+        headroom = headroom.spoiled(now, slo.period_seconds)
     if not headroom.due(slo.period_seconds, now):
         return replace(learned, headroom=headroom)
     headroom = headroom.corrected(
@@ -137,6 +136,7 @@ def _corrected(
         learning_rate=slo.learning_rate,
         least=slo.least_headroom,
         most=slo.most_headroom,
+        cold_start_seconds=cold_start,
         now=now,
     )
     learned = replace(learned, headroom=headroom)

@@ -1,0 +1,93 @@
+"""The forecast: what earns a say, what it may do, and how its own error is kept."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscaler.forecast import START_DISPERSION, Forecast
+from metrics.samples import NoData
+
+NO_CLOCK = NoData("not told")
+DAY = 86_400.0
+
+
+def follow(
+    loads: list[float], *, step: float = 5.0, lead: float = 60.0, unix: bool = False, start: float = 0.0
+) -> Forecast:
+    forecast = Forecast.begun(loads[0], start)
+    for number, load in enumerate(loads):
+        now = start + step * number
+        forecast = forecast.seen(load, now, lead_seconds=lead, unix_seconds=now if unix else NO_CLOCK)
+    return forecast
+
+
+def test_a_steady_load_forecasts_itself_and_its_dispersion_fades():
+    forecast = follow([200.0] * 8000)
+    assert forecast.floor(lead_seconds=60.0, unix_seconds=NO_CLOCK) == pytest.approx(200.0)
+    assert forecast.dispersion < START_DISPERSION / 2
+    assert forecast.relative_error == pytest.approx(0.0)
+
+
+def test_bursts_raise_the_dispersion_the_more_the_longer_the_lead():
+    loads = [300.0 if (look // 60) % 6 == 0 else 100.0 for look in range(6000)]
+    short, long = follow(loads, lead=10.0), follow(loads, lead=240.0)
+    assert START_DISPERSION < short.dispersion < long.dispersion
+    assert long.relative_error is not None
+    assert long.relative_error > 0.2
+
+
+def test_falling_short_of_the_forecast_is_no_reason_for_spare_capacity():
+    falling = follow([2000.0 - look / 2 for look in range(3000)])
+    assert falling.dispersion < START_DISPERSION
+
+
+def test_a_trend_that_holds_earns_its_say_and_noise_does_not():
+    rising = [100.0 + look / 5.0 for look in range(3000)]
+    forecast = follow(rising, lead=300.0)
+    assert forecast.trend_error < forecast.level_error
+    ahead = forecast.floor(lead_seconds=300.0, unix_seconds=NO_CLOCK)
+    assert forecast.fast < ahead <= rising[-1] + 72.0  # 60 + 12 s of lead margin further on it will be that
+    noise = [100.0 + 40.0 * math.sin(look * 2.399) for look in range(3000)]
+    restless = follow(noise, lead=300.0)
+    assert restless.floor(lead_seconds=300.0, unix_seconds=NO_CLOCK) == pytest.approx(restless.fast, rel=0.02)
+
+
+def daily(at: float) -> float:
+    return 400.0 + 300.0 * math.sin(2.0 * math.pi * at / DAY)
+
+
+def test_the_day_is_learned_and_raises_ahead_of_the_rise_only():
+    step = 60.0
+    loads = [daily(step * look) for look in range(int(3 * DAY / step))]
+    forecast = follow(loads, step=step, lead=1800.0, unix=True)
+    rising = forecast.season.growth(DAY * 0.95, 1800.0)
+    falling = forecast.season.growth(DAY * 0.45, 1800.0)
+    assert rising is not None
+    assert falling is not None
+    assert rising > 1.05
+    assert falling < 1.0
+    assert forecast.season_error < forecast.level_error
+    now = 3 * DAY
+    floor = forecast.floor(lead_seconds=1800.0, unix_seconds=now)
+    assert floor > forecast.fast
+    assert floor == pytest.approx(daily(now + 1860.0), rel=0.1)
+
+
+def test_the_season_is_mute_before_a_whole_day_and_without_the_time_of_day():
+    step = 60.0
+    loads = [daily(step * look) for look in range(int(0.9 * DAY / step))]
+    assert follow(loads, step=step, unix=True).season.growth(0.0, 1800.0) is None
+    blind = follow(loads * 3, step=step)
+    assert all(mean is None for mean in blind.season.days)
+
+
+@given(st.lists(st.floats(0.0, 5000.0), min_size=1, max_size=60), st.floats(1.0, 900.0))
+def test_it_only_raises_and_keeps_a_bounded_memory(loads: list[float], lead: float):
+    forecast = follow(loads, step=7.0, lead=lead, unix=True)
+    assert forecast.floor(lead_seconds=lead, unix_seconds=7.0 * len(loads)) >= forecast.fast
+    assert forecast.dispersion >= 0.0
+    assert len(forecast.looks) <= 34

@@ -34,6 +34,7 @@ class ServeOptions:
     allow_missing_device_nodes: bool
     cdi_base: dict[str, Any] | None
     sharing: Sharing
+    mig_on_demand: bool
     unhealthy_effect: str
     metrics_address: str
     refresh_seconds: float
@@ -71,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="CDI document whose common edits are added, as nvidia-ctk writes it",
     )
     add("--sharing", type=Path, help="YAML file: which GPUs are offered in shares")
+    add(
+        "--mig-mode",
+        choices=("as-configured", "on-demand"),
+        default="as-configured",
+        help="switch MIG mode as claims need it, on cards that need no reset for it (Hopper and later)",
+    )
     add(
         "--unhealthy-effect",
         choices=("NoSchedule", "NoExecute"),
@@ -120,6 +127,7 @@ def serve_options(told: argparse.Namespace) -> ServeOptions:
         allow_missing_device_nodes=told.allow_missing_device_nodes,
         cdi_base=_base(told.cdi_base_spec),
         sharing=_sharing(told.sharing),
+        mig_on_demand=told.mig_mode == "on-demand",
         unhealthy_effect=told.unhealthy_effect,
         metrics_address=told.metrics_address,
         refresh_seconds=told.refresh_seconds,

@@ -69,11 +69,11 @@ class Reports:
 
     def server_keeps(self, features: Features, view: View) -> None:
         """What the API server does not keep and this node would need."""
-        kinds = {gpu.kind for gpu in view.hardware.gpus}
+        gpus = view.hardware.gpus
         missing = []
-        if "mig" in kinds and not features.counters:
+        if any(gpu.cut for gpu in gpus) and not features.counters:
             missing.append("DRAPartitionableDevices: MIG devices are not offered, as they could overlap")
-        if "shared" in kinds and not features.shares:
+        if any(gpu.kind == "shared" for gpu in gpus) and not features.shares:
             missing.append("DRAConsumableCapacity: GPUs to be shared are offered whole")
         if missing:
             note = f"feature gates of the API server are off: {'; '.join(missing)}"

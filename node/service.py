@@ -90,6 +90,7 @@ class NodeService:
             pool=self._pool,
             boot_id=boot_id(options.proc_root),
             sharing=options.sharing,
+            mig_on_demand=options.mig_on_demand,
             changed=self._changed,
         )
         self.publisher = Publisher(

@@ -13,6 +13,7 @@ Pure: bytes in and out; ``checkpoint_file`` writes them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -70,12 +71,18 @@ class ClaimRecord(Struct, frozen=True):
 class Checkpoint(Struct, frozen=True):
     """The whole memory. ``numbers``: the number in the device names of each GPU, by UUID. ``leftovers``:
     instances of claims that are gone, on cards that could not be asked; to be destroyed when they answer.
+    ``switched``: UUIDs of the GPUs that we put, or were about to put, in MIG mode.
     """
 
     boot_id: str = ""
     claims: dict[str, ClaimRecord] = {}
     numbers: dict[str, int] = {}
     leftovers: tuple[HeldDevice, ...] = ()
+    switched: tuple[str, ...] = ()
+
+    def with_switched(self, uuids: Iterable[str]) -> Checkpoint:
+        """The same with other GPUs in MIG mode because of us."""
+        return msgspec.structs.replace(self, switched=tuple(sorted(set(uuids))))
 
     def with_claim(self, record: ClaimRecord) -> Checkpoint:
         """The same with one claim added or replaced."""

@@ -117,6 +117,17 @@ def decide_unprepare(record: ClaimRecord, live: Live) -> tuple[tuple[Destroy, ..
     return tuple(destroys), tuple(unreachable)
 
 
+def mig_modes(make: Make, node: Hardware) -> dict[str, bool]:
+    """MIG mode, on or off, that the devices need, by UUID of those GPUs whose mode we switch."""
+    found: dict[str, bool] = {}
+    for index, device in enumerate(make.record.devices):
+        gpu = node.gpu(device.gpu_uuid)
+        needed = (device.profile_id is None or index in make.missing) and not device.admin
+        if gpu is not None and gpu.kind == "either" and needed:
+            found[device.gpu_uuid] = device.profile_id is not None
+    return found
+
+
 def _same_devices(record: ClaimRecord, claim: ClaimToPrepare) -> bool:
     wanted = [(r.request, r.pool, r.device, r.share_id) for r in claim.results]
     return wanted == [(d.request, d.pool, d.device, d.share_id) for d in record.devices]

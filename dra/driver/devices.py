@@ -6,9 +6,11 @@ the card tells them, by the standard names ``resource.kubernetes.io/pcieRoot`` a
 numaNode, cudaComputeCapability, driverVersion. nvlinkTopology, nvlinkIsland (the lowest number of the GPUs
 that NVLink reaches) and clique (rack-scale domain) are on whole GPUs only, as MIG instances have no NVLink.
 
-A shared GPU is of type "shared", so that nobody who asks for a whole GPU gets a part of one. It allows
-several allocations: capacity ``share`` in steps of 1 and ``memory`` in equal parts. An unhealthy GPU's
-devices are tainted. ``Features`` says what becomes of each where the API server does not know it. Pure.
+A GPU that is offered whole and in parts has both consume its counters, the whole GPU all of them, and the
+whole GPU stands last. A shared GPU is of type "shared", so that nobody who asks for a whole GPU gets a part
+of one. It allows several allocations: capacity ``share`` in steps of 1 and ``memory`` in equal parts. An
+unhealthy GPU's devices are tainted. ``Features`` says what becomes of each where the API server does not know
+it. Pure.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from dra.slice_parts import (
     name_of,
     partition_use,
     profile_of,
+    whole_use,
 )
 
 UNHEALTHY_TAINT = "gpu.slicewise.io/unhealthy"
@@ -87,8 +90,7 @@ def bodies(node: Hardware, now: Circumstances) -> list[list[Json]]:
 def counter_sets(node: Hardware) -> list[Json | None]:
     """The counters of each GPU; None for one that is not partitionable."""
     return [
-        counter_set(gpu.model, name_of(gpu.number), zeros=False) if gpu.kind == "mig" else None
-        for gpu in node.gpus
+        counter_set(gpu.model, name_of(gpu.number), zeros=False) if gpu.cut else None for gpu in node.gpus
     ]
 
 
@@ -127,14 +129,14 @@ def body(node: Hardware, gpu: OfferedGpu, now: Circumstances, wires: Wiring) -> 
 
 
 def _ordered(node: Hardware, gpu: OfferedGpu, now: Circumstances) -> Sequence[tuple[str, Placement | None]]:
-    if gpu.kind != "mig":
-        return [(name_of(gpu.number), None)]
-    if not now.features.counters:
-        return []
+    whole: list[tuple[str, Placement | None]] = [] if gpu.kind == "mig" else [(name_of(gpu.number), None)]
+    if not gpu.cut or not now.features.counters:
+        return whole
     mask = now.occupied.get(gpu.card.uuid, 0) | gpu.withheld
     order = device_order(gpu.model, mask & gpu.full_mask, now.tables.get(gpu.model.name))
     named = [(name_of(gpu.number, placement), placement) for placement in order]
-    return [(name, placement) for name, placement in named if name in node.targets][:MOST_DEVICES]
+    parts = [(name, placement) for name, placement in named if name in node.targets]
+    return [*parts[: MOST_DEVICES - len(whole)], *whole]
 
 
 def _whole(gpu: OfferedGpu, wires: Wiring, now: Circumstances) -> Json:
@@ -152,6 +154,9 @@ def _whole(gpu: OfferedGpu, wires: Wiring, now: Circumstances) -> Json:
         attributes["clique"] = {"string": _cut(card.fabric.clique)}
     total = card.memory_mib or gpu.model.memory_mib
     device: Json = {"attributes": attributes, "capacity": {"memory": {"value": mebibytes(total)}}}
+    if gpu.cut and now.features.counters:
+        used = whole_use(gpu.model, zeros=False)
+        device["consumesCounters"] = [{"counterSet": name_of(gpu.number), "counters": used}]
     if shared is not None:
         shares, part = shared.shares, total // shared.shares
         device["allowMultipleAllocations"] = True

@@ -33,8 +33,10 @@ from dra.driver.decide import (
     UndoFirst,
     decide_prepare,
     decide_unprepare,
+    mig_modes,
 )
 from dra.driver.hardware import Hardware, assign_numbers, hardware
+from dra.driver.mig_mode import with_former_wires
 from dra.driver.ownership import foreign, foreign_bits, owned
 from dra.driver.recovery import recover
 from dra.driver.sharing import Sharing
@@ -57,9 +59,12 @@ class Driver:
         pool: str,
         boot_id: str,
         sharing: Sharing | None = None,
+        mig_on_demand: bool = False,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """``changed`` is called after the checkpoint or the cards changed, outside the locks."""
+        """``changed`` is called after the checkpoint or the cards changed, outside the locks.
+        ``mig_on_demand``: switch MIG mode as claims need it, see ``mig_mode``.
+        """
         self._cards = cards
         self._state = state
         self._cdi = cdi
@@ -67,11 +72,13 @@ class Driver:
         self._pool = pool
         self._boot_id = boot_id
         self._sharing = sharing or Sharing()
+        self._on_demand = mig_on_demand
         self._changed = changed
         self._lock = threading.RLock()
         self._told: dict[str, Card] = {}
         self._cards_seen: tuple[Card, ...] = ()
         self._live_seen: dict[str, tuple[LiveInstance, ...]] = {}
+        self._switches = 0
         self._basis: object = None
         self._view = View(Hardware((), {}), Checkpoint(), ())
 
@@ -96,6 +103,7 @@ class Driver:
                     log.warning("claim %s/%s stays held: %s", record.namespace, record.name, problem)
                     checkpoint = self._state.read()
             checkpoint = self._with_cards(checkpoint, self._cards.cards())
+            checkpoint = self._still_switched(checkpoint)
             self._live_seen = self._live(card.uuid for card in self._cards_seen)
             self._show(checkpoint)
             self._repair_cdi()
@@ -106,8 +114,11 @@ class Driver:
 
         Raises CardRefused, CheckpointRefused, OSError.
         """
+        switches = self._switches
         found = self._cards.cards() if cards else None  # outside the lock: claims need not wait for it
         with self._locked():
+            if found is not None and switches != self._switches:
+                found = self._cards.cards()  # read while a mode changed
             before = self._view
             checkpoint = self._without_leftovers(self._state.read())
             if found is not None:
@@ -182,23 +193,27 @@ class Driver:
         return decide_prepare(checkpoint, self._live(touched), node, claim)
 
     def _make(self, checkpoint: Checkpoint, make: Make) -> ClaimRecord:
-        before = checkpoint.with_claim(make.record)
-        if make.missing:  # else no card is touched, and one write at the end says it all
+        modes = mig_modes(make, self._view.hardware)
+        switched = {*checkpoint.switched, *(uuid for uuid, on in modes.items() if on)}
+        before = checkpoint.with_claim(make.record).with_switched(switched)
+        off = {uuid for uuid, on in modes.items() if not on} & switched
+        if make.missing or off:  # else no card is touched, and one write at the end says it all
             self._state.write(before)
         devices = list(make.record.devices)
         made: list[Destroy] = []
         try:
             for destroy in make.clear:
                 self._cards.destroy(destroy.gpu_uuid, destroy.gpu_instance_id)
+            for uuid, on in modes.items():
+                if (on and not self._live((uuid,)).get(uuid)) or uuid in off:
+                    self._switch(uuid, on)
             for index in make.missing:
                 device = devices[index]
                 instance = self._cards.create(device.gpu_uuid, device.profile_id or 0, device.start)
                 made.append(Destroy(device.gpu_uuid, instance.gpu_instance_id))
                 if instance.start != device.start:
-                    raise PrepareFailed(
-                        f"device {device.device}: got an instance at unit {instance.start}, expected "
-                        f"{device.start}"
-                    )
+                    got = f"got an instance at unit {instance.start}, expected {device.start}"
+                    raise PrepareFailed(f"device {device.device}: {got}")
                 devices[index] = msgspec.structs.replace(
                     device,
                     gpu_instance_id=instance.gpu_instance_id,
@@ -211,10 +226,28 @@ class Driver:
         except (CardRefused, PrepareFailed, OSError):
             self._take_back(before, make.record, made)
             raise
-        after = before.with_claim(record)
+        after = before.with_claim(record).with_switched(switched - off)
         self._state.write(after)
         self._note(after, record)
         return record
+
+    def _switch(self, gpu_uuid: str, on: bool) -> None:
+        """Change MIG mode now. Raises CardRefused, PrepareFailed."""
+        if not self._cards.set_mig_mode(gpu_uuid, on):
+            self._cards.set_mig_mode(gpu_uuid, not on)  # nothing may wait for a reset of another day
+            raise PrepareFailed(f"GPU {gpu_uuid}: its MIG mode needs a reset of the card to change")
+        self._switches += 1
+        seen = self._cards_seen
+        self._cards_seen = tuple(replace(c, mig_enabled=on) if c.uuid == gpu_uuid else c for c in seen)
+        log.info("GPU %s: MIG mode %s", gpu_uuid, "on" if on else "off")
+
+    def _still_switched(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Forget those that are out of MIG mode: if it is on later, somebody else did it."""
+        on = {card.uuid for card in self._cards_seen if card.mig_enabled is not False}
+        if not on.issuperset(checkpoint.switched):
+            checkpoint = checkpoint.with_switched(on & set(checkpoint.switched))
+            self._state.write(checkpoint)
+        return checkpoint
 
     def _take_back(self, checkpoint: Checkpoint, record: ClaimRecord, made: Sequence[Destroy]) -> None:
         """After a failure: destroy what was made just now. What cannot be is kept in the record."""
@@ -315,7 +348,7 @@ class Driver:
 
     def _with_cards(self, checkpoint: Checkpoint, found: Sequence[Card]) -> Checkpoint:
         """Take cards as they were read just now; numbers of new GPUs are written at once."""
-        cards = tuple(self._known(card) for card in found)
+        cards = tuple(self._known(card) for card in with_former_wires(found, self._told, checkpoint.switched))
         held = {d.gpu_uuid for record in checkpoint.claims.values() for d in record.devices}
         numbers = assign_numbers(checkpoint.numbers, cards, held)
         if numbers != checkpoint.numbers:
@@ -332,10 +365,11 @@ class Driver:
     def _show(self, checkpoint: Checkpoint) -> None:
         strange = foreign(checkpoint, self._live_seen)
         withheld = foreign_bits(strange)
-        basis = self._cards_seen, checkpoint.numbers, withheld
+        switched = checkpoint.switched if self._on_demand else None
+        basis = self._cards_seen, checkpoint.numbers, withheld, switched
         offered = self._view.hardware
         if basis != self._basis:
-            offered = hardware(self._cards_seen, checkpoint.numbers, self._sharing, withheld)
+            offered = hardware(self._cards_seen, checkpoint.numbers, self._sharing, withheld, switched)
             self._basis = basis
         self._view = View(offered, checkpoint, strange)
 

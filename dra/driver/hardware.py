@@ -2,8 +2,9 @@
 
 A card in MIG mode offers every legal placement and no whole GPU: a process in MIG mode sees one instance and
 no NVLink, so a full-size instance is not what a pod that asks for whole GPUs expects. A card out of MIG mode
-is offered whole, or in shares where the operator says so. Profiles and placements are the card's own; the
-catalogue only lends the model's name and what the card does not tell.
+is offered whole, or in shares where the operator says so; where MIG mode is on demand, a card that can be
+switched without a reset is offered whole and in parts (``mig_mode``), whatever its mode is now. Profiles and
+placements are the card's own; the catalogue only lends the model's name and what the card does not tell.
 
 A GPU keeps the number in its device names for as long as it is here, by UUID: NVML counts anew when a card
 has dropped out, and then a name would mean another card than the one that a running claim holds.
@@ -20,11 +21,12 @@ from typing import Literal
 from dra.card_model import model_of
 from dra.cards import Card
 from dra.catalog import GpuModel
+from dra.driver.mig_mode import on_demand
 from dra.driver.sharing import SharedGpu, Sharing
 from dra.placement import Placement, placements
 from dra.slice_parts import name_of
 
-Kind = Literal["whole", "mig", "shared"]
+Kind = Literal["whole", "mig", "shared", "either"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class OfferedGpu:
     kind: Kind
     shared: SharedGpu | None = None
     withheld: int = 0
+
+    @property
+    def cut(self) -> bool:
+        """Whether MIG instances can be made on it."""
+        return self.kind in ("mig", "either")
 
     @property
     def full_mask(self) -> int:
@@ -89,11 +96,14 @@ def hardware(
     numbers: Mapping[str, int],
     sharing: Sharing,
     foreign: Mapping[str, int],
+    switched: Collection[str] | None = None,
 ) -> Hardware:
-    """What the cards offer. ``foreign``: bits of foreign instances by GPU UUID."""
+    """What the cards offer. ``foreign``: bits of foreign instances by GPU UUID; ``switched``: UUIDs of cards
+    in MIG mode because of us, None where modes stay as configured.
+    """
     gpus = sorted(
         (
-            _offered(card, numbers[card.uuid], sharing, foreign.get(card.uuid, 0))
+            _offered(card, numbers[card.uuid], sharing, foreign.get(card.uuid, 0), switched)
             for card in cards
             if card.uuid in numbers
         ),
@@ -101,19 +111,23 @@ def hardware(
     )
     targets: dict[str, Target] = {}
     for gpu in gpus:
-        if gpu.kind == "mig":
+        if gpu.cut:
             for placement in placements(gpu.model):
                 profile = gpu.card.profile_named(placement.profile)
                 if profile is not None:
                     targets[name_of(gpu.number, placement)] = Target(gpu, placement, profile.profile_id)
-        else:
+        if gpu.kind != "mig":
             targets[name_of(gpu.number)] = Target(gpu)
     return Hardware(tuple(gpus), targets)
 
 
-def _offered(card: Card, number: int, sharing: Sharing, foreign: int) -> OfferedGpu:
+def _offered(
+    card: Card, number: int, sharing: Sharing, foreign: int, switched: Collection[str] | None
+) -> OfferedGpu:
     model = model_of(card)
+    shared = sharing.rule(number, model.name)
+    if shared is None and switched is not None and on_demand(card, switched):
+        return OfferedGpu(number, card, model, "either", withheld=foreign)
     if card.mig_enabled:
         return OfferedGpu(number, card, model, "mig", withheld=foreign)
-    shared = sharing.rule(number, model.name)
     return OfferedGpu(number, card, model, "whole" if shared is None else "shared", shared, foreign)

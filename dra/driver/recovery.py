@@ -4,6 +4,7 @@
   it, and has then forgotten nothing: it keeps its own list of claims to give back.
 - After a reboot no instance of before exists. Prepared claims are kept, without ids, so that their devices
   stay held; the kubelet's next request makes the instances anew at the same places.
+  MIG mode that was switched on demand is off then, or an operator's: no card is ours to switch back.
 - Foreign instances are not touched: they are in no record.
 
 Pure.
@@ -32,7 +33,9 @@ def recover(checkpoint: Checkpoint, boot_id: str) -> Recovery:
     if checkpoint.boot_id != boot_id:
         kept = checkpoint.claims if checkpoint.boot_id else {}
         claims = {uid: _void(record) for uid, record in kept.items() if record.stage == "prepared"}
-        checkpoint = msgspec.structs.replace(checkpoint, boot_id=boot_id, claims=claims, leftovers=())
+        checkpoint = msgspec.structs.replace(
+            checkpoint, boot_id=boot_id, claims=claims, leftovers=(), switched=()
+        )
     undo = tuple(record for record in checkpoint.claims.values() if record.stage != "prepared")
     return Recovery(checkpoint, undo)
 

@@ -118,6 +118,8 @@ class MemoryCards:
 
     def put(self, gpu_uuid, profile_id, start, *, half=False):
         """An instance, made by whoever calls."""
+        if not self.mode(gpu_uuid):
+            raise CardRefused("create", "not-supported", f"{gpu_uuid} is out of MIG mode")
         size = SIZES[profile_id]
         bits = ((1 << size) - 1) << start
         if any(bits & i.bits for i in self.instances[gpu_uuid]):
@@ -138,7 +140,18 @@ class MemoryCards:
         return made
 
     def set_mig_mode(self, gpu_uuid, enabled):
-        raise CardRefused("set_mig_mode", "not-supported", gpu_uuid)
+        self._maybe_refuse("set_mig_mode", gpu_uuid)
+        self.death.step()
+        if enabled != self.mode(gpu_uuid) and self.instances[gpu_uuid]:
+            raise CardRefused("set_mig_mode", "in-use", gpu_uuid)
+        self.known = [
+            dataclasses.replace(c, mig_enabled=enabled) if c.uuid == gpu_uuid else c for c in self.known
+        ]
+        self.death.step()
+        return True
+
+    def mode(self, gpu_uuid):
+        return next(c.mig_enabled for c in self.known if c.uuid == gpu_uuid)
 
     def wait_event(self, timeout_seconds):
         threading.Event().wait(timeout_seconds)
@@ -213,13 +226,16 @@ class Claims:
 class Node:
     """A node whose driver may die and start again: what survives is the folder, the cards and the API."""
 
-    def __init__(self, folder: Path, *cards: Card, sharing: Sharing | None = None) -> None:
+    def __init__(
+        self, folder: Path, *cards: Card, sharing: Sharing | None = None, mig_on_demand: bool = False
+    ) -> None:
         self.folder = folder
         self.death = Death()
         self.cards = MemoryCards(*cards, death=self.death)
         self.claims = Claims()
         self.boot = "boot-1"
         self.sharing = sharing
+        self.mig_on_demand = mig_on_demand
         self.options: dict = {"allow_missing": True}
         self.changes = 0
 
@@ -236,6 +252,7 @@ class Node:
             pool=POOL,
             boot_id=self.boot,
             sharing=self.sharing,
+            mig_on_demand=self.mig_on_demand,
             changed=self._count,
         )
         made.start()

@@ -28,6 +28,10 @@ step = st.one_of(
     st.tuples(st.just("busy"), st.booleans()),
     st.tuples(st.just("reboot")),
 )
+whole = st.tuples(gpu, st.one_of(st.none(), place))
+either = st.one_of(
+    step, st.tuples(st.just("allocate"), claim_number, st.lists(whole, min_size=1, max_size=2))
+)
 
 
 def device(on: int, where: tuple[int, int]) -> str:
@@ -38,8 +42,11 @@ def device(on: int, where: tuple[int, int]) -> str:
 class World:
     """The kubelet's side: which claims it wants ready, and what the driver said."""
 
-    def __init__(self, folder: Path) -> None:
-        self.node = Node(folder, *(card(i) for i in range(GPUS)))
+    def __init__(self, folder: Path, *, on_demand: bool = False) -> None:
+        """``on_demand``: the cards are out of MIG mode, and the driver switches it."""
+        self.on_demand = on_demand
+        cards = [card(i, mig=not on_demand) for i in range(GPUS)]
+        self.node = Node(folder, *cards, mig_on_demand=on_demand)
         self.driver = self.node.driver()
         self.refs: dict[int, object] = {}
         self.foreign: set = set()
@@ -57,7 +64,7 @@ class World:
     def _allocate(self, number, devices) -> None:
         # A claim's allocation changes only after it was given back.
         if number not in self.wanted:
-            names = [device(on, where) for on, where in devices]
+            names = [device(on, where) if where else f"gpu-{on}" for on, where in devices]
             self.refs[number] = self.node.claims.allocate(f"claim-{number}", *names)
 
     def _prepare(self, number) -> None:
@@ -100,6 +107,8 @@ class World:
         """No instance survives, whoever made it, and nothing is ready until the kubelet has asked again."""
         for found in self.node.cards.instances.values():
             found.clear()
+        for one in self.node.cards.known if self.on_demand else ():
+            self.node.cards.set_mig_mode(one.uuid, False)
         self.node.cards.refuse.clear()
         self.foreign.clear()
         self.ready.clear()
@@ -128,7 +137,11 @@ class World:
             (d.gpu_uuid, d.gpu_instance_id, d.profile_id, d.start)
             for uid in ready
             for d in checkpoint.claims[uid].devices
+            if d.profile_id is not None
         }
+        for uid in ready if self.on_demand else ():
+            for d in checkpoint.claims[uid].devices:
+                assert self.node.cards.mode(d.gpu_uuid) is (d.profile_id is not None), "the wrong mode"
         assert held <= live, "an instance was lost"
         if not self.rebooted:
             # After a reboot a claim may wait for its place, taken by somebody else meanwhile.
@@ -137,6 +150,7 @@ class World:
             (d.gpu_uuid, d.gpu_instance_id, d.profile_id, d.start)
             for record in checkpoint.claims.values()
             for d in record.devices
+            if d.profile_id is not None
         }
         assert live <= claimed | self.foreign, "an instance leaked"
         assert not claimed & self.foreign, "a foreign instance was adopted"
@@ -152,6 +166,18 @@ class World:
 def test_no_instance_is_lost_leaked_or_stolen_whenever_the_driver_dies(steps):
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
+        for action in steps:
+            world.do(action)
+            assert world.foreign <= world.node.live()
+        world.settle()
+        world.check()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(either, max_size=25))
+def test_with_mig_mode_on_demand_too_and_every_ready_claim_finds_its_mode(steps):
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), on_demand=True)
         for action in steps:
             world.do(action)
             assert world.foreign <= world.node.live()

@@ -168,6 +168,43 @@ def test_from_todays_manifest_to_an_instance_and_back(control_plane, namespace, 
         assert len(own_slices(control_plane)) == 3, "the slices stay for the next instance"
 
 
+def test_with_mig_mode_on_demand_one_gpu_is_cut_for_one_pod_and_whole_for_the_next(
+    control_plane, namespace, classes, place, library
+):
+    fake = FakeNode.create(place / "nvml", "dgx-h100", gpus=2)
+    fake.system_files(place / "sys")
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    with serve(control_plane, place, library, fake, "--mig-mode", "on-demand") as driver:
+        before = published(control_plane, 3)
+        inventory = from_slices(NODE, slices_from_json(list(before.values())))
+        assert inventory is not None
+        assert {(gpu.whole, gpu.partitionable) for gpu in inventory.gpus} == {(True, True)}
+        until(lambda: list(driver.registry.glob("*.sock")), SOON, "registration socket")
+        with KubeletStandIn(driver.registry) as kubelet:
+            kubelet.register()
+            asked = (("cut", "nvidia.com/mig-1g.10gb", "1"), ("whole", "nvidia.com/gpu", "0"))
+            for name, resource, mode in asked:
+                # Two pods: of whole GPUs they need both, so the one that was cut goes back.
+                for number in range(2) if name == "whole" else (0,):
+                    body = pod(f"{name}-{number}", namespace, {resource: 1})
+                    control_plane.request("POST", pods, body)
+                    claim = allocated(control_plane, namespace, f"{name}-{number}")
+                    assert not kubelet.prepare(key(claim))[key(claim)[2]].error
+                assert fake.values()["gpu.0.mig_current"] == mode
+                if name == "cut":
+                    (instance,) = fake.instances()
+                    assert instance.gpu == 0
+                    control_plane.request("DELETE", f"{pods}/cut-0?gracePeriodSeconds=0")
+                    assert not kubelet.unprepare(key(claim))[key(claim)[2]].error
+                    assert fake.values()["gpu.0.mig_current"] == "1", "kept until it is asked whole"
+            assert fake.instances() == ()
+        after = own_slices(control_plane)
+        read = from_slices(NODE, slices_from_json(list(after.values())))
+        assert read is not None
+        assert read.topology == inventory.topology
+        assert {item["spec"]["pool"]["generation"] for item in after.values()} == {1}
+
+
 def test_what_is_published_is_what_the_scheduler_side_reads(control_plane, place, library):
     fake = FakeNode.create(place / "nvml", "dgx-a100", mig=(1,))
     fake.system_files(place / "sys")
@@ -428,13 +465,16 @@ def test_the_policy_lets_an_account_write_its_own_nodes_slices_only(control_plan
             api.post(SLICES, slice_of(node, driver))
         except ApiRefused as problem:
             return problem.message
-        api.delete(f"{SLICES}/probe-{node}-{driver}")
+        # By the administrator: the policy may have come into force since.
+        control_plane.request("DELETE", f"{SLICES}/probe-{node}-{driver}")
         return ""
 
     # A policy takes a moment to be in force.
     assert "that node only" in until(lambda: refusal("other-node"), SOON, "the policy")
     assert "gpu.slicewise.io only" in refusal(NODE, "gpu.nvidia.com")
     assert refusal(NODE) == ""
+    api.post(SLICES, slice_of(NODE, "gpu.slicewise.io"))
+    api.delete(f"{SLICES}/probe-{NODE}-gpu.slicewise.io")
     control_plane.request("POST", SLICES, slice_of("other-node"))
     with pytest.raises(ApiRefused, match="that node only"):
         api.delete(f"{SLICES}/probe-other-node-gpu.slicewise.io")

@@ -1,9 +1,9 @@
 """What goes wrong in a run, always in the ten minutes in which the most requests come.
 
 ``prometheus-down``: Prometheus does not answer for 10 minutes. ``nan-idle``: ratios and latencies read NaN
-while nothing is in flight, all through the run. ``silent-pods``: one in five ready replicas reports
-nothing, all through. ``restart``: the controller starts anew. ``second-writer``: somebody else sets the
-replicas to half, once a minute for 10 minutes. Pure.
+while nothing is in flight, all through the run. ``silent-pods``: one in five ready replicas reports nothing,
+all through. ``restart``: the controller starts anew. ``second-writer``: somebody sets a
+HorizontalPodAutoscaler (on requests in flight, at its usual target) on the workload for 10 minutes. Pure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from simulator.autoscaling_policy import Metrics
 
 FAULTS = ("prometheus-down", "nan-idle", "silent-pods", "restart", "second-writer")
 LASTS_SECONDS = 600.0
-SECOND_WRITER_SECONDS = 60.0
 SILENT_SHARE = 0.2
 
 
@@ -43,10 +42,9 @@ class Faults:
         at = self.peak_seconds + LASTS_SECONDS / 2.0
         return "restart" in self.names and at <= now < at + step_seconds
 
-    def writes(self, now: float, step_seconds: float) -> bool:
-        """The second writer writes in this step."""
-        due = (now - self.peak_seconds) % SECOND_WRITER_SECONDS < step_seconds
-        return "second-writer" in self.names and self._lasting(now) and due
+    def second_writer(self, now: float) -> bool:
+        """Somebody else writes the replicas, too."""
+        return "second-writer" in self.names and self._lasting(now)
 
     def on_metrics(self, metrics: Metrics, ready: Ints) -> Metrics:
         """The metrics as they are scraped under the faults."""

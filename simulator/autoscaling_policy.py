@@ -48,12 +48,16 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The replicas as the API server has them now, and the newest metrics that are to be had."""
+    """The replicas as the API server has them now, and the newest metrics that are to be had.
+
+    ``second_writer``: who else writes the replicas, for those who look.
+    """
 
     current: Ints
     ready: Ints
     starting: Ints
     metrics: Metrics
+    second_writer: str | None = None
 
 
 class Autoscaler(Protocol):

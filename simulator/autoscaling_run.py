@@ -21,6 +21,7 @@ from simulator.autoscaling_server import ServerModel
 from simulator.autoscaling_trace import Floats
 
 PROMETHEUS_SECONDS = 15.0
+SECOND_WRITER = "a HorizontalPodAutoscaler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,20 @@ def simulate(
     fleet: Fleet,
     steered: Sequence[Steered],
     faults: Faults,
+    *,
     metric_delay_seconds: float = 0.0,
+    second_writer: Autoscaler | None = None,
     passed: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Outcome:
-    """Run ``fleet`` through the demand; ``passed`` is told of (step, steps) now and then."""
+    """Run ``fleet`` through the demand; ``second_writer`` is who writes in all runs while that fault lasts,
+    ``passed`` is told of (step, steps) now and then.
+    """
     dt, steps = demand.step_seconds, demand.steps
     watcher = _Watcher(len(fleet.ready))
     eyes = [_Eyes(one, dt, metric_delay_seconds) for one in steered]
+    second = None
+    if second_writer is not None:
+        second = _Eyes(Steered(second_writer, 0, len(fleet.ready)), dt, metric_delay_seconds)
     every = max(1, round(PROMETHEUS_SECONDS / dt))
     for step in range(steps):
         fleet.step(step)
@@ -99,11 +107,20 @@ def simulate(
         for eye in eyes:
             if (step + 1) % eye.scrape_steps == 0:
                 eye.scrape(_metrics(fleet, demand, server, watcher, eye.runs, step), fleet, faults, now)
+        writer = None
         if faults.names:
-            _strike(fleet, steered, faults, now, dt, step)
+            if faults.restarts(now, dt):
+                for one in steered:
+                    one.policy.restarted()
+            if second is not None and faults.second_writer(now):
+                writer = SECOND_WRITER
+                if (step + 1) % second.scrape_steps == 0:
+                    second.scrape(
+                        _metrics(fleet, demand, server, watcher, second.runs, step), fleet, faults, now
+                    )
+                second.act(fleet, step, now, None)
         for eye in eyes:
-            if (step + 1) % eye.period_steps == 0:
-                fleet.scale(step, eye.steered.first, eye.steered.policy.decide(eye.look(fleet, now), now))
+            eye.act(fleet, step, now, writer)
         if step % 4096 == 0:
             passed(step, steps)
     return _outcome(fleet, demand)
@@ -133,13 +150,19 @@ class _Eyes:
         while len(self._scraped) > 1 and self._scraped[1][0] <= now - self._delay:
             self._scraped.popleft()
 
-    def look(self, fleet: Fleet, now: float) -> Seen:
+    def act(self, fleet: Fleet, step: int, now: float, second_writer: str | None) -> None:
+        """Decide, if it is time to."""
+        if (step + 1) % self.period_steps == 0:
+            seen = self._look(fleet, now, second_writer)
+            fleet.scale(step, self.steered.first, self.steered.policy.decide(seen, now))
+
+    def _look(self, fleet: Fleet, now: float, second_writer: str | None) -> Seen:
         metrics = self._unknown
         for at, scraped in self._scraped:
             if at <= now - self._delay:
                 metrics = scraped
         ready, starting = fleet.ready[self.runs], fleet.starting[self.runs]
-        return Seen(ready + starting, ready.copy(), starting.copy(), metrics)
+        return Seen(ready + starting, ready.copy(), starting.copy(), metrics, second_writer)
 
 
 def _metrics(
@@ -158,16 +181,6 @@ def _metrics(
         served_rps=watcher.served_rps[runs],
         silent=np.zeros(len(batch), dtype=np.int64),
     )
-
-
-def _strike(
-    fleet: Fleet, steered: Sequence[Steered], faults: Faults, now: float, dt: float, step: int
-) -> None:
-    if faults.restarts(now, dt):
-        for one in steered:
-            one.policy.restarted()
-    if faults.writes(now, dt):
-        fleet.scale(step, 0, np.maximum(1, fleet.replicas // 2))
 
 
 def _outcome(fleet: Fleet, demand: Demand) -> Outcome:

@@ -17,6 +17,7 @@ from simulator.autoscaling_demand import Demand, demand_of
 from simulator.autoscaling_faults import Faults
 from simulator.autoscaling_fleet import Fleet
 from simulator.autoscaling_policies.fixed import Static
+from simulator.autoscaling_policies.hpa import HpaInFlight
 from simulator.autoscaling_policy import Bounds
 from simulator.autoscaling_registry import AUTOSCALERS, Setting
 from simulator.autoscaling_run import Outcome, Steered, first_replicas, simulate
@@ -110,7 +111,16 @@ def one_startup(asked: Asked, demand: Demand, startup: float) -> Study:
     row = np.concatenate(rows)
     fleet = Fleet(demand, asked.server, row, np.full(len(row), startup), np.concatenate(first))
     faults = Faults.at_peak(asked.faults, demand)
-    outcome = simulate(demand, asked.server, fleet, steered, faults, asked.metric_delay_seconds)
+    usual = np.full(len(row), AUTOSCALERS["hpa-inflight"].ships)
+    outcome = simulate(
+        demand,
+        asked.server,
+        fleet,
+        steered,
+        faults,
+        metric_delay_seconds=asked.metric_delay_seconds,
+        second_writer=HpaInFlight(bounds, usual) if "second-writer" in asked.faults else None,
+    )
     outcomes = {
         name: {
             target: _part(outcome, one.first + place * columns, columns)

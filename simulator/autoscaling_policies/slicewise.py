@@ -85,6 +85,7 @@ class Slicewise:
                 slo_missed=_known(missed, NOTHING_SERVED),
                 cold_start_seconds=self._startup_seconds[run],
                 unix_seconds=now,
+                other_writer=seen.second_writer,
             )
             state = self._states[run]
             if state is None and self._written[run]:

@@ -4,7 +4,7 @@ Start-ups of 30, 120 and 300 s, every policy at every target of its sweep (``sim
 Slicewise with its one default policy is then put beside the best target that hindsight finds for each rival:
 ``verdict``. ``--faults`` adds twelve hours with each fault, every policy as it ships. Writes
 build/bench/autoscaling.json. Usage:
-python -m benchmarks.autoscaling [--seeds 5] [--hours 48] [--startup 30,120,300] [--faults] [--processes 1]
+python -m benchmarks.autoscaling [--seeds 5] [--hours 24] [--startup 30,120,300] [--faults] [--processes 1]
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 when every study was made."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.autoscaling", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--hours", type=float, default=48.0, help="of the traces that are longer")
+    parser.add_argument("--hours", type=float, default=24.0, help="of the traces that are longer")
     parser.add_argument("--startup", default="30,120,300")
     parser.add_argument("--policies", default=",".join(AUTOSCALERS))
     parser.add_argument("--faults", action="store_true", help="also twelve hours with each fault")

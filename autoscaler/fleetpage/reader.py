@@ -105,6 +105,7 @@ def _gpu_hour(
     of_class = policy.nodes[index].gpu_hour if index >= 0 else None
     if of_class is not None:
         return of_class
-    if not inventory.gpus:
+    if not inventory.gpus and not inventory.shared:
         return None
-    return policy.prices.gpu_hour_by_model.get(inventory.gpus[0].model.name, policy.prices.gpu_hour)
+    model = inventory.main_model
+    return policy.prices.gpu_hour_by_model.get(model.name if model else "", policy.prices.gpu_hour)

@@ -20,7 +20,7 @@ from autoscaler import capacity, outage, reasons
 from autoscaler.gpu_guard import gpu_opinion
 from autoscaler.latency import latency_opinion
 from autoscaler.reasons import Opinion, Reason
-from autoscaler.shaping import bounded, lower_window_seconds, shaped, turns_of_the_hour, woken
+from autoscaler.shaping import bounded, lower_window_seconds, recent_turns, shaped, woken
 from autoscaler.signals import Signals
 from autoscaler.sizing import Load, sized
 from autoscaler.state import Raise, State
@@ -113,7 +113,7 @@ def _seeing(
     if settled > signals.current:
         state = replace(state, last_raise=Raise(now, in_flight))
     elif settled < signals.current:
-        turns = turns_of_the_hour(state, now)
+        turns = recent_turns(state, now)
         turns = (*turns, now) if state.rising else turns
         state = replace(state, last_lower_seconds=now, turns_seconds=turns)
     return Decision(settled, _ordered(signals.current, settled, why, clamps + bounds), state)
@@ -124,7 +124,7 @@ def _alarmed(policy: AutoscalingPolicy, signals: Signals, load: Load, state: Sta
     panic = policy.panic
     if panic is None or load.replicas < panic.threshold * max(1, signals.ready):
         return state
-    window = lower_window_seconds(policy, cold_start_seconds(policy, signals))
+    window = lower_window_seconds(policy, state, cold_start_seconds(policy, signals))
     return replace(state, panic_until_seconds=now + window)
 
 
@@ -135,6 +135,7 @@ def _wanted(
     current, load, fullest, margin = signals.current, sizes.replicas, sizes.fullest, sizes.margin
     survivors = capacity.survivors_for(fullest, margin)
     holds = sizes.sentence
+    spare = f" with a margin of {margin:.0%}" if margin else ""
     runs = f"{current} are there ({signals.ready} ready, {signals.starting} starting)"
     opinions = _opinions(policy, signals, load, state, now)
     forbidding = tuple(r for o in opinions if o.forbids_lowering for r in o.reasons)
@@ -152,11 +153,11 @@ def _wanted(
         code = reasons.STEADY if capacity.replicas_for(load) == current else reasons.WITHIN_TOLERANCE
         return current, (Reason(code, f"{holds} suit the {current} that are there"), *forbidding)
     if survivors >= current:
-        sentence = f"{holds}: {current - 1} would not hold them with a margin of {margin:.0%}"
+        sentence = f"{holds}: {current - 1} would not hold them{spare}"
         return current, (Reason(reasons.SURVIVORS_TOO_FEW, sentence), *forbidding)
     if forbidding:
         return current, forbidding
-    sentence = f"{holds}: {survivors} hold them with a margin of {margin:.0%}; {runs}"
+    sentence = f"{holds}: {survivors} hold them{spare}; {runs}"
     return survivors, (Reason(reasons.IN_FLIGHT_NEEDS_FEWER, sentence),)
 
 
@@ -239,7 +240,7 @@ def _remember(
     windows = state.windows.seen(
         recommended,
         now,
-        lower_seconds=lower_window_seconds(policy, cold_start_seconds(policy, signals)),
+        lower_seconds=lower_window_seconds(policy, state, cold_start_seconds(policy, signals)),
         raise_seconds=policy.scale_up.stabilisation_seconds,
     )
     return replace(state, windows=windows)

@@ -19,12 +19,14 @@ Pure. Times are of the caller's clock; the season wants Unix time.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
 from metrics.samples import NoData
 
-START_DISPERSION: Final = 4.0
+# A random stream's own, until its error tells.
+START_DISPERSION: Final = 1.0
 LARGEST_DISPERSION: Final = 10_000.0
 # The error is compared at a lead's distance plus one scrape and one look or two.
 LEAD_MARGIN_SECONDS: Final = 60.0
@@ -165,6 +167,11 @@ class Forecast:
                 relative_error=_nearer(known, relative, share),
             )
         return replace(forecast, looks=tuple(looks))
+
+    @property
+    def variation(self) -> float:
+        """The forecast's error as a share of the level (a coefficient of variation)."""
+        return math.sqrt(self.dispersion / max(self.level, 1.0))
 
     @property
     def burst_level(self) -> float:

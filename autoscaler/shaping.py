@@ -4,9 +4,10 @@ What cannot be placed is not asked for: desired = min(wanted, placeable), where 
 are never taken away for it. Raising waits for the scale-up window (a panic does not) and for replicas of the
 last raise that are still starting (``steps``); lowering waits for the scale-down window and for the end of a
 panic. One reason a clamp. With an objective the scale-down window is at least ``COLD_STARTS_KEPT`` start-ups:
-what is given up must be worth the time it takes to get it back. At most ``MOST_TURNS`` times an hour a raise
-is followed by a lowering: who had to come back so often was wrong to go. And the load is already what the
-arrivals ask for, so that starting replicas answer it once by being counted.
+what is given up must be worth the time it takes to get it back; it grows with the variation of the load,
+where the level of now says little about the next minutes. At most ``MOST_TURNS`` times in ``TURNS_SECONDS`` a
+raise is followed by a lowering: who had to come back so often was wrong to go. And the load is already what
+the arrivals ask for, so that starting replicas answer it once by being counted.
 """
 
 from __future__ import annotations
@@ -22,17 +23,26 @@ from cluster.autoscaling_policy import AutoscalingPolicy
 from metrics.samples import NoData
 
 COLD_STARTS_KEPT: Final = 3.0
-# Each turn down makes one turn up later: at most six changes of direction an hour.
-MOST_TURNS: Final = 3
-_HOUR_SECONDS: Final = 3600.0
+# Each turn down makes one turn up later: five changes of direction an hour, taken over some hours.
+MOST_TURNS: Final = 10
+TURNS_SECONDS: Final = 4.0 * 3600.0
+# From so much variation on, the level of now says ever less about the next minutes.
+_BURSTY: Final = 0.5
+_LONGER_PER_VARIATION: Final = 2.0
+_LONGEST_FACTOR: Final = 4.0
 
 Shaped = tuple[int, tuple[Reason, ...]]
 
 
-def lower_window_seconds(policy: AutoscalingPolicy, cold_start_seconds: float) -> float:
-    """Return the length of the scale-down window."""
+def lower_window_seconds(policy: AutoscalingPolicy, state: State, cold_start_seconds: float) -> float:
+    """Return the length of the scale-down window; with an objective the longer, the burstier the load."""
     window = policy.scale_down.stabilisation_seconds
-    return window if policy.slo is None else max(window, COLD_STARTS_KEPT * cold_start_seconds)
+    if policy.slo is None:
+        return window
+    if state.learned is not None:
+        excess = state.learned.forecast.variation - _BURSTY
+        window *= min(_LONGEST_FACTOR, max(1.0, 1.0 + _LONGER_PER_VARIATION * excess))
+    return max(window, COLD_STARTS_KEPT * cold_start_seconds)
 
 
 def shaped(
@@ -136,7 +146,7 @@ def _shaped_down(
         left = (state.panic_until_seconds or now) - now
         sentence = f"a burst forbids lowering for {left:.0f} s more"
         return current, (Reason(reasons.PANIC, sentence),)
-    window_seconds = lower_window_seconds(policy, cold_start_seconds)
+    window_seconds = lower_window_seconds(policy, state, cold_start_seconds)
     clamps: list[Reason] = []
     target = min(current, max(wanted, state.windows.highest))
     if target > wanted:
@@ -151,10 +161,11 @@ def _shaped_down(
     if target < current and policy.slo is not None and signals.starting:
         sentence = f"{signals.starting} replicas are starting: none is taken away before it served"
         return current, (*clamps, Reason(reasons.COLD_START_WAIT, sentence))
-    turns = turns_of_the_hour(state, now)
+    turns = recent_turns(state, now)
     if target < current and policy.slo is not None and state.rising and len(turns) >= MOST_TURNS:
-        left = turns[0] + _HOUR_SECONDS - now
-        sentence = f"the direction turned {len(turns)} times within the hour: not lowering for {left:.0f} s"
+        left = turns[0] + TURNS_SECONDS - now
+        within = f"within {TURNS_SECONDS / 3600.0:.0f} hours"
+        sentence = f"a raise was taken back {len(turns)} times {within}: not lowering for {left:.0f} s"
         return current, (*clamps, Reason(reasons.TURNING, sentence))
     step = steps.step_down_to(current, down.max_step_percent, down.max_step_replicas)
     if step > target:
@@ -165,9 +176,9 @@ def _shaped_down(
     return target, tuple(clamps)
 
 
-def turns_of_the_hour(state: State, now: float) -> tuple[float, ...]:
-    """Return when, within the last hour, a lowering followed a raise."""
-    return tuple(at for at in state.turns_seconds if at > now - _HOUR_SECONDS)
+def recent_turns(state: State, now: float) -> tuple[float, ...]:
+    """Return when, within the last ``TURNS_SECONDS``, a lowering followed a raise."""
+    return tuple(at for at in state.turns_seconds if at > now - TURNS_SECONDS)
 
 
 def in_panic(state: State, now: float) -> bool:

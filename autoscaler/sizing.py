@@ -3,7 +3,7 @@
 Without an objective: ``load = in_flight * (1 + headroom) / per_replica`` with the headroom as it stands,
 which is 0 unless a state says otherwise (``capacity``). With one (``slo``):
 
-    load = max(floor of the forecast + learned allowance, LEAST_SPARE * offered) / per_replica
+    load = max(floor of the forecast + learned allowance, offered) / per_replica
 
 where ``offered`` is what the arrivals ask for and ``per_replica`` is the policy's, or is learned from a
 queueing model of the server, ``DEFAULT_PER_REPLICA`` until that is fitted (``forecast``, ``headroom``,
@@ -27,8 +27,6 @@ from cluster.autoscaling_policy import AutoscalingPolicy, Slo
 from metrics.samples import NoData
 
 DEFAULT_PER_REPLICA: Final = 16.0
-# What is there now never fills the replicas to the last place.
-LEAST_SPARE: Final = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ def _by_objective(
     floor = forecast.floor(lead_seconds=cold_start, unix_seconds=unix)
     level = max(floor, offered, forecast.burst_level)
     allowance = learned.headroom.allowance(level, forecast.dispersion)
-    ready_for = max(floor + allowance, offered * LEAST_SPARE)
+    ready_for = max(floor + allowance, offered)
     load = ready_for / per_replica
     # One idle replica for each silent one at most: nobody knows what those do.
     fullest = load if reports < 1.0 or not signals.silent else load + signals.silent

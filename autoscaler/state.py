@@ -59,7 +59,7 @@ class Recalled:
 @dataclass(frozen=True, slots=True)
 class State:
     """Timestamps are seconds of the clock that ``decide`` is given. ``turns_seconds`` are the
-    lowerings of the last hour that followed a raise.
+    lowerings of the last hours that followed a raise.
     """
 
     windows: Windows

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report_autoscaling import autoscaling
 from benchmarks.report_cluster import arrivals, demo, extender, planned_road, sync
+from benchmarks.report_node import driver, oracle
 from benchmarks.report_packing import decision, gangs, mig, packing, planner
 
 BENCH = Path("build/bench")
@@ -39,6 +41,9 @@ SECTIONS: Mapping[Path, Callable[[Json], list[str]]] = {
     BENCH / "planned_road.json": planned_road,
     BENCH / "arrivals.json": arrivals,
     BENCH / "sync.json": sync,
+    BENCH / "dra.json": driver,
+    BENCH / "dra_oracle.json": oracle,
+    BENCH / "autoscaling.json": autoscaling,
 }
 
 

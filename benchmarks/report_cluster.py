@@ -110,7 +110,8 @@ def arrivals(found: Json) -> list[str]:
         "",
         "Pods of 1, 2, 4 and 8 GPUs are created on a running cluster, at the rate named or as fast as the "
         "API server takes them. *plain*: kube-scheduler as it ships; *sampled*: our profile with the "
-        "scheduler's own sampling of nodes; *webhook*: our profile; *planned*: the same, each pod behind the "
+        "scheduler's own sampling of nodes; *webhook*: our profile; *ranked*: our profile with "
+        "`extender.oneNode: never`; *planned*: the same, each pod behind the "
         "plan gate. Stranded: Fragmentation Gradient Descent's measure, % of the free GPUs. CPU: of all "
         "servers together; they share the machine, so that where they fill it the API server's part decides.",
         "",

@@ -1,0 +1,53 @@
+"""Section of docs/benchmarks.md about the autoscaling study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Json = Mapping[str, Any]
+
+_REACTIVE = ("hpa-gpu", "hpa-inflight", "keda-queue", "kpa", "wva", "ray-serve")
+
+
+def autoscaling(found: Json) -> list[str]:
+    """Slicewise untuned beside each rival's best target, found with hindsight."""
+    lines = [
+        "## Autoscaling",
+        "",
+        f"`{found['command']}`",
+        "",
+        f"Simulation with the product's own decision. {found['server_model']['name']}; a request counts "
+        f"when its first token comes within {found['server_model']['ttft_seconds']:.0f} s; refused and unfinished "
+        "ones are misses. Slicewise runs with one default policy on all traces. A rival's best: the fewest "
+        "GPU-hours at which it reaches what Slicewise attained (99 % at most), over all targets tried, chosen "
+        "with hindsight; a dash where no target does. Static: so many replicas all the time. The clairvoyant knows demand one start-up ahead.",
+        "",
+        "| trace | start-up, s | attained, % | GPU-hours | turns an hour | best rival | static "
+        "| clairvoyant |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for study in found["studies"]:
+        if study["faults"]:
+            continue
+        own = study["policies"]["slicewise"]["default"]
+        wanted = min(own["slo_attainment"], 0.99)
+        rivals = {name: _least(study, name, wanted) for name in _REACTIVE if name in study["policies"]}
+        told = [(hours, name) for name, hours in rivals.items() if hours is not None]
+        best = min(told) if told else None
+        beside = [_least(study, name, wanted) for name in ("static", "clairvoyant")]
+        lines.append(
+            f"| {study['trace']} | {study['startup_seconds']} | {100 * own['slo_attainment']:.2f} "
+            f"| {own['gpu_hours']:.4g} | {own['reversals_per_hour']:.1f} "
+            f"| {'–' if best is None else f'{best[0]:.4g} ({best[1]})'} "
+            + " ".join("| –" if hours is None else f"| {hours:.4g}" for hours in beside)
+            + " |"
+        )
+    return lines
+
+
+def _least(study: Json, policy: str, attainment: float) -> float | None:
+    """GPU-hours of the cheapest point of a frontier that attains as much."""
+    points = study["policies"].get(policy, {}).get("frontier", ())
+    enough = [point["gpu_hours"] for point in points if point["slo_attainment"] >= attainment]
+    return min(enough) if enough else None

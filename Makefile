@@ -44,6 +44,7 @@ bench: $(STAMP) binaries ## measured ratios against named baselines, into build/
 	@$(BIN)/python -m benchmarks.dra_oracle
 	@$(BIN)/python -m benchmarks.dra
 	@$(BIN)/python -m benchmarks.packing
+	@$(BIN)/python -m benchmarks.autoscaling
 	@$(BIN)/python -m benchmarks.plots
 	@$(BIN)/python -m benchmarks.report
 

@@ -18,10 +18,11 @@ def autoscaling(found: Json) -> list[str]:
         f"`{found['command']}`",
         "",
         f"Simulation with the product's own decision. {found['server_model']['name']}; a request counts "
-        f"when its first token comes within {found['server_model']['ttft_seconds']:.0f} s; refused and unfinished "
-        "ones are misses. Slicewise runs with one default policy on all traces. A rival's best: the fewest "
-        "GPU-hours at which it reaches what Slicewise attained (99 % at most), over all targets tried, chosen "
-        "with hindsight; a dash where no target does. Static: so many replicas all the time. The clairvoyant knows demand one start-up ahead.",
+        f"when its first token comes within {found['server_model']['ttft_seconds']:.0f} s; refused and "
+        "unfinished ones are misses. Slicewise runs with one default policy on all traces. A rival's best: "
+        "the fewest GPU-hours at which it reaches what Slicewise attained (99 % at most), over all targets "
+        "tried, chosen with hindsight; a dash where no target does. Static: so many replicas all the time. "
+        "The clairvoyant knows demand one start-up ahead.",
         "",
         "| trace | start-up, s | attained, % | GPU-hours | turns an hour | best rival | static "
         "| clairvoyant |",

@@ -1,6 +1,6 @@
 """What in-flight may become before a replica asked for now serves, and how wrong that forecast has been.
 
-    fast, level = mean in flight over some 20 s, over some 10 min
+    fast, level = mean in flight over some 10 s, over some 10 min
     trend       = fast + DAMPING * slope * lead            slope between the two
     season      = fast * (usual then / usual now)          by quarter of an hour of the day
     floor       = max(fast, those of the two that err less than fast alone)
@@ -32,7 +32,7 @@ LARGEST_DISPERSION: Final = 10_000.0
 LEAD_MARGIN_SECONDS: Final = 60.0
 _ERRORS_SECONDS: Final = 21_600.0
 _LEVEL_SECONDS: Final = 600.0
-_FAST_SECONDS: Final = 20.0
+_FAST_SECONDS: Final = 10.0
 _DAMPING: Final = 0.5
 # A forecast speaks while its squared error is below this share of the plain level's.
 _EARNED: Final = 0.95

@@ -82,7 +82,7 @@ def _by_objective(
     learned = _corrected(policy, slo, signals, learned, cold_start, now)
     per_replica, whence = _share(policy, learned)
     floor = forecast.floor(lead_seconds=cold_start, unix_seconds=unix)
-    level = max(floor, offered, forecast.burst_level)
+    level = max(floor, forecast.burst_level)
     allowance = learned.headroom.allowance(level, forecast.dispersion)
     ready_for = max(floor + allowance, offered)
     load = ready_for / per_replica

@@ -29,9 +29,10 @@ from metrics.samples import NoData
 # so that the longer that takes, the larger the lumps in which misses come.
 AIM_SHARE: Final = 0.75
 AIM_HALVED_SECONDS: Final = 110.0
-# A safe start, the safer the longer a start takes; learning moves it within hours either way.
-START_DEVIATIONS: Final = 0.5
-START_PER_SECOND: Final = 1.0 / 150.0
+# A safe start, with the root of the time that a start takes, as a wandering load goes; learning moves it
+# within hours either way.
+START_DEVIATIONS: Final = 0.1
+START_PER_ROOT_SECOND: Final = 0.13
 LARGEST_START: Final = 3.0
 _USUAL_PERIODS: Final = 120.0
 _LARGEST_WEIGHT: Final = 2.0
@@ -49,7 +50,7 @@ class Headroom:
     @classmethod
     def begun(cls, cold_start_seconds: float, now: float) -> Headroom:
         """The safe start of a workload about which nothing is remembered."""
-        start = START_DEVIATIONS + cold_start_seconds * START_PER_SECOND
+        start = START_DEVIATIONS + START_PER_ROOT_SECOND * math.sqrt(max(0.0, cold_start_seconds))
         return cls(min(LARGEST_START, start), now)
 
     def allowance(self, level: float, dispersion: float) -> float:

@@ -3,7 +3,7 @@
 Prometheus knows pods, the API server knows whose pods they are. The number of queries depends on how many
 kinds of model server, latency windows and guards the policies use, never on how many workloads there are.
 Buckets of latency histograms are added over a workload's pods before the quantile is taken: a mean of
-quantiles is no quantile.
+quantiles is no quantile. Requests that never reached a server (dropped before it) are in no histogram.
 
 Absence stays absence: a workload with ready pods none of which reports gets ``NoData``, a single silent pod
 is counted.
@@ -20,11 +20,13 @@ from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight, Standing
 from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.targets import ScaleSight, Target
+from cluster.autoscaling_policy import Slo
 from cluster.policy import AutoscalingPolicy
 from metrics import dcgm
-from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets
+from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets, share_above
 from metrics.samples import NoData, Vector
 from metrics.servers import EVERYTHING, Scope, ServerPreset, find_preset
+from metrics.servers.preset import Measure
 from metrics.units import TimeUnit, to_seconds
 
 # Two scrapes at the usual 15 to 30 s fit in; short enough to call a workload idle within a minute or two.
@@ -91,6 +93,11 @@ class Collector:
             rate = preset.request_rate_query(RATE_WINDOW_SECONDS, self._scope)
             if rate is not None:
                 queries[_rate(preset)] = rate
+            if policy.slo is not None:
+                asked, period = policy.slo.measure, policy.slo.period_seconds
+                finished = preset.latency_buckets_query(asked, period, self._scope)
+                if finished is not None:
+                    queries[_buckets(preset, asked, period)] = finished
             if policy.latency is not None:
                 window = policy.latency.window_seconds
                 buckets = preset.latency_buckets_query(policy.latency.measure, window, self._scope)
@@ -132,6 +139,7 @@ class Collector:
             p95_seconds=NOT_ASKED if policy.latency is None else read.p95(preset, policy, keys),
             gpu_utilisation=NOT_ASKED if policy.gpu_utilisation is None else read.gpu(target, present),
             cold_start_seconds=self._cold_start(target, present),
+            slo_missed=NOT_ASKED if policy.slo is None else read.missed(preset, policy.slo, keys),
         )
 
     def _cold_start(self, target: Target, pods: Sequence[PodSight]) -> float | NoData:
@@ -174,12 +182,25 @@ class _Answers:
         latency = policy.latency
         if latency is None:
             return NOT_ASKED
-        histogram, summary = preset.latency.get(latency.measure), preset.summaries.get(latency.measure)
-        if histogram is None and summary is not None:
+        summary = preset.summaries.get(latency.measure)
+        if latency.measure not in preset.latency and summary is not None:
             return self._stated_p95(_stated(preset, latency.measure), summary.unit, pods)
+        buckets = self._histogram(preset, latency.measure, latency.window_seconds, pods)
+        return buckets if isinstance(buckets, NoData) else quantile_from_buckets(buckets, 0.95)
+
+    def missed(self, preset: ServerPreset, slo: Slo, pods: Sequence[PodKey]) -> float | NoData:
+        """Share of the requests finished in the last learning period that took longer than the bound."""
+        buckets = self._histogram(preset, slo.measure, slo.period_seconds, pods)
+        return buckets if isinstance(buckets, NoData) else share_above(buckets, slo.latency_seconds)
+
+    def _histogram(
+        self, preset: ServerPreset, measure: Measure, window_seconds: float, pods: Sequence[PodKey]
+    ) -> dict[float, float] | NoData:
+        """The latency histogram of ``pods`` together: rates by bound in seconds."""
+        histogram = preset.latency.get(measure)
         if histogram is None:
             return NoData(f"server {preset.name} has no such latency histogram", "misconfigured")
-        name = _buckets(preset, latency.measure, latency.window_seconds)
+        name = _buckets(preset, measure, window_seconds)
         answer = self._answers.get(name)
         if not isinstance(answer, Vector):
             return answer or NoData(f"server {preset.name} has no such latency histogram", "misconfigured")
@@ -192,7 +213,7 @@ class _Answers:
         found = [by_pod[pod] for pod in pods if pod in by_pod]
         if not found:
             return NoData(f"none of the {len(pods)} pods reports its latency", "empty")
-        return quantile_from_buckets(add_buckets(found), 0.95)
+        return add_buckets(found)
 
     def _stated_p95(self, name: str, unit: TimeUnit, pods: Sequence[PodKey]) -> float | NoData:
         """Quantiles of single pods cannot be added: the slowest pod speaks for all."""

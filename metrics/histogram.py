@@ -1,4 +1,4 @@
-"""Quantiles of classic Prometheus histograms, computed outside Prometheus.
+"""Quantiles of classic Prometheus histograms, and their inverse, computed outside Prometheus.
 
 Workloads are sets of pods that Prometheus does not know, so buckets come back a pod, are added up here, and
 the quantile is interpolated here, the way ``histogram_quantile`` does (promql/quantile.go,
@@ -52,6 +52,34 @@ def quantile_from_buckets(buckets: Buckets, q: float) -> float | NoData:
     if not inside > 0:  # q = 0 with an empty first bucket: 0/0 in Prometheus too
         return NoData("the rank falls into an empty bucket", "not-a-number")
     return lower + (bounds[index] - lower) * (rank - below) / inside
+
+
+def share_above(buckets: Buckets, bound: float) -> float | NoData:
+    """The share 0 to 1 of the observations above ``bound`` (in the unit of the bounds), linear inside the
+    bucket that holds it, as ``quantile_from_buckets`` is.
+
+    ``empty`` when nothing was observed. ``misconfigured`` when ``bound`` is above the highest finite bound:
+    what lies between there and +Inf nobody counted, so the share could only be guessed.
+    """
+    bounds = sorted(buckets)
+    if len(bounds) < 2 or bounds[-1] != math.inf:
+        return NoData(f"got bucket bounds {bounds}, expected at least one finite bound and +Inf", "malformed")
+    highest = bounds[-2]
+    if bound > highest:
+        return NoData(
+            f"{bound:g} is above the histogram's highest finite bound, {highest:g}", "misconfigured"
+        )
+    counts = _monotonic([buckets[upper] for upper in bounds])
+    observed = counts[-1]
+    if not observed > 0:
+        return NoData("nothing was observed in the window", "empty")
+    index = next(i for i, upper in enumerate(bounds) if upper >= bound)
+    if index == 0 and (bounds[0] <= 0 or bound <= 0):
+        inside = counts[0] if bound == bounds[0] else 0.0
+        return 1.0 - inside / observed
+    lower, below = (bounds[index - 1], counts[index - 1]) if index else (0.0, 0.0)
+    inside = (counts[index] - below) * (bound - lower) / (bounds[index] - lower)
+    return min(1.0, max(0.0, 1.0 - (below + inside) / observed))
 
 
 def add_buckets(histograms: Iterable[Buckets]) -> dict[float, float]:

@@ -10,6 +10,7 @@ import pytest
 from autoscaler.collect import Collector, Workload
 from autoscaler.pod_index import PodIndex
 from autoscaler.selectors import parse_selector
+from autoscaler.signals import NOT_ASKED
 from autoscaler.targets import ScaleSight, Target
 from cluster.policy import AutoscalingPolicy
 from cluster.wire import ObjectMeta, ObjectReference, Pod, PodCondition, PodStatus
@@ -130,6 +131,57 @@ def test_p95_without_observations_is_not_a_number():
     missing = Collector(source, index(make_pod("a1", "a"))).ask([one], NOW)(one).p95_seconds
     assert isinstance(missing, NoData)
     assert missing.cause == "not-a-number"
+
+
+OBJECTIVE = {"slo": {"latencySeconds": 0.75, "measure": "ttft", "periodSeconds": 60.0}}
+
+
+def test_the_missed_share_is_that_of_all_requests_together():
+    one = workload("a", 2, **OBJECTIVE)
+    pods = index(make_pod("a1", "a"), make_pod("a2", "a"), make_pod("b1", "b"))
+    source = Answers(
+        buckets=buckets(a1=(90.0, 90.0, 90.0), a2=(0.0, 8.0, 10.0), b1=(0.0, 0.0, 500.0)),
+    )
+    missed = Collector(source, pods).ask([one], NOW)(one).slo_missed
+    assert missed == pytest.approx(0.06)  # half of the eight in 0.5..1.0, and the two above
+
+
+def test_without_an_objective_no_share_is_asked_for():
+    source = Answers()
+    one = workload("a", 1)
+    assert Collector(source, index()).ask([one], NOW)(one).slo_missed is NOT_ASKED
+    assert not any("bucket" in query for query in source.asked)
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts", "cause"),
+    [
+        ({}, (0.0, 0.0, 0.0), "empty"),
+        ({"latencySeconds": 1.5}, (1.0, 1.0, 1.0), "misconfigured"),
+        ({"measure": "ttft", "server": "tgi"}, (1.0, 1.0, 1.0), "misconfigured"),
+    ],
+)
+def test_a_share_that_cannot_be_told_is_absent(
+    changes: dict[str, object], counts: tuple[float, float, float], cause: str
+):
+    server = changes.pop("server", "vllm")
+    one = workload("a", 1, server=server, slo={**OBJECTIVE["slo"], **changes})
+    source = Answers(buckets=buckets(a1=counts))
+    missing = Collector(source, index(make_pod("a1", "a"))).ask([one], NOW)(one).slo_missed
+    assert isinstance(missing, NoData)
+    assert missing.cause == cause
+
+
+def test_workloads_with_one_objective_share_one_query():
+    slow = {"slo": {**OBJECTIVE["slo"], "latencySeconds": 0.9}}
+    longer = {"slo": {**OBJECTIVE["slo"], "periodSeconds": 120.0}}
+    source = Answers()
+    many = [workload(f"a{i}", 1, **(OBJECTIVE if i % 2 else slow)) for i in range(20)]
+    Collector(source, index()).ask([*many, workload("b", 1, **longer)], NOW)
+    asked = [query for query in source.asked if "time_to_first_token_seconds_bucket" in query]
+    assert len(asked) == 2
+    assert any("[60s]" in query for query in asked)
+    assert any("[120s]" in query for query in asked)
 
 
 def test_gpu_utilisation_is_asked_only_where_a_policy_guards_by_it():

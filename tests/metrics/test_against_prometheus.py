@@ -23,7 +23,7 @@ from deploy.local import binaries, commands
 from deploy.local.ports import PortClaims
 from deploy.local.processes import Processes
 from metrics import dcgm
-from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets
+from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets, share_above
 from metrics.prometheus import Prometheus
 from metrics.samples import NoData, Vector
 from metrics.servers import GENERIC, PRESETS, VLLM, Scope, generic
@@ -211,6 +211,24 @@ def test_quantiles_are_prometheus_own(scraped, q):
             assert value == pytest.approx(expected[name], rel=1e-9, abs=1e-12), (name, histogram)
             compared += 1
     assert compared > HISTOGRAM_PODS / 2
+
+
+@pytest.mark.parametrize("bound", [0.003, 0.1, 0.7])
+def test_shares_above_a_bound_are_prometheus_own(scraped, bound):
+    buckets = "sum by (namespace, pod, le) (rate(random_seconds_bucket[120s]))"
+    within = scraped.pods(f"histogram_fraction(-Inf, {bound}, {buckets})")
+    compared = 0
+    for (_, name), histogram in buckets_by_pod(scraped.buckets(buckets)).items():
+        counts = [0.0, *(count for _, count in sorted(histogram.items()))]
+        if counts != sorted(counts):  # histogram_fraction, unlike histogram_quantile, does not mend these
+            continue
+        value = share_above(histogram, bound)
+        if isinstance(value, NoData):
+            assert value.cause in ("empty", "misconfigured")
+        else:
+            assert value == pytest.approx(1 - within[name], rel=1e-9, abs=1e-9), (name, histogram)
+            compared += 1
+    assert compared > HISTOGRAM_PODS / 3
 
 
 def test_quantile_of_a_workload_is_prometheus_own(scraped):

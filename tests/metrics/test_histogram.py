@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets
+from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets, share_above
 from metrics.samples import NoData, Sample, Vector
 
 INF = math.inf
@@ -77,6 +77,47 @@ def test_quantiles_stay_between_the_bounds_and_rise_with_q(buckets, one, other):
         return
     assert 0 <= low <= high * (1 + 1e-9)
     assert high <= max(bound for bound in buckets if bound < INF) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("bound", "expected"), [(0.0, 1.0), (0.05, 0.875), (0.1, 0.75), (0.3, 0.5), (0.5, 0.25), (1.0, 0.0)]
+)
+def test_the_share_above_a_bound_is_linear_inside_its_bucket(bound, expected):
+    assert share_above(HISTOGRAM, bound) == pytest.approx(expected)
+
+
+def test_the_share_above_the_highest_finite_bound_is_unknown_even_when_nothing_was_that_slow():
+    answer = share_above(HISTOGRAM, 1.5)
+    assert isinstance(answer, NoData)
+    assert answer.cause == "misconfigured"
+    assert answer.reason == "1.5 is above the histogram's highest finite bound, 1"
+
+
+@pytest.mark.parametrize(
+    ("buckets", "cause"),
+    [({1.0: 0.0, INF: 0.0}, "empty"), ({1.0: math.nan, INF: math.nan}, "empty"), ({INF: 3.0}, "malformed")],
+)
+def test_without_observations_there_is_no_share(buckets, cause):
+    answer = share_above(buckets, 0.5)
+    assert isinstance(answer, NoData)
+    assert answer.cause == cause
+
+
+def test_a_first_bound_at_or_below_zero_holds_its_own():
+    assert share_above({-1.0: 5.0, 1.0: 6.0, INF: 10.0}, -1.0) == 0.5
+    assert share_above({-1.0: 5.0, 1.0: 6.0, INF: 10.0}, -2.0) == 1.0
+
+
+@given(histograms, st.floats(0.01, 1))
+def test_the_share_above_undoes_the_quantile(buckets, q):
+    highest = max(bound for bound in buckets if bound < INF)
+    value = quantile_from_buckets(buckets, q)
+    if isinstance(value, NoData) or value >= highest * (1 - 1e-6):
+        return
+    share = share_above(buckets, value)
+    assert isinstance(share, float)
+    assert 0 <= share <= 1
+    assert share == pytest.approx(1 - q, abs=1e-6)
 
 
 @given(st.lists(histograms, min_size=1, max_size=4))

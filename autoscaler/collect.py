@@ -94,6 +94,9 @@ class Collector:
             if rate is not None:
                 queries[_rate(preset)] = rate
             if policy.slo is not None:
+                waiting = preset.waiting_query(self._scope) if preset.tells_waiting_of_in_flight else None
+                if waiting is not None:
+                    queries[_waiting(preset)] = waiting
                 asked, period = policy.slo.measure, policy.slo.period_seconds
                 finished = preset.latency_buckets_query(asked, period, self._scope)
                 if finished is not None:
@@ -140,6 +143,8 @@ class Collector:
             gpu_utilisation=NOT_ASKED if policy.gpu_utilisation is None else read.gpu(target, present),
             cold_start_seconds=self._cold_start(target, present),
             slo_missed=NOT_ASKED if policy.slo is None else read.missed(preset, policy.slo, keys),
+            waiting=NOT_ASKED if policy.slo is None else read.total(_waiting(preset), keys),
+            unix_seconds=now,
         )
 
     def _cold_start(self, target: Target, pods: Sequence[PodSight]) -> float | NoData:
@@ -245,6 +250,10 @@ def _counter(standings: Iterable[Standing]) -> dict[Standing, int]:
 
 def _in_flight(preset: ServerPreset) -> str:
     return f"{preset.name} in flight"
+
+
+def _waiting(preset: ServerPreset) -> str:
+    return f"{preset.name} waiting"
 
 
 def _rate(preset: ServerPreset) -> str:

@@ -256,6 +256,8 @@ class Controller:
             "request_rate": signals.request_rate,
             "latency": signals.p95_seconds,
             "gpu_utilisation": signals.gpu_utilisation,
+            "slo_missed": signals.slo_missed,
+            "waiting": signals.waiting,
         }
         for signal, value in seen.items():
             available = 0 if isinstance(value, NoData) else 1

@@ -49,7 +49,7 @@ CARBON_RESULTS: Final = (
     "unknown",
 )
 TARGET_ERRORS: Final = ("not_found", "forbidden", "conflict", "not_scalable", "policy", "other")
-SIGNALS: Final = ("in_flight", "request_rate", "latency", "gpu_utilisation")
+SIGNALS: Final = ("in_flight", "request_rate", "latency", "gpu_utilisation", "slo_missed", "waiting")
 
 # Request handling is meant to take single milliseconds, and kube-scheduler gives up after seconds.
 _REQUEST_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)

@@ -139,6 +139,13 @@ class ServerPreset:
         """Requests in the server's queue, a pod; ``None`` when the server does not tell."""
         return self._gauge(self.waiting, scope) if self.waiting else None
 
+    @property
+    def tells_waiting_of_in_flight(self) -> bool:
+        """Whether ``waiting`` is a part of what ``in_flight_query`` counts, and running is the rest: not so
+        where the queue is all that is known, or where in flight is a mean over finished requests.
+        """
+        return bool(self.running and self.waiting)
+
     def cache_usage_query(self, scope: Scope = EVERYTHING) -> str | None:
         """Share of the KV cache in use, a pod, 0 to 1 (the fullest engine of the pod); ``None`` without such
         a gauge.

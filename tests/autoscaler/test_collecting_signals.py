@@ -33,6 +33,8 @@ class Answers:
     def _answer(self, query: str) -> Vector | NoData:
         words = {"bucket": "buckets", "rate": "rate", "GPU_UTIL": "gpu", "GR_ENGINE": "mig"}
         word = next((name for part, name in words.items() if part in query), "in_flight")
+        if word == "in_flight" and query == "sum by (namespace, pod) (vllm:num_requests_waiting)":
+            word = "waiting"
         return self.by_word.get(word, NoData("Prometheus has no such series", "empty"))
 
 
@@ -146,11 +148,37 @@ def test_the_missed_share_is_that_of_all_requests_together():
     assert missed == pytest.approx(0.06)  # half of the eight in 0.5..1.0, and the two above
 
 
-def test_without_an_objective_no_share_is_asked_for():
+def test_without_an_objective_neither_share_nor_queue_is_asked_for():
     source = Answers()
     one = workload("a", 1)
-    assert Collector(source, index()).ask([one], NOW)(one).slo_missed is NOT_ASKED
-    assert not any("bucket" in query for query in source.asked)
+    signals = Collector(source, index()).ask([one], NOW)(one)
+    assert signals.slo_missed is NOT_ASKED
+    assert signals.waiting is NOT_ASKED
+    assert len(source.asked) == 2
+
+
+def test_the_queue_is_the_waiting_part_of_what_is_in_flight():
+    one = workload("a", 2, **OBJECTIVE)
+    source = Answers(in_flight=vector(a1=30.0, a2=25.0, b1=90.0), waiting=vector(a1=14.0, a2=9.0, b1=70.0))
+    pods = index(make_pod("a1", "a"), make_pod("a2", "a"), make_pod("b1", "b"))
+    signals = Collector(source, pods).ask([one], NOW)(one)
+    assert (signals.in_flight, signals.waiting) == (55.0, 23.0)
+
+
+@pytest.mark.parametrize("server", ["inference-gateway", "triton", "generic"])
+def test_a_queue_that_is_no_part_of_in_flight_is_left_out(server: str):
+    """Taken as a part, it would leave nothing running, and the workload would seem to need nothing."""
+    one = workload("a", 1, server=server, **OBJECTIVE)
+    source = Answers(in_flight=vector(a1=30.0), rate=vector(a1=30.0))  # Triton's in flight is a rate
+    signals = Collector(source, index(make_pod("a1", "a"))).ask([one], NOW)(one)
+    assert signals.in_flight == 30.0
+    assert isinstance(signals.waiting, NoData)
+    assert signals.waiting.cause == "empty"
+
+
+def test_the_time_of_day_is_that_of_the_questions():
+    one = workload("a", 1)
+    assert Collector(Answers(), index()).ask([one], NOW)(one).unix_seconds == NOW
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,13 @@ def test_queries_group_by_pod_and_name_no_workload(preset):
         assert preset.in_flight or preset.in_flight_where_told or preset.busy_time
 
 
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_what_waits_is_taken_for_a_part_of_in_flight_only_where_running_is_the_rest(preset):
+    counted = {*preset.in_flight_where_told, *(name for names in preset.in_flight for name in names)}
+    parts = {*preset.running, *preset.waiting}
+    assert preset.tells_waiting_of_in_flight == (counted == parts and bool(preset.running))
+
+
 def test_vllm_in_flight_adds_running_and_waiting_only():
     query = VLLM.in_flight_query()
     assert query.count("vllm:num_requests_running") == 1

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from autoscaler.collect import Collector
 from autoscaler.controller import Controller
 from autoscaler.fleet_side import FleetSide
+from autoscaler.learned_store import LearnedStore
 from autoscaler.pod_index import PodIndex
 from autoscaler.targets import Targets
 from cluster.client import Api
@@ -160,6 +161,7 @@ def build(options: Options) -> Parts:
         exposition.autoscaler,
         is_leader=lambda: election.is_leader,
         dry_run=options.dry_run,
+        store=LearnedStore(api, options.namespace),
     )
     fleet = FleetSide(
         api,

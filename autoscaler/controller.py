@@ -3,10 +3,11 @@
 One period for all workloads: the shortest that a policy asks for. Workloads are isolated: a target that is
 gone, a policy with an unknown server, a refused write or a defect in one decision leaves all others
 untouched. Only the leader decides and writes, and looks at its lease again before each write; a replica that
-loses the lead forgets its windows, since they no longer describe what was done.
+loses the lead forgets its windows, since they no longer describe what was done. What was learned is handed to
+a store, from which the next leader takes it up.
 
-Decides nothing itself (``decide``) and talks to nothing itself (``targets``, ``collect``, the Event
-recorder).
+Decides nothing itself (``decide``) and talks to nothing itself (``targets``, ``collect``, ``learned_store``,
+the Event recorder).
 """
 
 from __future__ import annotations
@@ -50,6 +51,18 @@ class Scales(Protocol):
     def read(self, target: Target) -> ScaleSight: ...
 
     def write(self, sight: ScaleSight, replicas: int) -> None: ...
+
+
+class Store(Protocol):
+    """What is needed of ``learned_store.LearnedStore``: what was learned outlives this process."""
+
+    def begin(self) -> None: ...
+
+    def text_of(self, target: Target) -> str: ...
+
+    def keep(self, texts: Mapping[Target, str]) -> None: ...
+
+    def forget(self) -> None: ...
 
 
 class Recorder(Protocol):
@@ -98,11 +111,13 @@ class Controller:
         *,
         is_leader: Callable[[], bool] = lambda: True,
         dry_run: bool = False,
+        store: Store | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """``clock`` never runs backwards and times decisions; ``wall_clock`` is Unix time, for Prometheus
-        and pods. With ``dry_run`` everything happens except writes and Events about changes.
+        and pods. With ``dry_run`` everything happens except writes and Events about changes. Without a
+        ``store`` a restart begins to learn anew.
         """
         self.last_round_seconds: float | None = None
         self._policies = policies
@@ -112,6 +127,7 @@ class Controller:
         self._metrics = metrics
         self._is_leader = is_leader
         self._dry_run = dry_run
+        self._store = store
         self._clock, self._wall_clock = clock, wall_clock
         self._pool = ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="scale")
         self._memories: dict[Target, _Memory] = {}
@@ -150,6 +166,8 @@ class Controller:
         if not self._is_leader():
             for target in list(self._memories):
                 self._forget(target)
+            if self._store is not None:
+                self._store.forget()
             self.last_round_seconds = self._clock()
             return
         wanted = {Target.of(policy, key[0]): (key, policy) for key, policy in self._policies().items()}
@@ -157,10 +175,13 @@ class Controller:
             self._forget(target)
         for target in set(wanted) - set(self._memories):
             self._adopt(target)
+        if self._store is not None:
+            self._store.begin()
         workloads = self._read(wanted)
         signals_of = self._collector.ask(workloads, self._wall_clock())
         for workload in workloads:
             self._isolated(workload, signals_of)
+        self._keep_learned()
         self.last_round_seconds = self._clock()
         self._metrics.loop_duration_seconds.observe(self.last_round_seconds - began)
 
@@ -199,7 +220,10 @@ class Controller:
     def _decide(self, workload: Workload, signals: Signals) -> None:
         target, sight = workload.sight.target, workload.sight
         memory = self._memories[target]
-        decision = decide(workload.policy, signals, memory.state, self._clock())
+        state = memory.state
+        if state is None and self._store is not None:
+            state = State.recalled(self._store.text_of(target), signals.current, self._clock())
+        decision = decide(workload.policy, signals, state, self._clock())
         unchanged = decision.state.without_change(memory.state)
         self._memories[target] = replace(memory, state=unchanged)  # stands when the write fails
         written = self._write(sight, signals.current, decision)
@@ -226,6 +250,12 @@ class Controller:
         self._scales.write(sight, decision.replicas)
         log.info("%s: %d -> %d: %s", sight.target, current, decision.replicas, sentence)
         return True
+
+    def _keep_learned(self) -> None:
+        if self._store is None or self._dry_run or not self._is_leader():
+            return
+        states = {target: memory.state for target, memory in self._memories.items()}
+        self._store.keep({t: "" if state is None else state.remembered() for t, state in states.items()})
 
     def _failed(self, target: Target, about: ObjectReference, cause: Cause, sentence: str) -> None:
         """Count a failure; say it once, and again when it becomes another one."""

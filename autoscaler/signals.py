@@ -26,7 +26,8 @@ class Signals:
     be called starting. ``cold_start_seconds`` is what was measured from creation to Ready.
 
     ``slo_missed`` is the share 0..1 of the requests finished in the last learning period that took longer
-    than the objective's bound, dropped ones among them. ``placeable`` is how many replicas of this workload
+    than the objective's bound, dropped ones among them where the source knows of them (a server's histogram
+    does not). ``placeable`` is how many replicas of this workload
     the cluster can hold, those that run included. ``waiting_outside`` are requests held before the pods
     (gateway, activator, KEDA's HTTP add-on, queue of the inference gateway). ``other_writer`` names who else
     sets the replicas, None for nobody. ``waiting`` is the part of ``in_flight`` that waits. ``tokens_in`` and

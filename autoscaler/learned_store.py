@@ -1,0 +1,130 @@
+"""Keeps what was learned about the workloads over restarts: ConfigMap ``slicewise-autoscaler-memory``.
+
+One JSON object under ``memory.json``: by workload, the text that ``State.remembered`` gives. It is read when
+this process begins to lead, before the first decisions, and written at most once a minute, only when it has
+changed and never before it was read. A workload that no policy names any more is dropped at the next write.
+Losing the ConfigMap costs hours of learning and nothing else, so no failure here ever stops a decision: it is
+said once and tried again, a read at the next round, a write a minute later. At about 1 KiB a workload the API
+server's limit of 1 MiB holds a thousand of them; beyond that writes are refused, which is said as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from autoscaler.targets import Target
+from cluster.api_errors import ApiError, ApiRefused
+from cluster.client import Api
+from cluster.wire import ConfigMap
+
+log = logging.getLogger(__name__)
+
+CONFIG_MAP: Final = "slicewise-autoscaler-memory"
+KEY: Final = "memory.json"
+PERIOD_SECONDS: Final = 60.0
+_NOT_FOUND: Final = 404
+
+
+class LearnedStore:
+    """What was learned, by target; used by the thread that runs the rounds, and by tests."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        *,
+        period_seconds: float = PERIOD_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api, self._namespace = api, namespace
+        self._period_seconds, self._clock = period_seconds, clock
+        self._known: Mapping[str, str] | None = None
+        self._next_write_seconds = float("-inf")
+        self._problem = ""
+
+    def begin(self) -> None:
+        """Read what is there, unless it was read since this process began to lead."""
+        if self._known is not None:
+            return
+        try:
+            self._known = self._read()
+        except ApiError as problem:
+            self._failed("read", problem)
+
+    def text_of(self, target: Target) -> str:
+        """What was learned about ``target``; empty when nothing is known."""
+        return (self._known or {}).get(_name(target), "")
+
+    def keep(self, texts: Mapping[Target, str]) -> None:
+        """Write what is learned now; a workload with an empty text keeps what was known about it."""
+        if self._known is None or self._clock() < self._next_write_seconds:
+            return
+        wanted = {_name(target): text or self.text_of(target) for target, text in texts.items()}
+        wanted = {name: text for name, text in sorted(wanted.items()) if text}
+        if wanted == self._known:
+            return
+        self._next_write_seconds = self._clock() + self._period_seconds
+        try:
+            self._write(wanted)
+        except ApiError as problem:
+            self._failed("write", problem)
+        else:
+            self._known, self._problem = wanted, ""
+
+    def forget(self) -> None:
+        """The lead is lost: another process writes from here on."""
+        self._known = None
+        self._next_write_seconds = float("-inf")
+
+    def _failed(self, what: str, problem: ApiError) -> None:
+        """Say it once, until it is mended or is another one."""
+        if self._problem != what:
+            about = f"{self._namespace}/{CONFIG_MAP}"
+            log.warning(
+                "cannot %s ConfigMap %s, a restart forgets what was learned: %s", what, about, problem
+            )
+        self._problem = what
+
+    def _read(self) -> Mapping[str, str]:
+        try:
+            found = self._api.get(f"{self._path}/{CONFIG_MAP}", ConfigMap)
+        except ApiRefused as refused:
+            if refused.status == _NOT_FOUND:
+                return {}
+            raise
+        try:
+            return msgspec.json.decode(found.data.get(KEY, "{}").encode(), type=dict[str, str])
+        except msgspec.MsgspecError as problem:
+            log.warning(
+                "ConfigMap %s/%s, %s: %s; it is begun anew", self._namespace, CONFIG_MAP, KEY, problem
+            )
+            return {}
+
+    def _write(self, texts: Mapping[str, str]) -> None:
+        data = {"data": {KEY: msgspec.json.encode(texts).decode()}}
+        try:
+            self._api.patch(f"{self._path}/{CONFIG_MAP}", data)
+        except ApiRefused as refused:
+            if refused.status != _NOT_FOUND:
+                raise
+            labels = {
+                "app.kubernetes.io/name": "slicewise",
+                "app.kubernetes.io/component": "autoscaler-memory",
+            }
+            metadata = {"name": CONFIG_MAP, "namespace": self._namespace, "labels": labels}
+            self._api.post(
+                self._path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, **data}
+            )
+
+    @property
+    def _path(self) -> str:
+        return f"/api/v1/namespaces/{self._namespace}/configmaps"
+
+
+def _name(target: Target) -> str:
+    return f"{target.api_version} {target}"

@@ -1,0 +1,239 @@
+"""What was learned, over restarts: read once, written seldom and only by the leader, lost without harm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from autoscaler.collect import Collector, Workload
+from autoscaler.controller import Controller
+from autoscaler.learned_store import CONFIG_MAP, KEY, LearnedStore
+from autoscaler.pod_index import PodIndex
+from autoscaler.selectors import parse_selector
+from autoscaler.signals import Signals
+from autoscaler.state import State
+from autoscaler.targets import ScaleSight, Target
+from cluster.api_errors import ApiRefused, ApiUnreachable
+from cluster.client import Api
+from cluster.policy import AutoscalingPolicy
+from cluster.wire import ConfigMap, ObjectReference
+from metrics.exposition import AutoscalerMetrics
+from metrics.samples import NoData, Vector
+
+PATH = f"/api/v1/namespaces/slicewise-system/configmaps/{CONFIG_MAP}"
+ONE, OTHER = Target("apps/v1", "Deployment", "n", "a"), Target("apps/v1", "Deployment", "n", "b")
+
+
+class ApiStandIn:
+    """Holds one ConfigMap and notes what is asked of it."""
+
+    def __init__(self, text: str | None = None) -> None:
+        self.text = text
+        self.calls: list[str] = []
+        self.down = False
+
+    def _enter(self, call: str, path: str) -> None:
+        self.calls.append(call)
+        if self.down:
+            raise ApiUnreachable("the API server is away")
+        if self.text is None and call != "post":
+            raise ApiRefused(404, "NotFound", "no such ConfigMap", where=path)
+
+    def get(self, path: str, kind: type[ConfigMap]) -> ConfigMap:
+        self._enter("get", path)
+        assert path == PATH
+        return ConfigMap(data={KEY: self.text or ""})
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> None:
+        self._enter("patch", path)
+        self.text = body["data"][KEY]
+
+    def post(self, path: str, body: Mapping[str, Any]) -> None:
+        self._enter("post", path)
+        assert body["metadata"]["name"] == CONFIG_MAP
+        self.text = body["data"][KEY]
+
+    @property
+    def kept(self) -> dict[str, str]:
+        assert self.text is not None
+        return cast(dict[str, str], json.loads(self.text))
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.api, self.now = ApiStandIn(), 1000.0
+        self.store = self.restarted()
+
+    def restarted(self) -> LearnedStore:
+        return LearnedStore(cast(Api, self.api), "slicewise-system", clock=lambda: self.now)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_what_one_process_keeps_the_next_one_reads(scene: Scene):
+    scene.store.begin()
+    assert scene.store.text_of(ONE) == ""
+    scene.store.keep({ONE: "learned", OTHER: ""})
+    assert scene.api.calls == ["get", "patch", "post"]
+    after = scene.restarted()
+    after.begin()
+    assert (after.text_of(ONE), after.text_of(OTHER)) == ("learned", "")
+
+
+def test_it_is_written_at_most_once_a_minute_and_only_when_it_changed(scene: Scene):
+    scene.api.text = "{}"
+    scene.store.begin()
+    for second in range(0, 121, 5):
+        scene.now = 1000.0 + second
+        scene.store.keep({ONE: f"learned at {second}"})
+    assert scene.api.calls == ["get", "patch", "patch", "patch"]
+    for _ in range(50):
+        scene.now += 60.0
+        scene.store.keep({ONE: "learned at 120"})
+    assert scene.api.calls.count("patch") == 3
+
+
+def test_nothing_is_written_before_it_was_read(scene: Scene):
+    scene.api.text, scene.api.down = json.dumps({f"apps/v1 {ONE}": "old"}), True
+    scene.store.begin()
+    scene.api.down = False
+    scene.store.keep({ONE: "new"})
+    assert scene.api.calls == ["get"]
+    scene.store.begin()
+    assert scene.store.text_of(ONE) == "old"
+
+
+def test_a_workload_without_news_keeps_its_memory_and_one_without_policy_loses_it(scene: Scene):
+    scene.api.text = json.dumps({f"apps/v1 {ONE}": "one", f"apps/v1 {OTHER}": "other"})
+    scene.store.begin()
+    scene.store.keep({ONE: ""})
+    assert scene.api.kept == {f"apps/v1 {ONE}": "one"}
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[1]", '{"a": 1}'])
+def test_what_cannot_be_read_is_begun_anew(scene: Scene, text: str):
+    scene.api.text = text
+    scene.store.begin()
+    scene.store.keep({ONE: "learned"})
+    assert scene.api.kept == {f"apps/v1 {ONE}": "learned"}
+
+
+def test_a_refused_write_is_said_once_and_tried_again_a_minute_later(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+):
+    scene.store.begin()
+    scene.api.down = True
+    for _ in range(25):
+        scene.store.keep({ONE: "learned"})
+        scene.now += 5.0
+    assert scene.api.calls.count("patch") == 3
+    assert caplog.text.count("cannot write ConfigMap slicewise-system/slicewise-autoscaler-memory") == 1
+    scene.api.down, scene.now = False, scene.now + 60.0
+    scene.store.keep({ONE: "learned"})
+    assert scene.api.kept == {f"apps/v1 {ONE}": "learned"}
+
+
+class OneScale:
+    """A workload of four replicas that takes every write."""
+
+    def read(self, target: Target) -> ScaleSight:
+        return ScaleSight(target, "/", 4, parse_selector("app=x"), ObjectReference(name=target.name))
+
+    def write(self, sight: ScaleSight, replicas: int) -> None:
+        return
+
+
+class LateRequests(Collector):
+    """A fifth of the requests is late, whatever is done."""
+
+    def __init__(self) -> None:
+        super().__init__(Silence(), PodIndex())
+
+    def ask(self, workloads: Any, at: float) -> Any:
+        def signals(workload: Workload) -> Signals:
+            return Signals(4, 4, in_flight=40.0, waiting=0.0, request_rate=5.0, slo_missed=0.2)
+
+        return signals
+
+
+class Silence:
+    def query_many(self, queries: Mapping[str, str], at: float) -> dict[str, Vector | NoData]:
+        return {}
+
+
+class Process:
+    """A controller on the scene's API server; ``leader`` may be taken away."""
+
+    def __init__(self, scene: Scene, **options: Any) -> None:
+        self.scene, self.leader = scene, True
+        policy = AutoscalingPolicy.model_validate(
+            {"target": {"name": "a"}, "maxReplicas": 9, "slo": {"latencySeconds": 1.0}}
+        )
+
+        class Mute:
+            def record(self, *_: Any, **__: Any) -> None:
+                return
+
+        self.controller = Controller(
+            lambda: {("n", "a"): policy},
+            OneScale(),
+            LateRequests(),
+            Mute(),
+            AutoscalerMetrics(CollectorRegistry()),
+            is_leader=lambda: self.leader,
+            clock=lambda: scene.now,
+            store=scene.restarted(),
+            **options,
+        )
+
+    def rounds(self, number: int) -> State:
+        for _ in range(number):
+            self.scene.now += 5.0
+            self.controller.round()
+        return self.controller.views[0].decision.state
+
+
+def deviations(state: State) -> float:
+    assert state.learned is not None
+    return state.learned.headroom.deviations
+
+
+def test_a_restarted_controller_begins_with_what_was_learned(scene: Scene):
+    first = Process(scene)
+    safe_start = deviations(first.rounds(1))
+    learned = deviations(first.rounds(400))
+    assert learned > safe_start + 1.0
+    first.controller.close()
+    second = Process(scene)
+    assert deviations(second.rounds(1)) == pytest.approx(learned, abs=0.05)  # the last minute may be missing
+    second.controller.close()
+
+
+def test_only_the_leader_reads_and_writes_and_the_next_lead_reads_again(scene: Scene):
+    process = Process(scene)
+    process.leader = False
+    process.controller.round()
+    assert scene.api.calls == []
+    process.leader = True
+    process.rounds(2)
+    assert scene.api.calls == ["get", "patch", "post"]
+    process.leader = False
+    process.controller.round()
+    process.leader = True
+    process.rounds(1)
+    assert scene.api.calls.count("get") == 2
+    process.controller.close()
+
+
+def test_a_dry_run_reads_and_writes_nothing(scene: Scene):
+    process = Process(scene, dry_run=True)
+    process.rounds(30)
+    assert scene.api.calls == ["get"]
+    process.controller.close()

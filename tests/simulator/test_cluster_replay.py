@@ -211,8 +211,8 @@ def test_the_command_tells_what_slicewise_would_have_done(tmp_path, capsys, scat
         (["--from-cluster", "--snapshot", "x"], "got both", 2),
         (["--snapshot", "x", "--policy", "fgd"], "--policy: got fgd, expected any of slicewise", 2),
         (["--nodes", "x", "--pods", "y", "--policy", "least-allocated"], "--policy: got least-allocated", 2),
-        (["--snapshot", "/nowhere/x"], "snapshot /nowhere/x", 1),
-        (["--from-cluster", "--kubeconfig", "/nowhere/k"], "/nowhere/k", 1),
+        (["--snapshot", "/nowhere/x"], "snapshot /nowhere/x", 2),
+        (["--from-cluster", "--kubeconfig", "/nowhere/k"], "/nowhere/k", 2),
     ],
 )
 def test_mistakes_are_told_in_one_line(capsys, flags, words, status):

@@ -185,6 +185,7 @@ def test_pods_go_where_the_prices_say_and_an_edited_policy_counts_for_the_next_p
         assert time.monotonic() - edited < 2.0
         create(cluster, namespace, gpu_pod("money"))
         where = until(lambda: bound(cluster, namespace).get("money"), 30, "the next pod bound")
+        assert where is not None
         assert where.startswith("dirty-cheap")
 
 

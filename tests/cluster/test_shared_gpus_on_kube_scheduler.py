@@ -81,6 +81,7 @@ def test_two_pods_share_the_cheaper_gpu_until_it_is_full(control_plane: ControlP
                 until(lambda: len(bound(cluster, namespace)) == 2, 30, "both pods bound")
                 assert set(bound(cluster, namespace).values()) == {CHEAP}
                 allocated = until(lambda: results() if len(results()) == 2 else None, 10, "two allocations")
+                assert allocated is not None
                 assert {result["device"] for result in allocated} == {"gpu-0"}
                 assert len({result["shareID"] for result in allocated}) == 2
                 assert {result["consumedCapacity"]["share"] for result in allocated} == {"1"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from pathlib import Path
+from typing import Any
 
 from dra.cards import Card, CardRefused, DriverVersions, Health, InstanceProfile, LiveInstance
 from dra.driver.api import ApiAway
@@ -236,7 +237,7 @@ class Node:
         self.boot = "boot-1"
         self.sharing = sharing
         self.mig_on_demand = mig_on_demand
-        self.options: dict = {"allow_missing": True}
+        self.options: dict[str, Any] = {"allow_missing": True}
         self.changes = 0
 
     def _count(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dra.cards import CardRefused
+from dra.plugin.handler import ClaimRef
 from tests.dra.memory_cards import PROFILES, Killed, Node, card
 
 GPUS = 2
@@ -48,10 +50,10 @@ class World:
         cards = [card(i, mig=not on_demand) for i in range(GPUS)]
         self.node = Node(folder, *cards, mig_on_demand=on_demand)
         self.driver = self.node.driver()
-        self.refs: dict[int, object] = {}
-        self.foreign: set = set()
+        self.refs: dict[int, ClaimRef] = {}
+        self.foreign: set[Any] = set()
         self.wanted: dict[int, bool] = {}
-        self.ready: dict[int, tuple] = {}
+        self.ready: dict[int, tuple[Any, ...]] = {}
         self.rebooted = False
 
     def do(self, action) -> None:

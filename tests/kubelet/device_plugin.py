@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-from deviceplugin_v1beta1 import api_pb2, api_pb2_grpc
+from deviceplugin_v1beta1 import api_pb2, api_pb2_grpc  # type: ignore[import-not-found]
 
 
-class DevicePlugin(api_pb2_grpc.DevicePluginServicer):
+class DevicePlugin(api_pb2_grpc.DevicePluginServicer):  # type: ignore[misc]
     """Offers ``devices`` as ``resource``; a context manager."""
 
     def __init__(self, folder: Path, resource: str, devices: Sequence[str], cdi_kind: str) -> None:

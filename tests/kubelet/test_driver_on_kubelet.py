@@ -228,6 +228,7 @@ def test_a_sick_gpu_is_tainted_and_its_pod_says_so(control_plane, namespace, rea
 
     def told() -> bool:
         found = read_pod(control_plane, namespace, "sick")
+        assert found is not None
         statuses = found["status"]["containerStatuses"][0].get("allocatedResourcesStatus", ())
         return any(
             entry["health"] == "Unhealthy" for status in statuses for entry in status.get("resources", ())

@@ -12,7 +12,8 @@ from deploy.local.images import archive
 
 def parts(image: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(image)) as tar:
-        return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+        files = {member.name: tar.extractfile(member) for member in tar if member.isfile()}
+        return {name: file.read() for name, file in files.items() if file is not None}
 
 
 def test_an_archive_names_its_image_and_runs_the_given_command():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ TRACES = Path(simulator.__file__).with_name("data") / "traces"
 
 def server(**changes) -> ServerModel:
     """One iteration takes 10 ms whatever the batch, 4 slots, no drain, 2 s for the first token."""
-    values = {
+    values: dict[str, Any] = {
         "name": "plain",
         "base_seconds": 0.01,
         "compute_seconds_per_token": 0.0,
@@ -95,7 +96,7 @@ def seen(current, ready=None, **metrics) -> Seen:
     """What a policy sees of one run; metrics not given are unknown."""
     current = np.array([current])
     ready = current if ready is None else np.array([ready])
-    values = {
+    values: dict[str, Any] = {
         name: np.array([float(metrics.get(name, np.nan))])
         for name in ("in_flight", "waiting", "gpu_utilisation", "kv_usage", "slo_missed", "served_rps")
     }

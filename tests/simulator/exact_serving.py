@@ -24,7 +24,7 @@ def share_in_time(server: ServerModel, slope, at_seconds, work, patience_seconds
 
 def waits_of(server: ServerModel, slope, at_seconds, work, replicas):
     """Seconds that each request waited; the queue timeout for those that were refused."""
-    ends = [[] for _ in range(replicas)]
+    ends: list[list[float]] = [[] for _ in range(replicas)]
     clock, seen = [0.0] * replicas, [0.0] * replicas
     waits = [server.queue_timeout_seconds] * len(at_seconds)
     queue: deque[int] = deque()

@@ -107,6 +107,7 @@ class World:
 
     def _reboot(self) -> None:
         """No instance survives, whoever made it, and nothing is ready until the kubelet has asked again."""
+        self.node.death.steps_left = None  # the process is gone: switching the cards back is not its doing
         for found in self.node.cards.instances.values():
             found.clear()
         for one in self.node.cards.known if self.on_demand else ():
@@ -115,7 +116,6 @@ class World:
         self.foreign.clear()
         self.ready.clear()
         self.node.boot += "+"
-        self.node.death.steps_left = None
         self.rebooted = True
         self.driver = self.node.driver()
 

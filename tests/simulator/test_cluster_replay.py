@@ -211,7 +211,7 @@ def test_the_command_tells_what_slicewise_would_have_done(tmp_path, capsys, scat
         (["--from-cluster", "--snapshot", "x"], "got both", 2),
         (["--snapshot", "x", "--policy", "fgd"], "--policy: got fgd, expected any of slicewise", 2),
         (["--nodes", "x", "--pods", "y", "--policy", "least-allocated"], "--policy: got least-allocated", 2),
-        (["--snapshot", "/nowhere/x"], "snapshot /nowhere/x", 2),
+        (["--snapshot", "/nowhere/x"], "/nowhere/x: cannot be read", 2),
         (["--from-cluster", "--kubeconfig", "/nowhere/k"], "/nowhere/k", 2),
     ],
 )

@@ -12,10 +12,10 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from cluster.api_errors import ApiError, ApiRefused
+from cluster.api_errors import ApiError
 from cluster.client import Api
+from cluster.kept_text import KeptText
 from cluster.periodic import Periodic
-from cluster.wire import ConfigMap
 from dra.catalog import GpuModel, models
 from dra.device_order import (
     CONFIG_MAP,
@@ -32,7 +32,6 @@ from scheduler.packing.prices import PriceTables
 log = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 30.0
-_NOT_FOUND = 404
 
 
 class OrderObserver(Protocol):
@@ -61,7 +60,7 @@ class DeviceOrderWriter(Periodic):
     ) -> None:
         """``namespace``: where the ConfigMap is; ``tables``: those in force."""
         super().__init__("device-order", self.turn, period_seconds, if_failed="device order: a turn failed")
-        self._api, self._namespace = api, namespace
+        self._kept = KeptText(api, namespace, CONFIG_MAP, KEY, "device-order")
         self._tables, self._active, self._observer = tables, active, observer
         self._models = models() if catalogue is None else catalogue
         self._known: Mapping[str, OrderTable] | None = None
@@ -98,31 +97,14 @@ class DeviceOrderWriter(Periodic):
         return known is None or model is None or not same_order(model, known, wanted)
 
     def _read(self) -> Mapping[str, OrderTable]:
+        text = self._kept.read()
+        if text is None:
+            return {}
         try:
-            found = self._api.get(f"{self._path}/{CONFIG_MAP}", ConfigMap)
-        except ApiRefused as refused:
-            if refused.status == _NOT_FOUND:
-                return {}
-            raise
-        try:
-            return parse_tables(found.data.get(KEY, ""))
+            return parse_tables(text)
         except OrderRefused as problem:
             log.warning("device order: %s; it is written anew", problem)
             return {}
 
     def _write(self, tables: Mapping[str, OrderTable]) -> None:
-        data = {"data": {KEY: render_tables(tables)}}
-        try:
-            self._api.patch(f"{self._path}/{CONFIG_MAP}", data)
-        except ApiRefused as refused:
-            if refused.status != _NOT_FOUND:
-                raise
-            labels = {"app.kubernetes.io/name": "slicewise", "app.kubernetes.io/component": "device-order"}
-            metadata = {"name": CONFIG_MAP, "namespace": self._namespace, "labels": labels}
-            self._api.post(
-                self._path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, **data}
-            )
-
-    @property
-    def _path(self) -> str:
-        return f"/api/v1/namespaces/{self._namespace}/configmaps"
+        self._kept.write(render_tables(tables))

@@ -18,16 +18,15 @@ from typing import Final
 import msgspec
 
 from autoscaler.targets import Target
-from cluster.api_errors import ApiError, ApiRefused
+from cluster.api_errors import ApiError
 from cluster.client import Api
-from cluster.wire import ConfigMap
+from cluster.kept_text import KeptText
 
 log = logging.getLogger(__name__)
 
 CONFIG_MAP: Final = "slicewise-autoscaler-memory"
 KEY: Final = "memory.json"
 PERIOD_SECONDS: Final = 60.0
-_NOT_FOUND: Final = 404
 
 
 class LearnedStore:
@@ -41,7 +40,8 @@ class LearnedStore:
         period_seconds: float = PERIOD_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._api, self._namespace = api, namespace
+        self._namespace = namespace
+        self._kept = KeptText(api, namespace, CONFIG_MAP, KEY, "autoscaler-memory")
         self._period_seconds, self._clock = period_seconds, clock
         self._known: Mapping[str, str] | None = None
         self._next_write_seconds = float("-inf")
@@ -91,14 +91,11 @@ class LearnedStore:
         self._problem = what
 
     def _read(self) -> Mapping[str, str]:
+        text = self._kept.read(without_key="{}")
+        if text is None:
+            return {}
         try:
-            found = self._api.get(f"{self._path}/{CONFIG_MAP}", ConfigMap)
-        except ApiRefused as refused:
-            if refused.status == _NOT_FOUND:
-                return {}
-            raise
-        try:
-            return msgspec.json.decode(found.data.get(KEY, "{}").encode(), type=dict[str, str])
+            return msgspec.json.decode(text.encode(), type=dict[str, str])
         except msgspec.MsgspecError as problem:
             log.warning(
                 "ConfigMap %s/%s, %s: %s; it is begun anew", self._namespace, CONFIG_MAP, KEY, problem
@@ -106,24 +103,7 @@ class LearnedStore:
             return {}
 
     def _write(self, texts: Mapping[str, str]) -> None:
-        data = {"data": {KEY: msgspec.json.encode(texts).decode()}}
-        try:
-            self._api.patch(f"{self._path}/{CONFIG_MAP}", data)
-        except ApiRefused as refused:
-            if refused.status != _NOT_FOUND:
-                raise
-            labels = {
-                "app.kubernetes.io/name": "slicewise",
-                "app.kubernetes.io/component": "autoscaler-memory",
-            }
-            metadata = {"name": CONFIG_MAP, "namespace": self._namespace, "labels": labels}
-            self._api.post(
-                self._path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, **data}
-            )
-
-    @property
-    def _path(self) -> str:
-        return f"/api/v1/namespaces/{self._namespace}/configmaps"
+        self._kept.write(msgspec.json.encode(texts).decode())
 
 
 def _name(target: Target) -> str:

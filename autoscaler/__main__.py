@@ -14,10 +14,10 @@ import socket
 import sys
 import uuid
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 from autoscaler.compose import Options, build
 from cluster.api_errors import ApiError
+from cluster.version import installed_version
 
 log = logging.getLogger("slicewise-controller")
 
@@ -73,7 +73,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         prometheus_ca_file=arguments.prometheus_ca_file,
         prometheus_token_file=arguments.prometheus_token_file,
         dry_run=arguments.dry_run,
-        version=_version(),
+        version=installed_version(),
     )
 
 
@@ -125,13 +125,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts.stop()
         listener.close()
     return 0
-
-
-def _version() -> str:
-    try:
-        return version("slicewise")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import logging
 import signal
 import sys
 import threading
-from importlib.metadata import PackageNotFoundError, version
 
 from cluster.api_errors import NotConfigured
+from cluster.version import installed_version
 from dra.cards import CardRefused, NoDriver
 from dra.driver.checkpoint import CheckpointRefused
 from dra.nvml import open_cards
@@ -40,7 +40,7 @@ def run(told: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stopping.set())
     try:
         api = connect(options.kubeconfig, user_agent="slicewise-node")
-        service = NodeService(options, cards, cards.versions(), api, _version())
+        service = NodeService(options, cards, cards.versions(), api, installed_version())
     except (NotConfigured, EndpointRefused, SocketRefused, CardRefused, OSError) as problem:
         return _refuse(str(problem))
     try:
@@ -51,13 +51,6 @@ def run(told: argparse.Namespace) -> int:
     stopping.wait()
     service.stop()
     return 0
-
-
-def _version() -> str:
-    try:
-        return version("slicewise")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _refuse(words: str, status: int = 1) -> int:

@@ -13,11 +13,11 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from starlette.types import ASGIApp
 
 from cluster.policy import ClusterPolicy, PolicyRefused, Problem, load_cluster_policy
+from cluster.version import installed_version
 from metrics.carbon.board import CarbonBoard
 from metrics.carbon.build import CarbonMisconfigured, build
 from metrics.carbon.intensity import CarbonProvider, Intensity
@@ -76,7 +76,7 @@ class Service:
         ones.
         """
         self.fleet = fleet
-        self.exposition = exposition or Exposition(COMPONENT, _version())
+        self.exposition = exposition or Exposition(COMPONENT, installed_version())
         self._sources = sources
         self.board = CarbonBoard(provider, fleet.zones_in_use, time.time, observer=self._saw_intensity)
         arrivals = ArrivalBook()
@@ -219,10 +219,3 @@ def carbon_provider(
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _version() -> str:
-    try:
-        return version("slicewise")
-    except PackageNotFoundError:
-        return "unknown"

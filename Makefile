@@ -60,7 +60,7 @@ fmt: $(STAMP) ## format and fix
 
 lock: $(STAMP) ## resolve requirements.lock anew within pyproject's floors and ceilings
 	@$(BIN)/python -m pip install --quiet pip-tools
-	@$(BIN)/python -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --extra dev --output-file requirements.lock pyproject.toml
+	@$(BIN)/python -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --extra dev --extra tune --output-file requirements.lock pyproject.toml
 
 clean: ## what was built here (the binaries' cache stays)
 	@rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

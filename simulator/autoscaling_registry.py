@@ -69,7 +69,7 @@ _SHARES = (0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 AUTOSCALERS: Mapping[str, Entry] = MappingProxyType(
     {
         "slicewise": Entry(
-            lambda s: Slicewise(s.bounds, s.targets, s.server.ttft_seconds, s.startup_seconds),
+            lambda s: Slicewise.asked(s.bounds, s.targets, s.server.ttft_seconds, s.startup_seconds),
             0.99,
             (0.95, 0.999),
             "share of requests in time",

@@ -9,6 +9,7 @@ measured. After a restart the controller reads what it had written down (``State
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -42,22 +43,27 @@ def policy_for(bounds: Bounds, objective: float, latency_seconds: float) -> Auto
 
 
 class Slicewise:
-    """One product decision a run; ``objective`` is the share of requests in time that the policy asks for."""
+    """One product decision a run, by the policy of that run; all policies have one ``period_seconds``."""
 
     scrape_seconds = 2.0
     direct = True
 
-    def __init__(
-        self, bounds: Bounds, objective: Floats, latency_seconds: float, startup_seconds: Floats
-    ) -> None:
+    def __init__(self, policies: Sequence[AutoscalingPolicy], startup_seconds: Floats) -> None:
+        self._policies = tuple(policies)
+        self._startup_seconds = startup_seconds.tolist()
+        self._states: list[State | None] = [None] * len(policies)
+        self._written = [""] * len(policies)
+        self.period_seconds = self._policies[0].period_seconds
+
+    @classmethod
+    def asked(
+        cls, bounds: Bounds, objective: Floats, latency_seconds: float, startup_seconds: Floats
+    ) -> Slicewise:
+        """The default policy, with the share of requests in time that each run's ``objective`` names."""
         by_objective = {
             share: policy_for(bounds, share, latency_seconds) for share in set(objective.tolist())
         }
-        self._policies = [by_objective[share] for share in objective.tolist()]
-        self._startup_seconds = startup_seconds.tolist()
-        self._states: list[State | None] = [None] * len(objective)
-        self._written = [""] * len(objective)
-        self.period_seconds = self._policies[0].period_seconds
+        return cls([by_objective[share] for share in objective.tolist()], startup_seconds)
 
     def decide(self, seen: Seen, now: float) -> Ints:
         replicas = np.empty_like(seen.current)

@@ -6,6 +6,8 @@ untouched. Only the leader decides and writes, and looks at its lease again befo
 loses the lead forgets its windows, since they no longer describe what was done. What was learned is handed to
 a store, from which the next leader takes it up.
 
+A policy with ``actuator: advise`` is decided and not written: HPA or KEDA follow it through ``doors``.
+
 Decides nothing itself (``decide``) and talks to nothing itself (``targets``, ``collect``, ``learned_store``,
 the Event recorder).
 """
@@ -24,6 +26,7 @@ from autoscaler import reasons
 from autoscaler.announce import announcement
 from autoscaler.collect import Collector, Workload
 from autoscaler.decide import Decision, decide
+from autoscaler.following import followed
 from autoscaler.reasons import ReasonClass
 from autoscaler.signals import Signals
 from autoscaler.state import State
@@ -80,12 +83,15 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The newest decision about a workload, for people: what was seen, what was decided and why."""
+    """The newest decision about a workload, for people and for the doors: what was seen, what was decided and
+    why. ``decided_at_seconds`` is of the controller's clock.
+    """
 
     target: Target
     signals: Signals
     decision: Decision
     written: bool
+    decided_at_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +229,14 @@ class Controller:
         state = memory.state
         if state is None and self._store is not None:
             state = State.recalled(self._store.text_of(target), signals.current, self._clock())
-        decision = decide(workload.policy, signals, state, self._clock())
-        unchanged = decision.state.without_change(memory.state)
+        advises = workload.policy.actuator == "advise"
+        now = self._clock()
+        if advises and state is not None and memory.view is not None:
+            state = followed(state, memory.view.signals, signals.current, now)
+        decision = decide(workload.policy, signals, state, now)
+        unchanged = decision.state.without_change(state)
         self._memories[target] = replace(memory, state=unchanged)  # stands when the write fails
-        written = self._write(sight, signals.current, decision)
+        written = not advises and self._write(sight, signals.current, decision)
         changes = decision.replicas != signals.current
         news = announcement(signals.current, decision, memory.reason_class)
         if news is not None and (written or not changes):
@@ -234,7 +244,7 @@ class Controller:
         self._memories[target] = _Memory(
             decision.state if written or not changes else unchanged,
             decision.reasons[0].reason_class,
-            view=View(target, signals, decision, written),
+            view=View(target, signals, decision, written, now),
         )
         self._count(target, signals, decision)
 

@@ -145,6 +145,10 @@ class AutoscalingPolicy(PolicyModel):
     )
     kind: Literal["AutoscalingPolicy"] = Field(default="AutoscalingPolicy", description="kind of policy")
     target: Target
+    actuator: Literal["write", "advise"] = Field(
+        default="write",
+        description="write sets the replicas; advise only decides, for an HPA or KEDA that follows the decision",
+    )
     server: Name = Field(default="vllm", description="name of the inference server's preset")
     min_replicas: Count = Field(default=1, description="fewest replicas")
     max_replicas: AtLeastOne = Field(description="most replicas")

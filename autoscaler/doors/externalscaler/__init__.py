@@ -1,0 +1,1 @@
+"""Generated from autoscaler/doors/externalscaler/externalscaler.proto by ``python -m autoscaler.doors.regenerate``."""

@@ -122,6 +122,12 @@ class DeciderChooser:
                     self._ask(asked, pod, index, batch.rank(pod, gang.priority))
             return snapshot(self._decider, asked, len(batch.gangs), self._mask)
 
+    def admitted(self, constraints: Constraints) -> NDArray[np.bool_]:
+        """bool[rows]: the nodes that pods of these constraints may use; to be called with the fleet's lock
+        held and not to be changed.
+        """
+        return self._mask(constraints)
+
     def _ask(self, asked: list[Asked], pod: WaitingPod, gang: int, priority: int) -> None:
         demand = self._decider.demand(pod.pod)
         if demand is not None and demand.understood:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
+from autoscaler.scrape_address import MetricsDoor, metrics_door
 from cluster.wire import Pod, PodCondition
 
 Standing: TypeAlias = Literal["ready", "starting", "unschedulable", "leaving"]
@@ -22,7 +23,7 @@ LONGEST_WAIT_FOR_NODE_SECONDS: Final = 60.0
 @dataclass(frozen=True, slots=True)
 class PodSight:
     """One pod; times are Unix seconds. ``start_seconds`` is set for pods whose start was watched: from
-    creation to Ready.
+    creation to Ready. ``door``: where it may be asked for its metrics, None where it may not.
     """
 
     uid: str
@@ -33,6 +34,7 @@ class PodSight:
     ready: bool
     refused_since: float | None = None
     start_seconds: float | None = None
+    door: MetricsDoor | None = None
 
     def standing(self, now: float, unschedulable_after_seconds: float) -> Standing:
         """What the pod is worth as supply at ``now``."""
@@ -64,6 +66,7 @@ def sight(pod: Pod, before: PodSight | None) -> PodSight:
         ready=is_ready,
         refused_since=refused_since,
         start_seconds=start_seconds,
+        door=metrics_door(pod),
     )
 
 

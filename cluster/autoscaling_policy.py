@@ -137,6 +137,18 @@ class Outage(PolicyModel):
     )
 
 
+class SignalSources(PolicyModel):
+    """Where requests in flight are read, besides Prometheus."""
+
+    direct_scrape: bool = Field(
+        default=True,
+        description="ask the pods themselves as well; where they cannot be reached Prometheus alone tells",
+    )
+    every_seconds: Annotated[float, Field(strict=True, ge=0.5, le=60, allow_inf_nan=False)] = Field(
+        default=2.0, description="seconds between two looks at a pod's own metrics, 0.5 to 60"
+    )
+
+
 class AutoscalingPolicy(PolicyModel):
     """The policy of one workload."""
 
@@ -147,9 +159,13 @@ class AutoscalingPolicy(PolicyModel):
     target: Target
     actuator: Literal["write", "advise"] = Field(
         default="write",
-        description="write sets the replicas; advise only decides, for an HPA or KEDA that follows the decision",
+        description="write sets the replicas; advise only decides, and an HPA or KEDA follows the decision",
     )
-    server: Name = Field(default="vllm", description="name of the inference server's preset")
+    server: Name = Field(
+        default="vllm",
+        description="name of the inference server's preset; auto recognises it by what its pods export",
+    )
+    signals: SignalSources = SignalSources()
     min_replicas: Count = Field(default=1, description="fewest replicas")
     max_replicas: AtLeastOne = Field(description="most replicas")
     in_flight: InFlight | None = None

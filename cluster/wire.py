@@ -22,6 +22,7 @@ __all__ = [
     "ConfigMap",
     "Container",
     "ContainerImage",
+    "ContainerPort",
     "ContainerResources",
     "Event",
     "ExtendedResourceClaimStatus",
@@ -141,6 +142,13 @@ class ContainerResources(_Wire, frozen=True):
     claims: tuple[ContainerClaim, ...] = ()
 
 
+class ContainerPort(_Wire, frozen=True):
+    """core/v1 ContainerPort."""
+
+    name: str = ""
+    container_port: int = 0
+
+
 class Container(_Wire, frozen=True):
     """core/v1 Container; ``restart_policy`` is "Always" for a sidecar among the init containers."""
 
@@ -148,6 +156,7 @@ class Container(_Wire, frozen=True):
     image: str = ""
     resources: ContainerResources = ContainerResources()
     restart_policy: str = ""
+    ports: tuple[ContainerPort, ...] = ()
 
 
 class PodResourceClaim(_Wire, frozen=True):
@@ -232,6 +241,7 @@ class PodStatus(_Wire, frozen=True):
 
     phase: str = ""
     nominated_node_name: str = ""
+    pod_ip: str = msgspec.field(name="podIP", default="")
     start_time: str | None = None
     conditions: tuple[PodCondition, ...] = ()
     resource_claim_statuses: tuple[ResourceClaimStatus, ...] = ()

@@ -15,4 +15,5 @@ BENTOML = ServerPreset(
     requests=("bentoml_service_request_total",),
     latency={"e2e": LatencyHistogram(("bentoml_service_request_duration_seconds",))},
     signature=("bentoml_service_request_in_progress",),
+    port=3000,
 )

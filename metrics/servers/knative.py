@@ -14,6 +14,7 @@ KNATIVE = ServerPreset(
     in_flight=(("kn_serving_queue_depth",),),
     latency={"e2e": LatencyHistogram(("kn_serving_invocation_duration_seconds",))},
     signature=("kn_serving_queue_depth",),
+    port=9090,
 )
 
 KNATIVE_REVISION = ServerPreset(
@@ -22,4 +23,5 @@ KNATIVE_REVISION = ServerPreset(
     requests=("revision_request_count",),
     latency={"e2e": LatencyHistogram(("revision_request_latencies",), "milliseconds")},
     signature=("revision_request_count", "revision_queue_depth"),
+    port=9091,
 )

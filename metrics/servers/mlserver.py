@@ -18,4 +18,5 @@ MLSERVER = ServerPreset(
         )
     },
     signature=("rest_server_requests_in_progress", "model_infer_request_success_total"),
+    port=8082,
 )

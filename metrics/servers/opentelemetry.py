@@ -13,4 +13,5 @@ OPENTELEMETRY = ServerPreset(
     in_flight=(("http_server_active_requests",),),
     latency={"e2e": LatencyHistogram(("http_server_request_duration_seconds",))},
     signature=("http_server_active_requests",),
+    port=9464,
 )

@@ -15,7 +15,7 @@ Pure: text in, text out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -54,6 +54,21 @@ class BusyTime:
 
     names: Names
     unit: TimeUnit = "seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean a request: the rate of the counter ``total`` over the rate of the counter ``count``. Both are
+    exported together, or neither counts for a pod.
+    """
+
+    total: str
+    count: str
+
+    @classmethod
+    def of_histogram(cls, name: str) -> Mean:
+        """The mean of what a histogram observes; ``name`` is its base name."""
+        return cls(f"{name}_sum", f"{name}_count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +114,11 @@ class ServerPreset:
     ``cache_usage`` is a ratio from 0 to 1. ``per_pod`` tells how series of one pod become one number: "sum",
     or "max" where each rank of one engine exports the same requests. ``pod_label`` and ``namespace_label``:
     the labels that name the serving pod where the series say it themselves (a proxy that reports for others).
-    ``signature``: names by which the server is recognised; one of them is enough.
+    ``signature``: names by which the server is recognised; one of them is enough. ``tokens_in`` and
+    ``tokens_out``: tokens of the prompt and of the answer a request, newest release first.
+
+    ``port`` and ``path``: where a pod of this server serves its metrics when the pod does not say; None
+    where there is no port of its own.
     """
 
     name: str
@@ -117,6 +136,10 @@ class ServerPreset:
     pod_label: str = ""
     namespace_label: str = ""
     signature: Names = ()
+    tokens_in: tuple[Mean, ...] = ()
+    tokens_out: tuple[Mean, ...] = ()
+    port: int | None = None
+    path: str = "/metrics"
 
     def in_flight_query(self, scope: Scope = EVERYTHING, window_seconds: float = _BUSY_WINDOW_SECONDS) -> str:
         """Requests in the server now, a pod: running and waiting; by ``busy_time`` the mean over the
@@ -190,6 +213,21 @@ class ServerPreset:
         matchers = ", ".join(part for part in ('quantile="0.95"', self.matchers) if part)
         parts = [self._by_pod(scope.select(name, matchers), scope, "max") for name in summary.names]
         return " or ".join(parts)
+
+    def rates_by_pod(self, names: Sequence[str], window_seconds: float, scope: Scope) -> str:
+        """Rate a second of a counter, a pod, by the first of ``names`` that the pod has."""
+        window = promql_duration(window_seconds)
+        parts = [
+            self._by_pod(f"rate({scope.select(name, self.matchers)}[{window}])", scope, self.per_pod)
+            for name in names
+        ]
+        return " or ".join(parts)
+
+    def busy_query(self, window_seconds: float, scope: Scope = EVERYTHING) -> str | None:
+        """Seconds a second that finished requests spent in the server, a pod; ``None`` when nothing counts
+        them.
+        """
+        return None if self.busy_time is None else self._busy(self.busy_time, window_seconds, scope)
 
     def _gauge(self, names: Names, scope: Scope, how: str = "") -> str:
         parts = [self._by_pod(scope.select(n, self.matchers), scope, how or self.per_pod) for n in names]

@@ -19,4 +19,5 @@ RAY_SERVE = ServerPreset(
     requests=("ray_serve_deployment_request_counter_total", "ray_serve_deployment_request_counter"),
     latency={"e2e": LatencyHistogram(("ray_serve_deployment_processing_latency_ms",), "milliseconds")},
     signature=RUNNING,
+    port=8080,
 )

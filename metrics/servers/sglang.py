@@ -2,12 +2,13 @@
 
 With tensor parallelism every rank may export the same requests, so the largest series of a pod counts, not
 the sum. In flight is running + queued. ``time_per_output_token_seconds`` became
-``inter_token_latency_seconds``.
+``inter_token_latency_seconds``. Tokens a request: histograms only where they are asked for
+(``--collect-tokens-histogram``), else all tokens over all requests.
 """
 
 from __future__ import annotations
 
-from metrics.servers.preset import LatencyHistogram, ServerPreset
+from metrics.servers.preset import LatencyHistogram, Mean, ServerPreset
 
 RUNNING = ("sglang:num_running_reqs",)
 WAITING = ("sglang:num_queue_reqs",)
@@ -28,4 +29,13 @@ SGLANG = ServerPreset(
     cache_usage=("sglang:token_usage",),
     per_pod="max",
     signature=RUNNING,
+    tokens_in=(
+        Mean.of_histogram("sglang:prompt_tokens_histogram"),
+        Mean("sglang:prompt_tokens_total", "sglang:num_requests_total"),
+    ),
+    tokens_out=(
+        Mean.of_histogram("sglang:generation_tokens_histogram"),
+        Mean("sglang:generation_tokens_total", "sglang:num_requests_total"),
+    ),
+    port=30000,
 )

@@ -16,4 +16,6 @@ TENSORFLOW_SERVING = ServerPreset(
     requests=(":tensorflow:serving:request_count",),
     latency={"e2e": LatencyHistogram((LATENCY,), "microseconds")},
     signature=(":tensorflow:serving:request_count",),
+    port=8501,
+    path="/monitoring/prometheus/metrics",
 )

@@ -6,7 +6,7 @@ the mean time per token is a histogram of its own.
 
 from __future__ import annotations
 
-from metrics.servers.preset import LatencyHistogram, ServerPreset
+from metrics.servers.preset import LatencyHistogram, Mean, ServerPreset
 
 RUNNING = ("tgi_batch_current_size",)
 WAITING = ("tgi_queue_size",)
@@ -22,4 +22,7 @@ TGI = ServerPreset(
         "itl": LatencyHistogram(("tgi_request_mean_time_per_token_duration",)),
     },
     signature=WAITING,
+    tokens_in=(Mean.of_histogram("tgi_request_input_length"),),
+    tokens_out=(Mean.of_histogram("tgi_request_generated_tokens"),),
+    port=80,
 )

@@ -15,4 +15,5 @@ TORCHSERVE = ServerPreset(
     ),
     requests=("ts_inference_requests_total",),
     signature=("ts_inference_requests_total",),
+    port=8082,
 )

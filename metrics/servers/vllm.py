@@ -5,12 +5,13 @@ In flight is running + waiting. ``vllm:num_requests_waiting_by_reason`` splits t
 reason: it must not be added, and a selector by name prefix would add it. Renamed over time:
 ``gpu_cache_usage_perc`` became ``kv_cache_usage_perc`` (a ratio in spite of its name),
 ``time_per_output_token_seconds`` became ``inter_token_latency_seconds``. Latency histograms count finished
-requests only, so they lag by a request's duration.
+requests only, so they lag by a request's duration. Tokens a request are histograms; the counters of all
+tokens over finished requests stand in where a release lacks them.
 """
 
 from __future__ import annotations
 
-from metrics.servers.preset import LatencyHistogram, ServerPreset
+from metrics.servers.preset import LatencyHistogram, Mean, ServerPreset
 
 RUNNING = ("vllm:num_requests_running",)
 WAITING = ("vllm:num_requests_waiting",)
@@ -28,4 +29,13 @@ VLLM = ServerPreset(
     },
     cache_usage=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
     signature=RUNNING,
+    tokens_in=(
+        Mean.of_histogram("vllm:request_prompt_tokens"),
+        Mean("vllm:prompt_tokens_total", "vllm:request_success_total"),
+    ),
+    tokens_out=(
+        Mean.of_histogram("vllm:request_generation_tokens"),
+        Mean("vllm:generation_tokens_total", "vllm:request_success_total"),
+    ),
+    port=8000,
 )

@@ -16,6 +16,8 @@ import uuid
 from collections.abc import Sequence
 
 from autoscaler.compose import Options, build
+from autoscaler.doors.side import DoorOptions
+from autoscaler.nodes.expander import Tls
 from cluster.api_errors import ApiError
 from cluster.version import installed_version
 
@@ -32,6 +34,13 @@ def parse_address(text: str) -> tuple[str, int]:
     if not separator or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise BadAddress(f"--listen: got {text!r}, expected HOST:PORT with a port from 0 to 65535")
     return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def port_number(text: str) -> int:
+    """Read a port, 0 to let the system choose. Raises argparse.ArgumentTypeError."""
+    if not (text.isascii() and text.isdecimal()) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a port from 0 to 65535")
+    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +61,22 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--lease", default="slicewise-controller", help="name of the Lease (%(default)s)")
     flags.add_argument("--identity", default=None, help="name in the Lease (default: host name and a suffix)")
     flags.add_argument("--listen", default=":8081", metavar="HOST:PORT", help="HTTP address (%(default)s)")
+    flags.add_argument(
+        "--expander-port",
+        type=int,
+        metavar="PORT",
+        help="serve Cluster Autoscaler's gRPC expander on this port (default: not)",
+    )
+    flags.add_argument("--expander-cert-file", metavar="FILE", help="certificate (PEM) that the expander shows")
+    flags.add_argument("--expander-key-file", metavar="FILE", help="key (PEM) of that certificate")
     flags.add_argument("--dry-run", action="store_true", help="decide and report, write nothing")
+    doors = flags.add_argument_group("doors for HPA and KEDA", "closed unless their port is given")
+    doors.add_argument("--external-metrics-port", type=port_number, metavar="PORT", help="over TLS")
+    doors.add_argument("--keda-port", type=port_number, metavar="PORT", help="KEDA's external scaler, gRPC")
+    doors.add_argument("--serving-cert-file", metavar="FILE", help="certificate of both doors, PEM")
+    doors.add_argument("--serving-key-file", metavar="FILE", help="its key; without, KEDA's door is plaintext")
+    doors.add_argument("--keda-client-ca-file", metavar="FILE", help="only KEDA with a certificate of it")
+    doors.add_argument("--pod-name", metavar="NAME", help="our pod, labelled while it leads")
     flags.add_argument(
         "--log-level", default="info", choices=("debug", "info", "warning", "error"), help="(%(default)s)"
     )
@@ -60,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
-    """Turn parsed flags into options."""
+    """Turn parsed flags into options. Raises ValueError for flags that contradict one another."""
     return Options(
         prometheus_url=arguments.prometheus_url,
         kubeconfig=arguments.kubeconfig,
@@ -74,7 +98,33 @@ def options_of(arguments: argparse.Namespace) -> Options:
         prometheus_token_file=arguments.prometheus_token_file,
         dry_run=arguments.dry_run,
         version=installed_version(),
+        doors=DoorOptions(
+            external_metrics_port=arguments.external_metrics_port,
+            keda_port=arguments.keda_port,
+            certificate=arguments.serving_cert_file,
+            key=arguments.serving_key_file,
+            keda_client_authority=arguments.keda_client_ca_file,
+            pod=arguments.pod_name,
+        ),
+        expander_address=_expander_address(arguments),
+        expander_tls=_expander_tls(arguments),
     )
+
+
+def _expander_address(arguments: argparse.Namespace) -> str | None:
+    port: int | None = arguments.expander_port
+    if port is None:
+        return None
+    if not 0 <= port <= 65535:
+        raise ValueError(f"--expander-port: got {port}, expected a port from 0 to 65535")
+    return f"[::]:{port}" if socket.has_dualstack_ipv6() else f"0.0.0.0:{port}"
+
+
+def _expander_tls(arguments: argparse.Namespace) -> Tls | None:
+    certificate, key = arguments.expander_cert_file, arguments.expander_key_file
+    if (certificate is None) != (key is None):
+        raise ValueError("--expander-cert-file and --expander-key-file: got one, expected both or none")
+    return None if certificate is None else Tls(certificate, key)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +135,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         host, port = parse_address(arguments.listen)
-        for flag in ("prometheus_ca_file", "prometheus_token_file"):
+        for flag in (
+            "prometheus_ca_file",
+            "prometheus_token_file",
+            "keda_client_ca_file",
+            "expander_cert_file",
+            "expander_key_file",
+        ):
             path = getattr(arguments, flag)
             if path is not None and not os.access(path, os.R_OK):
                 raise ValueError(f"--{flag.replace('_', '-')}: cannot read {path!r}; check path and rights")

@@ -15,8 +15,12 @@ from dataclasses import dataclass, field
 
 from autoscaler.collect import Collector
 from autoscaler.controller import Controller
+from autoscaler.doors.advice import Advice
+from autoscaler.doors.side import CLOSED, DoorOptions, Doors
 from autoscaler.fleet_side import FleetSide
 from autoscaler.learned_store import LearnedStore
+from autoscaler.nodes.expander import Tls
+from autoscaler.nodes.side import NodesSide
 from autoscaler.pod_index import PodIndex
 from autoscaler.targets import Targets
 from cluster.client import Api
@@ -49,6 +53,9 @@ class Options:
     prometheus_token_file: str | None = None
     dry_run: bool = False
     version: str = "unknown"
+    doors: DoorOptions = CLOSED
+    expander_address: str | None = None
+    expander_tls: Tls | None = None
 
 
 @dataclass(slots=True)
@@ -66,6 +73,8 @@ class Parts:
     prometheus: Prometheus
     election: LeaderElection
     controller: Controller
+    doors: Doors
+    nodes: NodesSide
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -74,16 +83,20 @@ class Parts:
         self.recorder.start()
         self.policies.start()
         self.fleet.start()
+        self.nodes.start()
         self.election.start()
+        self.doors.start()
         self._thread = threading.Thread(target=self._run, name="autoscaler", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop everything and wait. Safe to call twice."""
+        self.doors.stop()
         self._stop.set()
         if self._thread is not None:
             self._thread.join(30.0)
         self.election.stop()
+        self.nodes.stop()
         self.fleet.stop()
         self.policies.stop()
         self.recorder.stop()
@@ -174,6 +187,21 @@ def build(options: Options) -> Parts:
         dry_run=options.dry_run,
         prometheus=prometheus,
     )
+    nodes = NodesSide(
+        fleet.side,
+        policy_namespace=options.namespace,
+        policy_name=options.policy_name,
+        expander_address=options.expander_address,
+        tls=options.expander_tls,
+    )
+    advice = Advice(
+        lambda: policies.policies,
+        controller,
+        is_leader=lambda: election.is_leader,
+        leader=lambda: election.holder,
+        dry_run=options.dry_run,
+    )
+    doors = Doors(options.doors, api, options.namespace, advice, lambda: election.is_leader)
     return Parts(
         api=api,
         exposition=exposition,
@@ -184,6 +212,8 @@ def build(options: Options) -> Parts:
         prometheus=prometheus,
         election=election,
         controller=controller,
+        doors=doors,
+        nodes=nodes,
     )
 
 

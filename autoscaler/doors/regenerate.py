@@ -1,4 +1,4 @@
-"""Make the gRPC stubs of the KEDA door anew from its protocol file: ``python -m autoscaler.doors.regenerate``.
+"""Make the KEDA door's gRPC stubs anew from its protocol file: ``python -m autoscaler.doors.regenerate``.
 
 Needs grpcio-tools, which only developers install; the stubs are committed.
 """

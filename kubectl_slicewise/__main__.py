@@ -1,4 +1,4 @@
-"""``kubectl slicewise``: explain, nodes, snapshot, repack, servers, policy, simulate.
+"""``kubectl slicewise``: explain, nodes, snapshot, repack, servers, tune, policy, simulate.
 
 Tables go to stdout, notes to stderr.
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from cluster.api_errors import ApiError, NotConfigured
 from cluster.policy import PolicyRefused
-from kubectl_slicewise import commands, servers
+from kubectl_slicewise import commands, servers, tune
 from kubectl_slicewise.commands import NotFound, Unreadable
 from scheduler.snapshot import SnapshotRefused
 from simulator import autoscaling_command, mig_command, packing_command
@@ -85,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
             "servers", parents=[output], help="model servers that Prometheus sees, and what it lacks of them"
         )
     )
+
+    tune.add_parser(verbs)
 
     policy = verbs.add_parser("policy", help="check a policy before it is applied")
     actions = policy.add_subparsers(dest="action", required=True)

@@ -94,14 +94,7 @@ def repack(options: argparse.Namespace) -> int:
 
 def validate(options: argparse.Namespace) -> int:
     """``policy validate FILE``: a bare policy or the ConfigMap that holds it."""
-    try:
-        text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        got = getattr(problem, "strerror", None) or problem
-        raise Unreadable(
-            f"{options.file}: {got}; expected a YAML file; give its path, or - for stdin"
-        ) from None
-    text = _policy_text(text)
+    text = read_policy_text(options.file)
     if "kind: AutoscalingPolicy" in text:
         policy = load_autoscaling_policy(text, options.file)
         print(f"{options.file}: a valid AutoscalingPolicy for {policy.target.kind} {policy.target.name}")
@@ -109,6 +102,19 @@ def validate(options: argparse.Namespace) -> int:
         load_cluster_policy(text, options.file)
         print(f"{options.file}: a valid ClusterPolicy")
     return 0
+
+
+def read_policy_text(file: str) -> str:
+    """The text of a policy: of a bare one, or of the ConfigMap manifest that holds it; - is stdin.
+
+    Raises Unreadable, and NotFound for a ConfigMap without a policy.
+    """
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        got = getattr(problem, "strerror", None) or problem
+        raise Unreadable(f"{file}: {got}; expected a YAML file; give its path, or - for stdin") from None
+    return _policy_text(text)
 
 
 def _policy_text(text: str) -> str:

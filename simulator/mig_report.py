@@ -23,6 +23,7 @@ import numpy as np
 
 from simulator.mig_run import MigRun
 from simulator.mig_study import MigStudy
+from simulator.paired import difference
 
 OURS = "slicewise"
 PLACING = "slicewise-webhook"
@@ -49,12 +50,6 @@ PAIRED = (
     "stranded_percent",
     "accepted_percent",
 )
-
-# 97.5 % points of Student's t by degrees of freedom; beyond the list the last is close and cautious.
-_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 
 
 def as_json(study: MigStudy) -> dict[str, Any]:
@@ -91,12 +86,9 @@ def as_json(study: MigStudy) -> dict[str, Any]:
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
     """Mean of the differences ours − theirs and the ends of its 95 % interval; None with one seed."""
-    differences = np.array(ours) - np.array(theirs)
-    mean, seeds = float(differences.mean()), len(differences)
-    if seeds < 2:
-        return {"mean": round(mean, 3), "ci95": None}
-    half = _T[min(seeds - 1, len(_T)) - 1] * float(differences.std(ddof=1)) / seeds**0.5
-    return {"mean": round(mean, 3), "ci95": [round(mean - half, 3), round(mean + half, 3)]}
+    found = difference([a - b for a, b in zip(ours, theirs, strict=True)])
+    ends = None if found.ends is None else [round(end, 3) for end in found.ends]
+    return {"mean": round(found.mean, 3), "ci95": ends}
 
 
 def as_text(study: MigStudy) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.local.certificates import Authority, Identity, KeyPair, write_kubeconfig
+from deploy.local.commands import FRONT_PROXY
 from deploy.local.rest import Access
 
 
@@ -24,6 +25,10 @@ class Accounts:
         self._authority = Authority(directory / "pki", datetime.datetime.now(datetime.UTC))
         self.server = self._authority.server("server")
         self.token_keys = self._authority.signing_key("service-account")
+        # Of an authority of its own: a client of the cluster must not be able to pass for the front proxy.
+        proxies = Authority(directory / "pki" / "front-proxy", datetime.datetime.now(datetime.UTC))
+        self.front_proxy_authority = proxies.certificate
+        self.front_proxy = proxies.client("client", Identity(FRONT_PROXY))
         self._issued: dict[Identity, tuple[KeyPair, Path]] = {}
         self._lock = threading.Lock()
 
@@ -37,7 +42,7 @@ class Accounts:
         return self._issue(identity, file_name)[1]
 
     def server_at(self, name: str, addresses: Sequence[str]) -> KeyPair:
-        """A certificate for a further server of the cluster, such as a kubelet's."""
+        """A certificate for a further server of the cluster, such as a kubelet's; names may be among them."""
         return self._authority.server(name, addresses)
 
     def access(self, identity: Identity, file_name: str, url: str | None = None) -> Access:

@@ -79,9 +79,12 @@ class Authority:
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def server(self, name: str, addresses: Sequence[str] = ("127.0.0.1", "10.96.0.1")) -> KeyPair:
-        """A certificate for a server, by default on loopback (and the API server's names in a cluster)."""
+        """A certificate for a server, by default on loopback (and the API server's names in a cluster).
+
+        addresses: IP addresses and DNS names.
+        """
         names: list[x509.GeneralName] = [x509.DNSName(dns) for dns in _SERVER_NAMES]
-        names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+        names += [_general_name(address) for address in addresses]
         return self._issue(name, Identity(name), ExtendedKeyUsageOID.SERVER_AUTH, names)
 
     def client(self, file_name: str, identity: Identity) -> KeyPair:
@@ -160,6 +163,13 @@ def write_kubeconfig(path: Path, url: str, authority: Path, pair: KeyPair, user:
     }
     _write_private(path, (json.dumps(document, indent=2) + "\n").encode())
     return path
+
+
+def _general_name(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
 
 
 def _base64(path: Path) -> str:

@@ -19,6 +19,7 @@ SERVICE_CIDR = "10.96.0.0/16"
 POD_CIDR = "10.128.0.0/9"
 KWOK_NODE_ANNOTATION = "kwok.x-k8s.io/node"
 KWOK_NODE_VALUE = "fake"
+FRONT_PROXY = "front-proxy-client"
 _CLIENT_QPS = 2_000
 _CLIENT_BURST = 4_000
 # Of the documentation range: the API server insists on an address that is not loopback, and nobody uses it.
@@ -55,10 +56,15 @@ def api_server(
     server: KeyPair,
     token_keys: KeyPair,
     kubelet_client: KeyPair,
+    front_proxy_authority: Path,
+    front_proxy: KeyPair,
     feature_gates: Mapping[str, bool],
     runtime_config: Mapping[str, str],
 ) -> list[str]:
-    """kube-apiserver with TLS, client certificates, Node and RBAC authorisation."""
+    """kube-apiserver with TLS, client certificates, Node and RBAC authorisation, aggregation of further APIs.
+
+    An aggregated API on this machine is reached by a Service of type ExternalName that names localhost.
+    """
     return [
         str(binary),
         f"--etcd-servers=http://{LOOPBACK}:{etcd_port}",
@@ -74,6 +80,13 @@ def api_server(
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--kubelet-client-certificate={kubelet_client.certificate}",
         f"--kubelet-client-key={kubelet_client.key}",
+        f"--requestheader-client-ca-file={front_proxy_authority}",
+        f"--requestheader-allowed-names={FRONT_PROXY}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={front_proxy.certificate}",
+        f"--proxy-client-key-file={front_proxy.key}",
         # A node's name is known to no name server here.
         "--kubelet-preferred-address-types=InternalIP",
         "--authorization-mode=Node,RBAC",

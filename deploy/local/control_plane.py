@@ -167,7 +167,7 @@ class ControlPlane:
         return self._accounts.kubeconfig(identity, file_name)
 
     def server_certificate(self, name: str, addresses: Sequence[str]) -> KeyPair:
-        """A certificate, of this cluster's authority, for a further server at these addresses."""
+        """A certificate, of this cluster's authority, for a further server at these addresses and names."""
         return self._accounts.server_at(name, addresses)
 
     @property
@@ -306,6 +306,8 @@ class ControlPlane:
             server=self._accounts.server,
             token_keys=self._accounts.token_keys,
             kubelet_client=self._accounts.access(ADMIN, "admin").client,
+            front_proxy_authority=self._accounts.front_proxy_authority,
+            front_proxy=self._accounts.front_proxy,
             feature_gates=self._gates,
             runtime_config=self._runtime_config,
         )

@@ -42,6 +42,8 @@ def test_feature_gates_and_runtime_configuration_reach_the_api_server():
             server=PAIR,
             token_keys=PAIR,
             kubelet_client=PAIR,
+            front_proxy_authority=Path("front-proxy-ca.crt"),
+            front_proxy=PAIR,
             feature_gates=gates,
             runtime_config=runtime,
         )
@@ -61,11 +63,16 @@ def test_servers_listen_on_loopback_only():
         server=PAIR,
         token_keys=PAIR,
         kubelet_client=PAIR,
+        front_proxy_authority=Path("front-proxy-ca.crt"),
+        front_proxy=PAIR,
         feature_gates={},
         runtime_config={},
     )
     assert "--bind-address=127.0.0.1" in flags
     assert "--authorization-mode=Node,RBAC" in flags
+    # A client of the cluster's own authority cannot pass for the front proxy.
+    assert "--requestheader-client-ca-file=front-proxy-ca.crt" in flags
+    assert "--client-ca-file=ca.crt" in flags
 
 
 def test_prometheus_scrapes_at_the_interval_asked_for():

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from autoscaler.compose import Options, build
 from autoscaler.doors.side import DoorOptions
-from autoscaler.nodes.expander import Tls
+from autoscaler.nodes.expander import AddressTaken, Tls
 from cluster.api_errors import ApiError
 from cluster.version import installed_version
 
@@ -67,14 +67,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="PORT",
         help="serve Cluster Autoscaler's gRPC expander on this port (default: not)",
     )
-    flags.add_argument("--expander-cert-file", metavar="FILE", help="certificate (PEM) that the expander shows")
-    flags.add_argument("--expander-key-file", metavar="FILE", help="key (PEM) of that certificate")
+    flags.add_argument("--expander-cert-file", metavar="FILE", help="certificate that it shows (PEM)")
+    flags.add_argument("--expander-key-file", metavar="FILE", help="key of that certificate (PEM)")
     flags.add_argument("--dry-run", action="store_true", help="decide and report, write nothing")
     doors = flags.add_argument_group("doors for HPA and KEDA", "closed unless their port is given")
     doors.add_argument("--external-metrics-port", type=port_number, metavar="PORT", help="over TLS")
     doors.add_argument("--keda-port", type=port_number, metavar="PORT", help="KEDA's external scaler, gRPC")
     doors.add_argument("--serving-cert-file", metavar="FILE", help="certificate of both doors, PEM")
-    doors.add_argument("--serving-key-file", metavar="FILE", help="its key; without, KEDA's door is plaintext")
+    doors.add_argument("--serving-key-file", metavar="FILE", help="its key; without one KEDA's is plaintext")
     doors.add_argument("--keda-client-ca-file", metavar="FILE", help="only KEDA with a certificate of it")
     doors.add_argument("--pod-name", metavar="NAME", help="our pod, labelled while it leads")
     flags.add_argument(
@@ -174,7 +174,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # uvicorn raises the signal once more when it has stopped serving; the parts must still stop after that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
-    parts.start()
+    try:
+        parts.start()
+    except AddressTaken as problem:
+        print(f"slicewise-controller: {problem}", file=sys.stderr)
+        listener.close()
+        return 2
     try:
         server.run(sockets=[listener])
     finally:

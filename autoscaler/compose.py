@@ -79,11 +79,14 @@ class Parts:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start everything; returns at once. Decisions begin when the pods and policies are known."""
+        """Start everything; returns at once. Decisions begin when the pods and policies are known.
+
+        Raises AddressTaken before anything has started.
+        """
+        self.nodes.start()
         self.recorder.start()
         self.policies.start()
         self.fleet.start()
-        self.nodes.start()
         self.election.start()
         self.doors.start()
         self._thread = threading.Thread(target=self._run, name="autoscaler", daemon=True)

@@ -100,8 +100,8 @@ class FleetSide:
         for kind in ("nodes", "resourceslices"):
             self.live.feed.listen(kind, NewHardware(self._planner.room_changed))
         exposition.planner.waiting_pods.set_function(lambda: float(self._planner.waiting()))
-        side = Side(api, self.live, exposition, recorder, is_leader, dry_run)
-        self._repack, self._recut = RepackSide(side), RecutSide(side)
+        self.side = Side(api, self.live, exposition, recorder, is_leader, dry_run)
+        self._repack, self._recut = RepackSide(self.side), RecutSide(self.side)
         self._order = DeviceOrderWriter(
             api,
             policy_namespace,

@@ -35,6 +35,11 @@ RECUT_FAILED = "MigRecutFailed"  # the MIG manager failed or did not answer; the
 # --- device order, on its ConfigMap
 DEVICE_ORDER_REFUSED = "DeviceOrderRefused"  # it could not be written; drivers keep the order they have
 
+# --- nodes, on the ConfigMap of the policy and on the Node
+NODE_GROUP_CHOSEN = "NodeGroupChosen"  # Cluster Autoscaler was told which node group to grow
+SCALE_DOWN_HELD = "ScaleDownHeld"  # node autoscalers are told to keep the node
+SCALE_DOWN_RELEASED = "ScaleDownReleased"  # they are no longer told to
+
 # --- node side, on the Node
 GPU_UNHEALTHY = "GpuUnhealthy"  # a GPU left the published devices
 GPU_RECOVERED = "GpuRecovered"  # a GPU is published again

@@ -159,6 +159,23 @@ class DeviceOrderMetrics:
         self.writes = _counter(registry, names.DEVICE_ORDER_WRITES_TOTAL)
 
 
+class NodeAdviceMetrics:
+    """Which nodes to add, and which may go."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.answers = _counter(registry, names.EXPANDER_ANSWERS_TOTAL)
+        self.duration_seconds = _histogram(registry, names.EXPANDER_DURATION_SECONDS)
+        self.scale_down_nodes = _gauge(registry, names.SCALE_DOWN_NODES)
+
+
+class WarmMetrics:
+    """Placeholders and prefetches, by workload."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.pods = _gauge(registry, names.WARM_PODS_COUNT)
+        self.changes = _counter(registry, names.WARM_CHANGES_TOTAL)
+
+
 class AutoscalerMetrics:
     """Decisions a workload: ``adopt`` it when its policy appears, ``forget`` it when the policy goes."""
 
@@ -276,6 +293,14 @@ class Exposition:
     @property
     def device_order(self) -> DeviceOrderMetrics:
         return self._group(DeviceOrderMetrics)
+
+    @property
+    def node_advice(self) -> NodeAdviceMetrics:
+        return self._group(NodeAdviceMetrics)
+
+    @property
+    def warm(self) -> WarmMetrics:
+        return self._group(WarmMetrics)
 
     @property
     def node(self) -> NodeMetrics:

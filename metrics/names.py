@@ -49,6 +49,17 @@ CARBON_RESULTS: Final = (
     "unknown",
 )
 TARGET_ERRORS: Final = ("not_found", "forbidden", "conflict", "not_scalable", "policy", "other")
+EXPANDER_RESULTS: Final = ("chosen", "left", "error")  # left: no option helped a GPU pod
+SCALE_DOWN_ADVICE: Final = ("may_go", "keep")
+WARM_PODS: Final = ("placeholder_running", "placeholder_waiting", "prefetch")
+WARM_CHANGES: Final = (
+    "placeholder_created",
+    "placeholder_deleted",  # no longer needed
+    "placeholder_handed_over",  # deleted for a replica that waits
+    "prefetch_created",
+    "prefetch_finished",
+    "error",
+)
 SIGNALS: Final = ("in_flight", "request_rate", "latency", "gpu_utilisation", "slo_missed", "waiting")
 
 # Request handling is meant to take single milliseconds, and kube-scheduler gives up after seconds.
@@ -258,6 +269,41 @@ DEVICE_ORDER_WRITES_TOTAL: Final = Metric(
     "Writes of the ConfigMap that tells drivers which MIG placement goes first, by outcome.",
     ("outcome",),
     each(ORDER_WRITES),
+)
+
+# --- nodes and warm capacity --------------------------------------------------------------------------------
+EXPANDER_ANSWERS_TOTAL: Final = Metric(
+    "slicewise_expander_answers_total",
+    "counter",
+    "Questions of Cluster Autoscaler's gRPC expander, by result.",
+    ("result",),
+    each(EXPANDER_RESULTS),
+)
+EXPANDER_DURATION_SECONDS: Final = Metric(
+    "slicewise_expander_duration_seconds",
+    "histogram",
+    "Time to choose among the node groups of one question.",
+    buckets=_WORK_SECONDS,
+)
+SCALE_DOWN_NODES: Final = Metric(
+    "slicewise_scale_down_nodes",
+    "gauge",
+    "GPU nodes that may go, or that must be kept for a demand that only they can take, by advice.",
+    ("advice",),
+    each(SCALE_DOWN_ADVICE),
+)
+WARM_PODS_COUNT: Final = Metric(
+    "slicewise_warm_pods",
+    "gauge",
+    "Placeholder and prefetch pods by workload, and whether a placeholder has a node.",
+    ("namespace", "kind", "name", "state"),
+)
+WARM_CHANGES_TOTAL: Final = Metric(
+    "slicewise_warm_changes_total",
+    "counter",
+    "What was done about warm capacity.",
+    ("change",),
+    each(WARM_CHANGES),
 )
 
 # --- autoscaler ---------------------------------------------------------------------------------------------

@@ -78,7 +78,13 @@ class Service:
         self.fleet = fleet
         self.exposition = exposition or Exposition(COMPONENT, installed_version())
         self._sources = sources
-        self.board = CarbonBoard(provider, fleet.zones_in_use, time.time, observer=self._saw_intensity)
+        self.other_zones: set[str] = set()  # grid zones where nodes may come to stand
+        self.board = CarbonBoard(
+            provider,
+            lambda: {*fleet.zones_in_use(), *tuple(self.other_zones)},
+            time.time,
+            observer=self._saw_intensity,
+        )
         arrivals = ArrivalBook()
         self.prices = PriceLoop(
             lambda: read_conditions(fleet, sources.policy(), sources.forecast(), time.time(), arrivals),

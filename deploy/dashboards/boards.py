@@ -141,6 +141,18 @@ AUTOSCALING: Final = Dashboard(
             ),
         ),
         Row(
+            "Warm",
+            (panel(names.WARM_PODS_COUNT, where=_CHOSEN), panel(names.WARM_CHANGES_TOTAL)),
+        ),
+        Row(
+            "Node advice",
+            (
+                panel(names.EXPANDER_ANSWERS_TOTAL),
+                panel(names.EXPANDER_DURATION_SECONDS),
+                panel(names.SCALE_DOWN_NODES),
+            ),
+        ),
+        Row(
             "Prometheus",
             (panel(names.PROMETHEUS_QUERIES_TOTAL), panel(names.PROMETHEUS_QUERY_DURATION_SECONDS)),
         ),

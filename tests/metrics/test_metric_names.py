@@ -22,6 +22,8 @@ GROUPS = (
     "planner",
     "repack",
     "device_order",
+    "node_advice",
+    "warm",
     "node",
     "autoscaler",
     "sources",

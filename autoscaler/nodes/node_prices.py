@@ -1,0 +1,68 @@
+"""The prices of the live fleet, as a new node is judged by.
+
+A zone that a new node would stand in may have no node yet, so nobody has asked for its intensity. Zones that
+were asked about are therefore remembered, and the carbon board looks them up from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from autoscaler.nodes.fresh_node import Prices, used_share
+from autoscaler.nodes.node_kinds import Running
+from cluster.policy import ClusterPolicy
+from cluster.wire import Pod
+from scheduler.demand import Demand
+from scheduler.service import Service
+
+
+class FleetPrices:
+    """Reads one service. Safe to use from several threads."""
+
+    def __init__(
+        self, service: Service, policy: Callable[[], ClusterPolicy], clock: Callable[[], float]
+    ) -> None:
+        """``clock``: Unix seconds."""
+        self._service, self._policy, self._clock = service, policy, clock
+
+    def now(self) -> Prices:
+        """What everything costs now."""
+        fleet = self._service.fleet
+        with fleet.lock:
+            share = used_share(fleet.view())
+        return Prices(
+            self._policy(), self._service.prices.current(), self._service.carbon(), self._clock(), share
+        )
+
+    def ready(self) -> Mapping[str, bool]:
+        """What must be known before anything can be priced, and whether it is."""
+        return self._service.ready()
+
+    def demand(self, pod: Pod) -> Demand | None:
+        """What a pod asks for, by the classes and templates of the cluster."""
+        return self._service.decider.demand(pod)
+
+    def remember(self, zones: Iterable[str]) -> None:
+        """Ask for the intensities of these grid zones from now on."""
+        self._service.other_zones.update(zones)
+
+    def running(self) -> Iterator[Running]:
+        """The GPU nodes of the fleet, one of each kind."""
+        fleet = self._service.fleet
+        seen: set[tuple[object, ...]] = set()
+        with fleet.lock:
+            names = sorted(fleet.rows)
+            for name in names:
+                inventory, fact = fleet.inventory(name), fleet.facts.nodes.get(name)
+                if inventory is None or fact is None:
+                    continue
+                kind = (
+                    fact.labels.get("node.kubernetes.io/instance-type"),
+                    fact.labels.get("nvidia.com/gpu.product"),
+                    inventory.regime,
+                    len(inventory.gpus),
+                    tuple(sorted(inventory.static.items())),
+                )
+                if kind not in seen:
+                    seen.add(kind)
+                    yield Running(fact.labels, inventory)

@@ -1,4 +1,4 @@
-"""From the answers of Prometheus to the numbers of one workload: its pods' samples added, means and quantiles.
+"""From the answers of Prometheus to the numbers of one workload: sums over its pods, means and quantiles.
 
 Buckets of latency histograms are added over a workload's pods before the quantile is taken, totals and counts
 before their mean: a mean of quantiles is no quantile, a mean of means is none of the requests. Requests that
@@ -109,6 +109,7 @@ class Answers:
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
         self._answers = answers
+        self._gpus: dcgm.GpuUtilisation | NoData | None = None
 
     def values(self, name: str, about: str) -> Mapping[PodKey, float]:
         """Values by pod; nothing where there is no answer."""
@@ -170,13 +171,14 @@ class Answers:
 
     def gpu(self, namespace: str, pods: Sequence[PodSight]) -> float | NoData:
         """GPU utilisation of the workload, 0 to 1."""
-        whole, mig = self._answers.get(questions.GPU_WHOLE), self._answers.get(questions.GPU_MIG)
-        read = dcgm.utilisation(
-            NOT_ASKED if whole is None else whole.given, NOT_ASKED if mig is None else mig.given
-        )
-        if isinstance(read, NoData):
-            return read
-        found = read.workload(namespace, [pod.name for pod in pods])
+        if self._gpus is None:
+            whole, mig = self._answers.get(questions.GPU_WHOLE), self._answers.get(questions.GPU_MIG)
+            self._gpus = dcgm.utilisation(
+                NOT_ASKED if whole is None else whole.given, NOT_ASKED if mig is None else mig.given
+            )
+        if isinstance(self._gpus, NoData):
+            return self._gpus
+        found = self._gpus.workload(namespace, [pod.name for pod in pods])
         return found if isinstance(found, NoData) else found.ratio
 
     def _histogram(
@@ -207,9 +209,7 @@ class Answers:
         return to_seconds(max(found), unit) if found else NoData("no pod states its latency", "empty")
 
 
-def _mean(
-    parts: Mapping[str, Mapping[PodKey, float]], name: str, pods: Sequence[PodKey]
-) -> float | NoData:
+def _mean(parts: Mapping[str, Mapping[PodKey, float]], name: str, pods: Sequence[PodKey]) -> float | NoData:
     totals, counts = parts.get(f"{name} total", {}), parts.get(f"{name} count", {})
     told = [pod for pod in pods if pod in totals and pod in counts]
     if not told:

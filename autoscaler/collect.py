@@ -1,9 +1,9 @@
-"""Gather the signals of all workloads: one question a metric for the whole cluster, then join by pod.
+"""Gather the signals of all workloads: one question a kind of signal for the whole cluster, joined by pod.
 
-Prometheus knows pods, the API server knows whose pods they are. The number of queries depends on how many
-kinds of model server, latency windows and guards the policies use, never on how many workloads there are.
-Buckets of latency histograms are added over a workload's pods before the quantile is taken: a mean of
-quantiles is no quantile. Requests that never reached a server (dropped before it) are in no histogram.
+Prometheus knows pods, the API server knows whose pods they are. What is asked, and how often, is in
+``questions``; how answers become numbers in ``answers``; what the pods' own pages add in ``merge_loads``;
+which server a workload runs in ``server_memory``. Prometheus is the slow source with everything, the pages
+(``scrape``) the fast one with the load alone, and either suffices.
 
 Absence stays absence: a workload with ready pods none of which reports gets ``NoData``, a single silent pod
 is counted.
@@ -12,29 +12,31 @@ is counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
+from autoscaler import questions
+from autoscaler.answers import NO_MEANS, Answer, Answers, PodKey
 from autoscaler.cold_start import ColdStarts
+from autoscaler.merge_loads import MergedLoad, Told, merged
 from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight, Standing
+from autoscaler.questions import Need, Question, need_of
+from autoscaler.scrape import NOT_SCRAPED, DirectScrape, Followed
+from autoscaler.server_memory import AUTO, ServerMemory
 from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.targets import ScaleSight, Target
-from cluster.autoscaling_policy import Slo
 from cluster.policy import AutoscalingPolicy
-from metrics import dcgm
-from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets, share_above
 from metrics.samples import NoData, Vector
-from metrics.servers import EVERYTHING, Scope, ServerPreset, find_preset
-from metrics.servers.preset import Measure
-from metrics.units import TimeUnit, to_seconds
+from metrics.servers import EVERYTHING, Scope, ServerPreset, find_preset, promql_duration
+from metrics.servers.detect import detect, detection_query
+from metrics.servers.page import readable
 
-# Two scrapes at the usual 15 to 30 s fit in; short enough to call a workload idle within a minute or two.
-RATE_WINDOW_SECONDS: Final = 60.0
 UNSCHEDULABLE_AFTER_SECONDS: Final = 60.0
-
-PodKey: TypeAlias = tuple[str, str]
-Answers: TypeAlias = Mapping[str, Vector | NoData]
+# Pods come and go all the time in a large cluster; a new pod's server may be told a little later.
+DETECT_SECONDS: Final = 15.0
+# Shorter than this a difference between the sources is Prometheus' age, not a fault.
+APART_SECONDS: Final = 60.0
 
 
 class Source(Protocol):
@@ -52,8 +54,32 @@ class Workload:
     sight: ScaleSight
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The pods of a workload in this round, and its server (None: not recognised, ``unknown`` says why)."""
+
+    present: tuple[PodSight, ...]
+    keys: tuple[PodKey, ...]
+    standings: Mapping[str, Standing]
+    preset: ServerPreset | None
+    unknown: NoData = NOT_ASKED
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is kept of a workload between rounds: the starts that were watched, the loads of its pods, since
+    when the two sources contradict each other, and how.
+    """
+
+    starts: ColdStarts = field(default_factory=ColdStarts)
+    counted: frozenset[str] = frozenset()
+    loads: Mapping[str, float] | None = None
+    apart_since: float | None = None
+    apart: str | None = None
+
+
 class Collector:
-    """Collects once a round. Keeps only the starts it has watched, for the measured cold start."""
+    """Collects once a round. Used by one thread."""
 
     def __init__(
         self,
@@ -61,184 +87,223 @@ class Collector:
         pods: PodIndex,
         *,
         scope: Scope = EVERYTHING,
+        scrape: DirectScrape | None = None,
         unschedulable_after_seconds: float = UNSCHEDULABLE_AFTER_SECONDS,
     ) -> None:
-        self._source = source
-        self._pods = pods
-        self._scope = scope
+        """``scrape`` asks the pods themselves; without it Prometheus alone tells."""
+        self._source, self._pods, self._scope, self._scrape = source, pods, scope, scrape
         self._unschedulable_after = unschedulable_after_seconds
-        self._starts: dict[Target, tuple[ColdStarts, frozenset[str]]] = {}
+        self._kept: dict[Target, _Kept] = {}
+        self._servers = ServerMemory()
+        self._detected: tuple[float, NoData | None] | None = None
+        self._needs: frozenset[Need] = frozenset()
+        self._questions: dict[str, Question] = {}
+        self._held: dict[str, tuple[float, float, Answer]] = {}
 
     def check(self, policy: AutoscalingPolicy) -> None:
         """Raise ValueError with what is wrong when no question can be made from ``policy``."""
-        self._queries((policy,))
+        if policy.server != AUTO:
+            find_preset(policy.server)
+        if policy.slo is not None:
+            promql_duration(policy.slo.period_seconds)
+        if policy.latency is not None:
+            promql_duration(policy.latency.window_seconds)
 
     def ask(self, workloads: Sequence[Workload], at: float) -> Callable[[Workload], Signals]:
         """Ask everything at Unix time ``at``; the result gives the signals of any one of ``workloads``.
 
         An outage raises nothing: it is in the signals.
         """
-        queries = self._queries(workload.policy for workload in workloads)
-        answers = self._source.query_many(queries, at) if queries else {}
-        read = _Answers(answers, self._scope)
         wanted = {workload.sight.target for workload in workloads}
-        self._starts = {target: kept for target, kept in self._starts.items() if target in wanted}
-        return lambda workload: self._signals(workload, read, at)
-
-    def _queries(self, policies: Iterable[AutoscalingPolicy]) -> dict[str, str]:
-        queries: dict[str, str] = {}
-        for policy in policies:
-            preset = find_preset(policy.server)
-            queries[_in_flight(preset)] = preset.in_flight_query(self._scope)
-            rate = preset.request_rate_query(RATE_WINDOW_SECONDS, self._scope)
-            if rate is not None:
-                queries[_rate(preset)] = rate
-            if policy.slo is not None:
-                waiting = preset.waiting_query(self._scope) if preset.tells_waiting_of_in_flight else None
-                if waiting is not None:
-                    queries[_waiting(preset)] = waiting
-                asked, period = policy.slo.measure, policy.slo.period_seconds
-                finished = preset.latency_buckets_query(asked, period, self._scope)
-                if finished is not None:
-                    queries[_buckets(preset, asked, period)] = finished
-            if policy.latency is not None:
-                window = policy.latency.window_seconds
-                buckets = preset.latency_buckets_query(policy.latency.measure, window, self._scope)
-                if buckets is not None:
-                    queries[_buckets(preset, policy.latency.measure, window)] = buckets
-                stated = preset.latency_summary_query(policy.latency.measure, self._scope)
-                if stated is not None:
-                    queries[_stated(preset, policy.latency.measure)] = stated
-            if policy.gpu_utilisation is not None:
-                for part, query in dcgm.queries(matchers=self._scope.matchers).items():
-                    queries[f"gpu {part}"] = query
-        return queries
-
-    def _signals(self, workload: Workload, read: _Answers, now: float) -> Signals:
-        policy, target = workload.policy, workload.sight.target
-        pods = self._pods.matching(target.namespace, workload.sight.selector)
-        standings = {pod.uid: pod.standing(now, self._unschedulable_after) for pod in pods}
-        present = [pod for pod in pods if standings[pod.uid] != "leaving"]
-        count = _counter(standings.values())
-        current, ready, stuck = workload.sight.replicas, count["ready"], count["unschedulable"]
-        keys = [(pod.namespace, pod.name) for pod in present]
-        preset = find_preset(policy.server)
-        in_flight = read.total(_in_flight(preset), keys)
-        reporting = read.by_pod(_in_flight(preset))
-        silent = sum(
-            1
-            for pod in present
-            if standings[pod.uid] == "ready" and (pod.namespace, pod.name) not in reporting
+        self._kept = {target: self._kept.get(target) or _Kept() for target in wanted}
+        seen = self._look(workloads, at)
+        needs = frozenset(
+            need_of(w.policy, preset)
+            for w in workloads
+            if (preset := seen[w.sight.target].preset) is not None
         )
+        if needs != self._needs:
+            self._needs, self._questions = needs, questions.questions(needs, self._scope)
+        read = Answers(self._answers(at))
+        self._follow(workloads, seen)
+        return lambda workload: self._signals(workload, seen[workload.sight.target], read, at)
+
+    def pod_loads(self, target: Target) -> Mapping[str, float] | None:
+        """Requests in flight of each pod that tells, by pod name, in the last round; None before one."""
+        kept = self._kept.get(target)
+        return None if kept is None else kept.loads
+
+    def server_of(self, target: Target) -> str | None:
+        """The server that was recognised; None where none was, or the policy names it."""
+        preset = self._servers.preset_of(target)
+        return None if preset is None else preset.name
+
+    def contradiction(self, target: Target) -> str | None:
+        """How Prometheus and the pods contradict each other, when they have done so for long."""
+        kept = self._kept.get(target)
+        return None if kept is None else kept.apart
+
+    def forget(self) -> None:
+        """Stop asking the pods: this process leads no more."""
+        self._kept = {}
+        if self._scrape is not None:
+            self._scrape.follow({})
+
+    # --- pods and servers -----------------------------------------------------------------------------
+
+    def _look(self, workloads: Sequence[Workload], at: float) -> dict[Target, _Seen]:
+        seen: dict[Target, _Seen] = {}
+        unknown: list[Target] = []
+        for workload in workloads:
+            target = workload.sight.target
+            pods = self._pods.matching(target.namespace, workload.sight.selector)
+            standings = {pod.uid: pod.standing(at, self._unschedulable_after) for pod in pods}
+            present = tuple(pod for pod in pods if standings[pod.uid] != "leaving")
+            keys = tuple((pod.namespace, pod.name) for pod in present)
+            preset = None if workload.policy.server == AUTO else find_preset(workload.policy.server)
+            seen[target] = _Seen(present, keys, standings, preset)
+            if preset is None and self._servers.wants(target, keys):
+                unknown.append(target)
+        self._servers.keep(seen.keys())
+        self._recognise(unknown, seen, at)
+        for workload in workloads:
+            target, found = workload.sight.target, seen[workload.sight.target]
+            if found.preset is None:
+                preset = self._servers.preset_of(target)
+                why = NOT_ASKED if preset is not None else self._unrecognised(found)
+                seen[target] = _Seen(found.present, found.keys, found.standings, preset, why)
+        return seen
+
+    def _recognise(self, unknown: Sequence[Target], seen: Mapping[Target, _Seen], at: float) -> None:
+        """Ask which servers run, when some workload wants to know and the last answer is not fresh."""
+        if not unknown:
+            return
+        new = any(self._servers.preset_of(target) is None for target in unknown)
+        asked = self._detected
+        if asked is not None and asked[1] is None and 0.0 <= at - asked[0] < (5.0 if new else DETECT_SECONDS):
+            return
+        answer = self._source.query_many({"servers": detection_query(self._scope)}, at)["servers"]
+        failed = answer if isinstance(answer, NoData) and answer.cause != "empty" else None
+        self._detected = (at, failed)
+        found = detect(answer, self._scope) if isinstance(answer, Vector) else {}
+        for target in unknown:
+            shown = NOT_SCRAPED if self._scrape is None else self._scrape.pages(target)
+            self._servers.look(target, seen[target].keys, found, shown.server)
+
+    def _unrecognised(self, seen: _Seen) -> NoData:
+        if not seen.keys:
+            return NoData("there is no pod yet that its model server could be recognised by", "empty")
+        if self._detected is not None and self._detected[1] is not None:
+            return self._detected[1]
+        return NoData(
+            f"no known model server is recognised by what the {len(seen.keys)} pods export: have Prometheus "
+            "scrape them with the labels namespace and pod, or name the server in the policy",
+            "misconfigured",
+        )
+
+    def _follow(self, workloads: Sequence[Workload], seen: Mapping[Target, _Seen]) -> None:
+        if self._scrape is None:
+            return
+        followed: dict[Target, Followed] = {}
+        for workload in workloads:
+            signals, found = workload.policy.signals, seen[workload.sight.target]
+            # A server that tells of other pods, or counts time only, is left to Prometheus.
+            if signals.direct_scrape and (found.preset is None or readable(found.preset)):
+                followed[workload.sight.target] = Followed(found.present, found.preset, signals.every_seconds)
+        self._scrape.follow(followed)
+
+    # --- answers --------------------------------------------------------------------------------------
+
+    def _answers(self, at: float) -> dict[str, Answer]:
+        """Ask what is due; answers over long windows are used again until they are."""
+        held = {
+            name: kept
+            for name, kept in self._held.items()
+            if name in self._questions
+            and kept[2].question.query == self._questions[name].query
+            and kept[2].failed is None
+            and kept[0] <= at < kept[1]
+        }
+        due = {name: question for name, question in self._questions.items() if name not in held}
+        given = self._source.query_many({name: q.query for name, q in due.items()}, at) if due else {}
+        slow = [name for name, question in due.items() if question.good_for_seconds > 0.0]
+        for name, question in due.items():
+            until = question.good_for_seconds
+            if name in slow and name not in self._held:  # spread, so that they never all come due at once
+                until *= (slow.index(name) + 1) / len(slow)
+            held[name] = (at, at + until, Answer(question, given[name], self._scope))
+        self._held = held
+        return {name: answer for name, (_, _, answer) in held.items()}
+
+    # --- one workload ---------------------------------------------------------------------------------
+
+    def _signals(self, workload: Workload, seen: _Seen, read: Answers, now: float) -> Signals:
+        policy, target, preset = workload.policy, workload.sight.target, seen.preset
+        count = _counter(seen.standings.values())
+        current, ready, stuck = workload.sight.replicas, count["ready"], count["unschedulable"]
+        load = self._load(workload, seen, read, now)
+        unknown = seen.unknown
+        means = NO_MEANS if preset is None else read.means(preset, policy, seen.keys)
+        guarded = policy.gpu_utilisation is not None
         return Signals(
             current=current,
             ready=ready,
             # Pods that the workload's controller has not made yet are on their way too.
             starting=max(count["starting"], current - ready - stuck),
             unschedulable=stuck,
-            silent=silent,
-            in_flight=in_flight,
-            request_rate=read.total(_rate(preset), keys),
-            p95_seconds=NOT_ASKED if policy.latency is None else read.p95(preset, policy, keys),
-            gpu_utilisation=NOT_ASKED if policy.gpu_utilisation is None else read.gpu(target, present),
-            cold_start_seconds=self._cold_start(target, present),
-            slo_missed=NOT_ASKED if policy.slo is None else read.missed(preset, policy.slo, keys),
-            waiting=NOT_ASKED if policy.slo is None else read.total(_waiting(preset), keys),
+            silent=load.silent,
+            in_flight=load.in_flight,
+            request_rate=unknown if preset is None else read.total(questions.RATE, preset.name, seen.keys),
+            p95_seconds=unknown if preset is None else read.p95(preset, policy, seen.keys),
+            gpu_utilisation=read.gpu(target.namespace, seen.present) if guarded else NOT_ASKED,
+            cold_start_seconds=self._cold_start(target, seen.present),
+            slo_missed=unknown if preset is None else read.missed(preset, policy, seen.keys),
+            waiting=NOT_ASKED if policy.slo is None else load.waiting,
+            tokens_in=means.tokens_in,
+            tokens_out=means.tokens_out,
+            token_seconds=means.token_seconds,
+            service_seconds=means.service_seconds,
             unix_seconds=now,
         )
 
-    def _cold_start(self, target: Target, pods: Sequence[PodSight]) -> float | NoData:
-        starts, counted = self._starts.get(target, (ColdStarts(), frozenset()))
-        for pod in pods:
-            if pod.start_seconds is not None and pod.uid not in counted:
-                starts = starts.add(pod.start_seconds)
-        self._starts[target] = (starts, frozenset(p.uid for p in pods if p.start_seconds is not None))
-        return starts.measured()
-
-
-class _Answers:
-    """The answers of one round, split by pod once and shared by all workloads."""
-
-    def __init__(self, answers: Answers, scope: Scope) -> None:
-        self._answers = answers
-        self._scope = scope
-        self._values: dict[str, dict[PodKey, float]] = {}
-        self._histograms: dict[str, dict[PodKey, dict[float, float]]] = {}
-
-    def by_pod(self, name: str) -> dict[PodKey, float]:
-        if name not in self._values:
-            answer = self._answers.get(name)
-            samples = answer.samples if isinstance(answer, Vector) else ()
-            self._values[name] = {self._key(sample.labels): sample.value for sample in samples}
-        return self._values[name]
-
-    def total(self, name: str, pods: Sequence[PodKey]) -> float | NoData:
-        """Sum over those of ``pods`` that report; NoData when none does."""
-        answer = self._answers.get(name)
-        if answer is None:
-            return NoData("the server's preset has no such metric", "empty")
-        if isinstance(answer, NoData) and answer.cause != "empty":
-            return answer
-        values = self.by_pod(name)
-        found = [values[pod] for pod in pods if pod in values]
-        return sum(found) if found else NoData(f"none of the {len(pods)} pods reports it", "empty")
-
-    def p95(self, preset: ServerPreset, policy: AutoscalingPolicy, pods: Sequence[PodKey]) -> float | NoData:
-        latency = policy.latency
-        if latency is None:
-            return NOT_ASKED
-        summary = preset.summaries.get(latency.measure)
-        if latency.measure not in preset.latency and summary is not None:
-            return self._stated_p95(_stated(preset, latency.measure), summary.unit, pods)
-        buckets = self._histogram(preset, latency.measure, latency.window_seconds, pods)
-        return buckets if isinstance(buckets, NoData) else quantile_from_buckets(buckets, 0.95)
-
-    def missed(self, preset: ServerPreset, slo: Slo, pods: Sequence[PodKey]) -> float | NoData:
-        """Share of the requests finished in the last learning period that took longer than the bound."""
-        buckets = self._histogram(preset, slo.measure, slo.period_seconds, pods)
-        return buckets if isinstance(buckets, NoData) else share_above(buckets, slo.latency_seconds)
-
-    def _histogram(
-        self, preset: ServerPreset, measure: Measure, window_seconds: float, pods: Sequence[PodKey]
-    ) -> dict[float, float] | NoData:
-        """The latency histogram of ``pods`` together: rates by bound in seconds."""
-        histogram = preset.latency.get(measure)
-        if histogram is None:
-            return NoData(f"server {preset.name} has no such latency histogram", "misconfigured")
-        name = _buckets(preset, measure, window_seconds)
-        answer = self._answers.get(name)
-        if not isinstance(answer, Vector):
-            return answer or NoData(f"server {preset.name} has no such latency histogram", "misconfigured")
-        if name not in self._histograms:
-            scope = self._scope
-            self._histograms[name] = buckets_by_pod(
-                answer, histogram.unit, scope.namespace_label, scope.pod_label
+    def _load(self, workload: Workload, seen: _Seen, read: Answers, now: float) -> MergedLoad:
+        """Requests in flight by both sources."""
+        target, preset = workload.sight.target, seen.preset
+        kept = self._kept[target]
+        told = Told({}, {}, seen.unknown)
+        if preset is not None:
+            in_flight = read.values(questions.IN_FLIGHT, preset.name)
+            waiting = read.values(questions.WAITING, preset.name)
+            told = Told(
+                {pod: in_flight[ns, pod] for ns, pod in seen.keys if (ns, pod) in in_flight},
+                {pod: waiting[ns, pod] for ns, pod in seen.keys if (ns, pod) in waiting},
+                read.missing(questions.IN_FLIGHT, len(seen.keys)),
             )
-        by_pod = self._histograms[name]
-        found = [by_pod[pod] for pod in pods if pod in by_pod]
-        if not found:
-            return NoData(f"none of the {len(pods)} pods reports its latency", "empty")
-        return add_buckets(found)
+        pages = NOT_SCRAPED if self._scrape is None else self._scrape.pages(target)
+        ready = {pod.name for pod in seen.present if seen.standings[pod.uid] == "ready"}
+        load = merged([pod.name for pod in seen.present], ready, told, pages.fresh, pages.asked)
+        kept.loads = load.by_pod
+        if load.apart is None:
+            kept.apart_since = kept.apart = None
+        elif kept.apart_since is None:
+            kept.apart_since = now
+        elif now - kept.apart_since >= APART_SECONDS:
+            kept.apart = (
+                f"for {now - kept.apart_since:.0f} s {load.apart.pods} pods themselves have told of "
+                f"{load.apart.pages:.4g} requests in flight and Prometheus of {load.apart.prometheus:.4g}; "
+                "the larger number counts; look for pods that are scraped twice or not at all"
+            )
+        return load
 
-    def _stated_p95(self, name: str, unit: TimeUnit, pods: Sequence[PodKey]) -> float | NoData:
-        """Quantiles of single pods cannot be added: the slowest pod speaks for all."""
-        answer = self._answers.get(name, NOT_ASKED)
-        if isinstance(answer, NoData):
-            return answer
-        values = self.by_pod(name)
-        found = [values[pod] for pod in pods if pod in values]
-        return to_seconds(max(found), unit) if found else NoData("no pod states its latency", "empty")
-
-    def gpu(self, target: Target, pods: Sequence[PodSight]) -> float | NoData:
-        whole = self._answers.get("gpu whole", NOT_ASKED)
-        read = dcgm.utilisation(whole, self._answers.get("gpu mig", NOT_ASKED))
-        if isinstance(read, NoData):
-            return read
-        found = read.workload(target.namespace, [pod.name for pod in pods])
-        return found if isinstance(found, NoData) else found.ratio
-
-    def _key(self, labels: Mapping[str, str]) -> PodKey:
-        return labels.get(self._scope.namespace_label, ""), labels.get(self._scope.pod_label, "")
+    def _cold_start(self, target: Target, pods: Sequence[PodSight]) -> float | NoData:
+        kept = self._kept[target]
+        new = [pod for pod in pods if pod.start_seconds is not None and pod.uid not in kept.counted]
+        for pod in new:
+            kept.starts = kept.starts.add(pod.start_seconds or 0.0)
+        if new or len(kept.counted) > len(pods):
+            there = {pod.uid for pod in pods}
+            kept.counted = frozenset(uid for uid in kept.counted if uid in there) | {pod.uid for pod in new}
+        return kept.starts.measured()
 
 
 def _counter(standings: Iterable[Standing]) -> dict[Standing, int]:
@@ -246,23 +311,3 @@ def _counter(standings: Iterable[Standing]) -> dict[Standing, int]:
     for standing in standings:
         count[standing] += 1
     return count
-
-
-def _in_flight(preset: ServerPreset) -> str:
-    return f"{preset.name} in flight"
-
-
-def _waiting(preset: ServerPreset) -> str:
-    return f"{preset.name} waiting"
-
-
-def _rate(preset: ServerPreset) -> str:
-    return f"{preset.name} request rate"
-
-
-def _stated(preset: ServerPreset, measure: str) -> str:
-    return f"{preset.name} {measure} as the server states it"
-
-
-def _buckets(preset: ServerPreset, measure: str, window_seconds: float) -> str:
-    return f"{preset.name} {measure} buckets {window_seconds:g} s"

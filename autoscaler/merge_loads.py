@@ -6,8 +6,8 @@ is asked:
 
     pod asked, page fresh       its page
     pod asked, no fresh page    Prometheus
-    pod not asked               Prometheus x max(1, pages / Prometheus)    both summed over the pods with both;
-                                the mean of the pages where Prometheus has nothing of it
+    pod not asked               Prometheus x max(1, pages / Prometheus), both summed over the pods that both
+                                tell of; the mean of the pages where Prometheus has nothing of it
 
 so a burst that the sample shows is taken for a burst of all, and a lull is believed of the others when
 Prometheus sees it. With no Prometheus at all that comes to (sum of the pages) x pods / pods asked. Where
@@ -65,7 +65,7 @@ class MergedLoad:
 def merged(
     present: Sequence[str], ready: Set[str], told: Told, pages: Mapping[str, PageLoad], asked: Set[str]
 ) -> MergedLoad:
-    """Merge what is known of the pods ``present`` by name; ``pages`` are the fresh ones, of pods ``asked``."""
+    """Merge what is known of the pods ``present``, by name; ``pages``: the fresh ones of those ``asked``."""
     pages = {name: pages[name] for name in present if name in pages}
     both = [name for name in pages if name in told.in_flight]
     by_pages = sum(pages[name].in_flight for name in both)

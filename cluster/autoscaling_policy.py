@@ -162,7 +162,7 @@ class AutoscalingPolicy(PolicyModel):
         description="write sets the replicas; advise only decides, and an HPA or KEDA follows the decision",
     )
     server: Name = Field(
-        default="vllm",
+        default="auto",
         description="name of the inference server's preset; auto recognises it by what its pods export",
     )
     signals: SignalSources = SignalSources()

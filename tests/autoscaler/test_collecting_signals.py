@@ -60,7 +60,13 @@ def make_pod(name: str, app: str, ready: bool = True) -> Pod:
 
 def workload(app: str, replicas: int, **changes: object) -> Workload:
     policy = AutoscalingPolicy.model_validate(
-        {"target": {"name": app}, "maxReplicas": 9, "inFlight": {"perReplica": 16.0}, **changes}
+        {
+            "target": {"name": app},
+            "server": "vllm",
+            "maxReplicas": 9,
+            "inFlight": {"perReplica": 16.0},
+            **changes,
+        }
     )
     target = Target("apps/v1", "Deployment", "n", app)
     return Workload(

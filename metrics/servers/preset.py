@@ -117,6 +117,9 @@ class ServerPreset:
     ``signature``: names by which the server is recognised; one of them is enough. ``tokens_in`` and
     ``tokens_out``: tokens of the prompt and of the answer a request, newest release first.
 
+    ``without_probes``: label matchers that leave the kubelet's probes out of what is counted, where a server
+    counts them like requests: a fast probe a second hides slow requests and makes an idle pod look busy.
+
     ``port`` and ``path``: where a pod of this server serves its metrics when the pod does not say; None
     where there is no port of its own.
     """
@@ -130,6 +133,7 @@ class ServerPreset:
     waiting: Names = ()
     cache_usage: Names = ()
     matchers: str = ""
+    without_probes: str = ""
     busy_time: BusyTime | None = None
     summaries: Mapping[Measure, LatencySummary] = field(default_factory=dict)
     per_pod: Literal["sum", "max"] = "sum"
@@ -181,7 +185,7 @@ class ServerPreset:
         names = list(self.requests)
         if "e2e" in self.latency:
             names += [f"{name}_count" for name in self.latency["e2e"].names]
-        parts = [self._by_pod(f"rate({scope.select(n, self.matchers)}[{window}])", scope) for n in names]
+        parts = [self._by_pod(f"rate({scope.select(n, self._counted)}[{window}])", scope) for n in names]
         return " or ".join(parts) if parts else None
 
     def latency_buckets_query(
@@ -196,7 +200,7 @@ class ServerPreset:
         window = promql_duration(window_seconds)
         query = ""
         for name in histogram.names:
-            selector = scope.select(f"{name}_bucket", self.matchers)
+            selector = scope.select(f"{name}_bucket", self._counted)
             part = self._by_pod(f"rate({selector}[{window}])", scope, self.per_pod, ", le")
             # A plain "or" would mix the buckets of both names where their bounds differ; this way one name
             # wins a pod.
@@ -218,7 +222,7 @@ class ServerPreset:
         """Rate a second of a counter, a pod, by the first of ``names`` that the pod has."""
         window = promql_duration(window_seconds)
         parts = [
-            self._by_pod(f"rate({scope.select(name, self.matchers)}[{window}])", scope, self.per_pod)
+            self._by_pod(f"rate({scope.select(name, self._counted)}[{window}])", scope, self.per_pod)
             for name in names
         ]
         return " or ".join(parts)
@@ -228,6 +232,11 @@ class ServerPreset:
         them.
         """
         return None if self.busy_time is None else self._busy(self.busy_time, window_seconds, scope)
+
+    @property
+    def _counted(self) -> str:
+        """The matchers of counters and histograms."""
+        return ", ".join(part for part in (self.matchers, self.without_probes) if part)
 
     def _gauge(self, names: Names, scope: Scope, how: str = "") -> str:
         parts = [self._by_pod(scope.select(n, self.matchers), scope, how or self.per_pod) for n in names]

@@ -30,6 +30,8 @@ def add_servers(page: Page) -> None:
     page.add("rest_server_requests_total", pod("mlserver", status_code="200"), 0, 45)
     page.add("bentoml_service_request_in_progress", pod("bentoml", endpoint="/a"), 4)
     page.add("bentoml_service_request_in_progress", pod("bentoml", endpoint="/b"), 2)
+    page.add("bentoml_service_request_total", pod("bentoml", endpoint="/a"), 0, 45)
+    page.add("bentoml_service_request_total", pod("bentoml", endpoint="/readyz"), 0, 15)
     page.add("ovms_current_requests", pod("openvino", name="m"), 6)
     page.add("ts_inference_requests_total", pod("torchserve", model_name="m"), 0, 45)
     page.add("ts_inference_latency_microseconds", pod("torchserve", model_name="m"), 0, 75e6)
@@ -39,6 +41,14 @@ def add_servers(page: Page) -> None:
     page.add("ray_serve_replica_processing_queries", pod("ray-serve", replica="a"), 4)
     page.add("ray_serve_deployment_queued_queries", pod("ray-serve", deployment="d"), 2)
     page.add("ray_serve_replica_processing_queries", pod("ray-worker", replica="b"), 6)
+    for le, served, probed in (("5", 0, 15), ("200", 9, 15), ("5000", 45, 15), ("+Inf", 45, 15)):
+        http = "ray_serve_http_request_latency_ms_bucket"
+        page.add(http, pod("ray-serve", route="/", le=le), 0, served)
+        page.add(http, pod("ray-serve", route="/-/healthz", le=le), 0, probed)
+        took = 45 if le in ("200", "5000", "+Inf") else 0
+        inside = "ray_serve_deployment_processing_latency_ms_bucket"
+        page.add(inside, pod("ray-serve", route="/", le=le), 0, took)
+        page.add(inside, pod("ray-worker", route="/", le=le), 0, took)
     page.add("kn_serving_queue_depth", pod("knative"), 6)
     page.add("revision_queue_depth", pod("knative-revision"), 6)
     page.add("revision_request_count", pod("knative-revision", response_code="200"), 0, 45)

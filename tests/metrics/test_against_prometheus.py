@@ -275,7 +275,19 @@ def test_a_ray_pod_without_a_queue_of_its_own_is_counted(scraped):
     assert scraped.pods(PRESETS["ray-serve"].in_flight_query())["ray-worker"] == 6.0
 
 
-@pytest.mark.parametrize("server", ["triton", "mlserver", "torchserve", "tensorflow-serving", "istio"])
+def test_a_ray_request_is_timed_with_its_queue_and_without_the_kubelet_s_probes(scraped):
+    preset = PRESETS["ray-serve"]
+    query = preset.latency_buckets_query("e2e", WINDOW_SECONDS)
+    pods = buckets_by_pod(scraped.buckets(query), preset.latency["e2e"].unit)
+    assert pods["serving", "ray-serve"][5.0] == pytest.approx(3.0)
+    assert pods["serving", "ray-serve"][0.2] == pytest.approx(0.6)
+    # A pod whose requests come through another pod's proxy knows its own part only.
+    assert pods["serving", "ray-worker"][0.2] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    "server", ["triton", "mlserver", "bentoml", "torchserve", "tensorflow-serving", "istio"]
+)
 def test_every_counter_gives_the_request_rate(scraped, server):
     rates = scraped.pods(PRESETS[server].request_rate_query(WINDOW_SECONDS))
     assert rates[server] == pytest.approx(3.0)

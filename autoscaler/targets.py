@@ -22,7 +22,7 @@ from autoscaler.selectors import Selector, SelectorRefused, parse_selector
 from cluster.api_errors import ApiError, ApiRefused
 from cluster.client import Api
 from cluster.policy import AutoscalingPolicy
-from cluster.wire import ObjectReference, Scale
+from cluster.wire import ObjectReference, Scale, ScaleSpec, object_decoder
 
 _ASK_AGAIN_SECONDS: Final = 30.0
 
@@ -112,12 +112,18 @@ class Targets:
         )
         return ScaleSight(target, path, scale.spec.replicas, selector, reference)
 
-    def write(self, sight: ScaleSight, replicas: int) -> None:
-        """Ask for ``replicas``. Raises TargetRefused; ApiError when the API server is away."""
+    def write(self, sight: ScaleSight, replicas: int) -> Scale:
+        """Ask for ``replicas`` and return the scale as it is then. Raises TargetRefused; ApiError when the
+        API server is away.
+        """
         try:
-            self._api.patch(sight.path, {"spec": {"replicas": replicas}})
+            answer = self._api.patch(sight.path, {"spec": {"replicas": replicas}})
         except ApiRefused as refused:
             raise self._refusal(sight.target, refused, f"set to {replicas} replicas") from refused
+        try:
+            return object_decoder(Scale).decode(answer)
+        except msgspec.DecodeError:  # it was taken all the same
+            return Scale(spec=ScaleSpec(replicas=replicas))
 
     def _path(self, target: Target) -> str:
         plural = self._plural(target)

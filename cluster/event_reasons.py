@@ -14,6 +14,7 @@ SCALED_DOWN = "ScaledDown"  # replicas were removed
 SCALING_HELD = "ScalingHeld"  # signals are missing or contradict one another: the replicas stay
 SCALING_FALLBACK = "ScalingFallback"  # signals were missing for long: the policy's fallback was applied
 SCALING_LIMITED = "ScalingLimited"  # more replicas are needed than the policy or the fleet allows
+SIGNALS_CONTRADICT = "SignalsContradict"  # pods and Prometheus differ for long; the larger load counts
 SCALING_REFUSED = "ScalingRefused"  # the API server refused the new number, or the target is not scalable
 
 # --- planning and placement, on the pod

@@ -185,6 +185,8 @@ class AutoscalerMetrics:
         self.decisions = _counter(registry, names.AUTOSCALER_DECISIONS_TOTAL)
         self.target_errors = _counter(registry, names.AUTOSCALER_TARGET_ERRORS_TOTAL)
         self.signal_available = _gauge(registry, names.AUTOSCALER_SIGNAL_AVAILABLE)
+        self.signals_contradict = _gauge(registry, names.AUTOSCALER_SIGNALS_CONTRADICT)
+        self.direct_scrapes = _counter(registry, names.AUTOSCALER_DIRECT_SCRAPES_TOTAL)
         self.loop_duration_seconds = _histogram(registry, names.AUTOSCALER_LOOP_DURATION_SECONDS)
 
     def adopt(self, namespace: str, kind: str, name: str, reasons: Iterable[str] = ()) -> None:
@@ -198,6 +200,7 @@ class AutoscalerMetrics:
             self.target_errors.labels(namespace, kind, name, reason)
         for signal in names.SIGNALS:
             self.signal_available.labels(namespace, kind, name, signal)
+        self.signals_contradict.labels(namespace, kind, name)
 
     def forget(self, namespace: str, kind: str, name: str) -> None:
         """Drop every series of the workload."""
@@ -207,6 +210,7 @@ class AutoscalerMetrics:
         self.decisions.remove_by_labels(labels)
         self.target_errors.remove_by_labels(labels)
         self.signal_available.remove_by_labels(labels)
+        self.signals_contradict.remove_by_labels(labels)
 
 
 class NodeMetrics:

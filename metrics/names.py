@@ -61,6 +61,7 @@ WARM_CHANGES: Final = (
     "error",
 )
 SIGNALS: Final = ("in_flight", "request_rate", "latency", "gpu_utilisation", "slo_missed", "waiting")
+DIRECT_SCRAPES: Final = ("read", "no_gauge", "refused", "timeout", "unreachable", "too_large")
 
 # Request handling is meant to take single milliseconds, and kube-scheduler gives up after seconds.
 _REQUEST_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -334,6 +335,19 @@ AUTOSCALER_SIGNAL_AVAILABLE: Final = Metric(
     "gauge",
     "1 when the signal had a value in the last decision, 0 when it was absent.",
     (*_WORKLOAD, "signal"),
+)
+AUTOSCALER_SIGNALS_CONTRADICT: Final = Metric(
+    "slicewise_autoscaler_signals_contradict",
+    "gauge",
+    "1 while the pods themselves and Prometheus tell of very different numbers of requests in flight.",
+    _WORKLOAD,
+)
+AUTOSCALER_DIRECT_SCRAPES_TOTAL: Final = Metric(
+    "slicewise_autoscaler_direct_scrapes_total",
+    "counter",
+    "Looks at the metrics page of a pod itself, by result.",
+    ("result",),
+    each(DIRECT_SCRAPES),
 )
 AUTOSCALER_LOOP_DURATION_SECONDS: Final = Metric(
     "slicewise_autoscaler_loop_duration_seconds",

@@ -136,6 +136,8 @@ AUTOSCALING: Final = Dashboard(
                 ),
                 panel(names.AUTOSCALER_DECISIONS_TOTAL, where=_CHOSEN),
                 panel(names.AUTOSCALER_SIGNAL_AVAILABLE, where=_CHOSEN),
+                panel(names.AUTOSCALER_SIGNALS_CONTRADICT, where=_CHOSEN),
+                panel(names.AUTOSCALER_DIRECT_SCRAPES_TOTAL),
                 panel(names.AUTOSCALER_TARGET_ERRORS_TOTAL, where=_CHOSEN),
                 panel(names.AUTOSCALER_LOOP_DURATION_SECONDS),
             ),

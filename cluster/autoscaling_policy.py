@@ -24,6 +24,7 @@ from cluster.policy_model import (
     load,
     schema,
 )
+from cluster.warm_policy import Warm
 
 
 class Target(PolicyModel):
@@ -179,6 +180,7 @@ class AutoscalingPolicy(PolicyModel):
         default=60.0, description="seconds from a new replica to its first answer, until measured"
     )
     outage: Outage = Outage()
+    warm: Warm = Warm()
     period_seconds: Positive = Field(default=5.0, description="seconds between two decisions")
 
     def contradictions(self) -> Sequence[tuple[tuple[str | int, ...], object, str, str]]:

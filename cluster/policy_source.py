@@ -186,6 +186,11 @@ class AutoscalingPolicySource:
         """Why the present text of a ConfigMap is not in force."""
         return self._shelf.refused
 
+    def reference(self, key: Key) -> ObjectReference | None:
+        """The ConfigMap of a policy, for Events about it and as an owner; None when it is gone."""
+        config_map = self._maps.get(key)
+        return None if config_map is None else _reference(config_map)
+
     def start(self) -> None:
         """Begin to watch."""
         self.reflector.start()

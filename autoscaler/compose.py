@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from autoscaler.collect import Collector
 from autoscaler.controller import Controller
 from autoscaler.doors.advice import Advice
 from autoscaler.doors.side import CLOSED, DoorOptions, Doors
@@ -22,14 +21,13 @@ from autoscaler.learned_store import LearnedStore
 from autoscaler.nodes.expander import Tls
 from autoscaler.nodes.side import NodesSide
 from autoscaler.pod_index import PodIndex
-from autoscaler.targets import Targets
+from autoscaler.signals_side import SignalsSide
 from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.lease import LeaderElection
 from cluster.policy_source import AutoscalingPolicySource
 from metrics.exposition import Exposition
 from metrics.prometheus import Prometheus
-from metrics.servers import Scope
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +71,7 @@ class Parts:
     prometheus: Prometheus
     election: LeaderElection
     controller: Controller
+    signals: SignalsSide
     doors: Doors
     nodes: NodesSide
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -87,6 +86,7 @@ class Parts:
         self.recorder.start()
         self.policies.start()
         self.fleet.start()
+        self.signals.start()
         self.election.start()
         self.doors.start()
         self._thread = threading.Thread(target=self._run, name="autoscaler", daemon=True)
@@ -98,6 +98,7 @@ class Parts:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(30.0)
+        self.signals.stop()
         self.election.stop()
         self.nodes.stop()
         self.fleet.stop()
@@ -169,10 +170,11 @@ def build(options: Options) -> Parts:
     election = LeaderElection(
         api, options.namespace, options.lease, options.identity, on_started=began, on_stopped=ended
     )
+    signals = SignalsSide(api, prometheus, pods, exposition.autoscaler, matchers=options.prometheus_matchers)
     controller = Controller(
         lambda: policies.policies,
-        Targets(api),
-        Collector(prometheus, pods, scope=Scope(matchers=options.prometheus_matchers)),
+        signals.scales,
+        signals.collector,
         recorder,
         exposition.autoscaler,
         is_leader=lambda: election.is_leader,
@@ -215,6 +217,7 @@ def build(options: Options) -> Parts:
         prometheus=prometheus,
         election=election,
         controller=controller,
+        signals=signals,
         doors=doors,
         nodes=nodes,
     )

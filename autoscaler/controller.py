@@ -137,6 +137,7 @@ class Controller:
         self._clock, self._wall_clock = clock, wall_clock
         self._pool = ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="scale")
         self._memories: dict[Target, _Memory] = {}
+        self._contradicting: set[Target] = set()
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -174,6 +175,7 @@ class Controller:
                 self._forget(target)
             if self._store is not None:
                 self._store.forget()
+            self._collector.forget()
             self.last_round_seconds = self._clock()
             return
         wanted = {Target.of(policy, key[0]): (key, policy) for key, policy in self._policies().items()}
@@ -217,6 +219,7 @@ class Controller:
         target, about = workload.sight.target, workload.sight.reference
         try:
             self._decide(workload, signals_of(workload))
+            self._contradicted(workload.sight)
         except (TargetRefused, ApiError) as error:
             self._failed(target, about, *in_words(error))
         except Exception as error:
@@ -247,6 +250,17 @@ class Controller:
             view=View(target, signals, decision, written, now),
         )
         self._count(target, signals, decision)
+
+    def _contradicted(self, sight: ScaleSight) -> None:
+        """Say it once when the pods and Prometheus have contradicted each other for long."""
+        sentence = self._collector.contradiction(sight.target)
+        gauge = self._metrics.signals_contradict.labels(*_labels(sight.target))
+        gauge.set(0 if sentence is None else 1)
+        if sentence is not None and sight.target not in self._contradicting:
+            self._recorder.record(
+                sight.reference, event_reasons.SIGNALS_CONTRADICT, sentence, event_reasons.WARNING, "Scale"
+            )
+        (self._contradicting.discard if sentence is None else self._contradicting.add)(sight.target)
 
     def _write(self, sight: ScaleSight, current: int, decision: Decision) -> bool:
         if decision.replicas == current:
@@ -284,6 +298,7 @@ class Controller:
 
     def _forget(self, target: Target) -> None:
         del self._memories[target]
+        self._contradicting.discard(target)
         self._metrics.forget(*_labels(target))
 
     def _count(self, target: Target, signals: Signals, decision: Decision) -> None:

@@ -13,15 +13,16 @@ depends on other pods (affinity, spread) are not counted; nor are volumes, ports
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoscaler.placeable import ReplicaShape
+from dra.shared_gpus import plus
 from scheduler.decider import Decider
-from scheduler.demand import Demand
+from scheduler.demand import Demand, GpuRequest
 from scheduler.first_fit import Room
 from scheduler.host_needs import UNLIMITED
 from scheduler.planner.admission import Constraints
@@ -29,30 +30,44 @@ from scheduler.repack.holding import Holding, holding
 from scheduler.scoring.nvlink import link_need
 
 Floats: TypeAlias = NDArray[np.float64]
-Admitted: TypeAlias = Callable[[Constraints], NDArray[np.bool_]]
+Flags: TypeAlias = NDArray[np.bool_]
+Admitted: TypeAlias = Callable[[Constraints], Flags]
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What decides whether a copy fits on a node that admits it; demands that cost differently may share
+    it. ``linked``: its whole GPUs must be joined by NVLink.
+    """
+
+    requests: tuple[GpuRequest, ...]
+    models: frozenset[str] | None
+    linked: bool
+    cpu_milli: int
+    memory_mib: int
 
 
 @dataclass(slots=True)
 class _Node:
-    """A node that copies were put on: who holds what, what was added, CPU and memory left."""
+    """A node that copies are put on, with what is taken on it by now."""
 
     holding: Holding
+    room: Room
     cpu_milli: int
     memory_mib: int
-    added: list[Room] = field(default_factory=list)
 
-    def settle(self, demand: Demand, *, linked: bool) -> bool:
+    def settle(self, demand: Demand, need: _Need) -> bool:
         """Take room for one copy; say whether there was any."""
-        if self.cpu_milli < demand.cpu_milli or self.memory_mib < demand.memory_mib:
+        if self.cpu_milli < need.cpu_milli or self.memory_mib < need.memory_mib:
             return False
-        taken = self.holding.settle(self.holding.room(added=self.added), demand, linked=linked)
+        taken = self.holding.settle(self.room, demand, linked=need.linked)
         if taken is None:
             return False
-        self.added.append(taken)
+        self.room = joined(self.room, taken)
         if self.cpu_milli != UNLIMITED:
-            self.cpu_milli -= demand.cpu_milli
+            self.cpu_milli -= need.cpu_milli
         if self.memory_mib != UNLIMITED:
-            self.memory_mib -= demand.memory_mib
+            self.memory_mib -= need.memory_mib
         return True
 
 
@@ -65,23 +80,30 @@ class FreeRoom:
         self._columns = decider.fleet.view()
         self._policy = decider.world().policy
         self._prices: dict[tuple[Demand, Constraints], Floats] = {}
+        self._full: dict[_Need, Flags] = {}
         self._nodes: dict[int, _Node | None] = {}
 
     def take(self, shape: ReplicaShape, most: int) -> int:
         """See ``placeable.Room``."""
-        prices = self._prices_of(shape)
-        linked = link_need(shape.demand, self._policy) == "required"
+        demand, prices = shape.demand, self._prices_of(shape)
+        need = self._need(demand)
+        full = self._full.setdefault(need, np.zeros(len(prices), dtype=np.bool_))
+        prices[full] = np.inf
         taken = 0
         while taken < most and len(prices):
             row = int(np.argmin(prices))
             if not np.isfinite(prices[row]):
                 break
             node = self._node(row)
-            while taken < most and node is not None and node.settle(shape.demand, linked=linked):
+            while taken < most and node is not None and node.settle(demand, need):
                 taken += 1
             if taken < most:
-                prices[row] = np.inf  # full for this shape, for the rest of the round
+                full[row], prices[row] = True, np.inf
         return taken
+
+    def _need(self, demand: Demand) -> _Need:
+        linked = link_need(demand, self._policy) == "required"
+        return _Need(demand.requests, demand.models, linked, demand.cpu_milli, demand.memory_mib)
 
     def _prices_of(self, shape: ReplicaShape) -> Floats:
         key = (shape.demand, shape.constraints)
@@ -101,4 +123,18 @@ class FreeRoom:
         if layout is None:
             return None
         held = holding(layout.inventory, layout.site, fleet.facts)
-        return _Node(held, int(self._columns.cpu_free[row]), int(self._columns.memory_free[row]))
+        cpu, memory = int(self._columns.cpu_free[row]), int(self._columns.memory_free[row])
+        return _Node(held, held.room(), cpu, memory)
+
+
+def joined(room: Room, taken: Room) -> Room:
+    """What is taken on a node once ``taken`` has come to what was."""
+    static = dict(room.static)
+    for profile, count in taken.static:
+        static[profile] = static.get(profile, 0) + count
+    return Room(
+        tuple(was | more for was, more in zip(room.masks, taken.masks, strict=True)),
+        tuple(sorted(static.items())),
+        room.shared + taken.shared,
+        tuple(plus(was, more) for was, more in zip(room.parts, taken.parts, strict=True)),
+    )

@@ -48,6 +48,7 @@ QUEUE_OUTSIDE: Final = "QueueOutside"
 PANIC: Final = "Panic"
 TURNING: Final = "TurningTooOften"
 PAUSED: Final = "Paused"
+CHEAPER_VARIANT: Final = "CheaperVariant"
 
 
 class ReasonClass(StrEnum):
@@ -93,6 +94,7 @@ _CLASSES: Final[dict[str, ReasonClass]] = {
     PANIC: ReasonClass.HOLDING,
     TURNING: ReasonClass.HOLDING,
     PAUSED: ReasonClass.PAUSED,
+    CHEAPER_VARIANT: ReasonClass.SCALING,
 }
 
 CODES: Final = tuple(_CLASSES)

@@ -6,13 +6,13 @@ the requests in flight that it carries within the objective, over the seconds th
 and what its next replica costs is the price of the placement it would get: money, fragmentation, carbon.
 So capacity over price is requests in time for a unit of money, and the counts solve
 
-    min   sum price * (count + new * cold start / KEPT_SECONDS)
+    min   sum price * (count + new * (cold start / KEPT_SECONDS + WORTH_A_CHANGE))
     s.t.  sum capacity * count >= need,   least <= count <= most (what can be placed)
 
 exactly (CP-SAT). A new replica costs its start-up as well, spread over the time for which it will be kept:
-that is the hysteresis, a variant is not left for a gain that its successor's start eats up. What becomes
-superfluous goes only as fast as its successors are Ready (``handed_over``), the dearest for its requests
-first.
+that is the hysteresis, with ``WORTH_A_CHANGE`` for what a change disturbs (prices move with every pod that
+comes): a variant is not left for a gain that its successor's start eats up. What becomes superfluous goes
+only as fast as its successors are Ready (``handed_over``), the dearest for its requests first.
 
 ``need`` is what the variants' own decisions ask for together, so headroom, windows and forecasts are theirs.
 Pure. Does not route requests: that is the gateway's.
@@ -28,6 +28,7 @@ from typing import Final
 from ortools.sat.python import cp_model
 
 KEPT_SECONDS: Final = 3600.0
+WORTH_A_CHANGE: Final = 0.1
 _UNITS: Final = 1_000_000
 _TIME_LIMIT_SECONDS: Final = 0.5
 
@@ -82,7 +83,7 @@ def cheapest(variants: Sequence[Variant], need: float) -> Mapping[str, int]:
         fresh = model.new_int_var(0, max(one.least, one.most), f"new {one.name}")
         model.add(fresh >= count - one.current)
         price = max(1, round(one.price / most_price * _UNITS))
-        start = round(price * one.cold_start_seconds / KEPT_SECONDS)
+        start = round(price * (one.cold_start_seconds / KEPT_SECONDS + WORTH_A_CHANGE))
         counts.append(count)
         costs.append(price * count + start * fresh)
         # Rounded down, so that the replicas always suffice.

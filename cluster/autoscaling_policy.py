@@ -150,6 +150,16 @@ class SignalSources(PolicyModel):
     )
 
 
+class Variant(PolicyModel):
+    """One of several workloads that serve the same model on different GPUs behind one gateway."""
+
+    of: Name = Field(description="name of the model; the policies of its variants share it")
+    requests_per_second: Positive | None = Field(
+        default=None,
+        description="requests a second that one replica serves in time; learned while null",
+    )
+
+
 class AutoscalingPolicy(PolicyModel):
     """The policy of one workload."""
 
@@ -176,6 +186,7 @@ class AutoscalingPolicy(PolicyModel):
     scale_up: ScaleUp = ScaleUp()
     scale_down: ScaleDown = ScaleDown()
     panic: Panic | None = None
+    variant: Variant | None = None
     cold_start_seconds: NonNegative = Field(
         default=60.0, description="seconds from a new replica to its first answer, until measured"
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscaler.variants import KEPT_SECONDS, Variant, cheapest, handed_over, need_rps
+from autoscaler.variants import KEPT_SECONDS, WORTH_A_CHANGE, Variant, cheapest, handed_over, need_rps
 
 
 def variant(name, capacity, price, current=0, most=20, *, ready=None, wanted=None, least=0, start=60.0):
@@ -49,7 +49,7 @@ def test_a_small_gain_does_not_pay_for_a_new_start():
     runs = variant("a100", 2.0, 1.05, current=4)
     other = variant("h100", 2.0, 1.0, start=600.0)
     assert cheapest([runs, other], 8.0) == {"a100": 4, "h100": 0}
-    assert cheapest([runs, variant("h100", 2.0, 0.8, start=600.0)], 8.0) == {"a100": 0, "h100": 4}
+    assert cheapest([runs, variant("h100", 2.0, 0.7, start=600.0)], 8.0) == {"a100": 0, "h100": 4}
 
 
 def test_the_old_ones_stay_until_the_new_ones_are_ready():
@@ -105,7 +105,8 @@ variants = st.lists(
 def test_no_other_counts_are_cheaper(found, need):
     def cost(counts):
         return sum(
-            one.price * (count + max(0, count - one.current) * one.cold_start_seconds / KEPT_SECONDS)
+            one.price
+            * (count + max(0, count - one.current) * (one.cold_start_seconds / KEPT_SECONDS + WORTH_A_CHANGE))
             for one, count in zip(found, counts, strict=True)
         )
 

@@ -134,6 +134,7 @@ def autoscaling_policy(per_replica: int, max_replicas: int) -> dict[str, Any]:
         "kind": "AutoscalingPolicy",
         "target": {"apiVersion": "apps/v1", "kind": "Deployment", "name": LLM_NAME},
         "server": "vllm",
+        "signals": {"directScrape": False},  # simulated pods have no address of their own
         "minReplicas": 2,
         "maxReplicas": max_replicas,
         "inFlight": {"perReplica": per_replica},

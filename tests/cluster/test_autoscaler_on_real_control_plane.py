@@ -112,7 +112,7 @@ class Scene:
             "apiVersion": "slicewise.io/v1alpha1",
             "kind": "AutoscalingPolicy",
             "target": target,
-            "server": "vllm",
+            "signals": {"directScrape": False},  # the pods have no real address
             "minReplicas": 1,
             "maxReplicas": 8,
             "inFlight": {"perReplica": PER_REPLICA},

@@ -160,7 +160,7 @@ class ScaleIndex:
         if self._told(entry, written):
             self._written.pop(target, None)
             return entry.sight
-        return replace(entry.sight, replicas=written.replicas)
+        return replace(entry.sight, replicas=written.replicas, resource_version=written.version)
 
     def write(self, sight: ScaleSight, replicas: int) -> Scale:
         """Ask for ``replicas``. Raises TargetRefused; ApiError when the API server is away."""
@@ -220,7 +220,8 @@ def _entry(kind: str, found: Scalable) -> _Entry:
     path = f"/apis/{_GROUP}/namespaces/{metadata.namespace}/{_PLURALS[kind]}/{metadata.name}/scale"
     sight: ScaleSight | TargetRefused
     try:
-        sight = ScaleSight(target, path, found.spec.replicas, label_selector(found.spec.selector), about)
+        selector = label_selector(found.spec.selector)
+        sight = ScaleSight(target, path, found.spec.replicas, selector, about, metadata.resource_version)
     except SelectorRefused as refused:
         sight = TargetRefused("not_scalable", f"{target}: spec.selector {refused}")
     writers = tuple(

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ from cluster.policy import AutoscalingPolicy
 from cluster.wire import ObjectReference, Scale, ScaleSpec, object_decoder
 
 _ASK_AGAIN_SECONDS: Final = 30.0
+_MOST_WRITES: Final = 4
 
 Cause: TypeAlias = Literal["not_found", "forbidden", "conflict", "not_scalable", "policy", "other"]
 
@@ -67,13 +69,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class ScaleSight:
-    """What ``/scale`` said: the count asked for, whose pods they are, and the object for Events."""
+    """What ``/scale`` said: the count asked for, whose pods they are, the object for Events, and the version
+    that this was read at (empty: not known).
+    """
 
     target: Target
     path: str
     replicas: int
     selector: Selector
     reference: ObjectReference
+    resource_version: str = ""
 
 
 class Targets:
@@ -110,20 +115,42 @@ class Targets:
             namespace=target.namespace,
             uid=scale.metadata.uid,
         )
-        return ScaleSight(target, path, scale.spec.replicas, selector, reference)
+        version = scale.metadata.resource_version
+        return ScaleSight(target, path, scale.spec.replicas, selector, reference, version)
 
     def write(self, sight: ScaleSight, replicas: int) -> Scale:
         """Ask for ``replicas`` and return the scale as it is then. Raises TargetRefused; ApiError when the
         API server is away.
+
+        Refused when somebody else has changed the count since it was read. A change of anything else (a
+        status, say) makes a new version as well: then the same is asked again at that version.
         """
-        try:
-            answer = self._api.patch(sight.path, {"spec": {"replicas": replicas}})
-        except ApiRefused as refused:
-            raise self._refusal(sight.target, refused, f"set to {replicas} replicas") from refused
+        version = sight.resource_version
+        for _ in range(_MOST_WRITES):
+            metadata = {"metadata": {"resourceVersion": version}} if version else {}
+            try:
+                answer = self._api.patch(sight.path, {**metadata, "spec": {"replicas": replicas}})
+                break
+            except ApiRefused as refused:
+                if refused.status != HTTPStatus.CONFLICT or not version:
+                    raise self._refusal(sight.target, refused, f"set to {replicas} replicas") from refused
+                version = self._version_at(sight)
+        else:
+            raise TargetRefused("conflict", f"{sight.target}: changed {_MOST_WRITES} times meanwhile")
         try:
             return object_decoder(Scale).decode(answer)
         except msgspec.DecodeError:  # it was taken all the same
             return Scale(spec=ScaleSpec(replicas=replicas))
+
+    def _version_at(self, sight: ScaleSight) -> str:
+        """The version that the scale has now, if its count is still the one that was seen."""
+        now = self.read(sight.target)
+        if now.replicas != sight.replicas:
+            raise TargetRefused(
+                "conflict",
+                f"{sight.target}: somebody set {now.replicas} replicas meanwhile, not {sight.replicas}",
+            )
+        return now.resource_version
 
     def _path(self, target: Target) -> str:
         plural = self._plural(target)

@@ -89,8 +89,12 @@ class Collector:
         scope: Scope = EVERYTHING,
         scrape: DirectScrape | None = None,
         unschedulable_after_seconds: float = UNSCHEDULABLE_AFTER_SECONDS,
+        doomed: Callable[[PodSight], bool] = lambda _pod: False,
     ) -> None:
-        """``scrape`` asks the pods themselves; without it Prometheus alone tells."""
+        """``scrape`` asks the pods themselves; without it Prometheus alone tells. ``doomed``: whether the
+        pod's node is about to go.
+        """
+        self._doomed = doomed
         self._source, self._pods, self._scope, self._scrape = source, pods, scope, scrape
         self._unschedulable_after = unschedulable_after_seconds
         self._kept: dict[Target, _Kept] = {}
@@ -157,7 +161,7 @@ class Collector:
         for workload in workloads:
             target = workload.sight.target
             pods = self._pods.matching(target.namespace, workload.sight.selector)
-            standings = {pod.uid: pod.standing(at, self._unschedulable_after) for pod in pods}
+            standings = {pod.uid: self._standing(pod, at) for pod in pods}
             present = tuple(pod for pod in pods if standings[pod.uid] != "leaving")
             keys = tuple((pod.namespace, pod.name) for pod in present)
             preset = None if workload.policy.server == AUTO else find_preset(workload.policy.server)
@@ -235,6 +239,10 @@ class Collector:
         self._held = held
         return {name: answer for name, (_, _, answer) in held.items()}
 
+    def _standing(self, pod: PodSight, at: float) -> Standing:
+        standing = pod.standing(at, self._unschedulable_after)
+        return "doomed" if standing != "leaving" and self._doomed(pod) else standing
+
     # --- one workload ---------------------------------------------------------------------------------
 
     def _signals(self, workload: Workload, seen: _Seen, read: Answers, now: float) -> Signals:
@@ -307,7 +315,7 @@ class Collector:
 
 
 def _counter(standings: Iterable[Standing]) -> dict[Standing, int]:
-    count: dict[Standing, int] = {"ready": 0, "starting": 0, "unschedulable": 0, "leaving": 0}
+    count: dict[Standing, int] = {"ready": 0, "starting": 0, "unschedulable": 0, "doomed": 0, "leaving": 0}
     for standing in standings:
         count[standing] += 1
     return count

@@ -22,6 +22,9 @@ from autoscaler.nodes.expander import Tls
 from autoscaler.nodes.side import NodesSide
 from autoscaler.pod_index import PodIndex
 from autoscaler.signals_side import SignalsSide
+from autoscaler.targets import Target
+from autoscaler.warm.notices import NodeNotices
+from autoscaler.warm.replacement import Replacements
 from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.lease import LeaderElection
@@ -170,10 +173,28 @@ def build(options: Options) -> Parts:
     election = LeaderElection(
         api, options.namespace, options.lease, options.identity, on_started=began, on_stopped=ended
     )
-    signals = SignalsSide(api, prometheus, pods, exposition.autoscaler, matchers=options.prometheus_matchers)
+    notices = NodeNotices()
+    signals = SignalsSide(
+        api,
+        prometheus,
+        pods,
+        exposition.autoscaler,
+        matchers=options.prometheus_matchers,
+        notices=notices,
+    )
+
+    def sets_replicas(target: Target) -> bool:
+        if options.dry_run or not election.is_leader:
+            return False
+        return any(
+            policy.actuator == "write" and Target.of(policy, key[0]) == target
+            for key, policy in policies.policies.items()
+        )
+
+    scales = Replacements(signals.scales, pods, notices, recorder, exposition.warm, may_write=sets_replicas)
     controller = Controller(
         lambda: policies.policies,
-        signals.scales,
+        scales,
         signals.collector,
         recorder,
         exposition.autoscaler,
@@ -189,6 +210,7 @@ def build(options: Options) -> Parts:
         recorder=recorder,
         is_leader=lambda: election.is_leader,
         pod_readers=[pods],
+        node_readers=[notices],
         dry_run=options.dry_run,
         prometheus=prometheus,
     )

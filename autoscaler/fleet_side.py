@@ -24,7 +24,7 @@ from cluster.api_errors import ApiRefused
 from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.reflector import Handler
-from cluster.wire import ObjectReference, Pod
+from cluster.wire import Node, ObjectReference, Pod
 from dra.device_order import CONFIG_MAP
 from metrics.exposition import Exposition
 from scheduler.bill import Bill
@@ -59,10 +59,11 @@ class FleetSide:
         recorder: EventRecorder,
         is_leader: Callable[[], bool],
         pod_readers: Sequence[Handler[Pod]],
+        node_readers: Sequence[Handler[Node]] = (),
         dry_run: bool,
         prometheus: Source | None = None,
     ) -> None:
-        """``pod_readers`` are served from the one pod watch of the process."""
+        """``pod_readers`` and ``node_readers`` are served from the one watch of their kind."""
         self._api = api
         self.live = Live(
             api,
@@ -94,6 +95,8 @@ class FleetSide:
         )
         self._chooser.nodes_changed = self._planner.nodes_changed
         self.live.feed.listen("nodes", self._chooser)
+        for node_reader in node_readers:
+            self.live.feed.listen("nodes", node_reader)
         for reader in (*pod_readers, self._planner):
             self.live.feed.listen("pods", reader)
         self.live.feed.listen("resourceclaims", FreedClaims(self._planner.room_changed))

@@ -14,7 +14,8 @@ from typing import Final, Literal, TypeAlias
 from autoscaler.scrape_address import MetricsDoor, metrics_door
 from cluster.wire import Pod, PodCondition
 
-Standing: TypeAlias = Literal["ready", "starting", "unschedulable", "leaving"]
+Standing: TypeAlias = Literal["ready", "starting", "unschedulable", "doomed", "leaving"]
+"""``doomed``: it may serve, but its node is about to go, so it is no supply."""
 
 # A start that waited longer than this for a node says nothing about the next start on a free GPU.
 LONGEST_WAIT_FOR_NODE_SECONDS: Final = 60.0
@@ -35,6 +36,7 @@ class PodSight:
     refused_since: float | None = None
     start_seconds: float | None = None
     door: MetricsDoor | None = None
+    node: str = ""
 
     def standing(self, now: float, unschedulable_after_seconds: float) -> Standing:
         """What the pod is worth as supply at ``now``."""
@@ -67,6 +69,7 @@ def sight(pod: Pod, before: PodSight | None) -> PodSight:
         refused_since=refused_since,
         start_seconds=start_seconds,
         door=metrics_door(pod),
+        node=pod.spec.node_name,
     )
 
 

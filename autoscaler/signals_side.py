@@ -12,6 +12,7 @@ from autoscaler.pod_index import PodIndex
 from autoscaler.scale_index import ScaleIndex
 from autoscaler.scrape import DirectScrape, Outcome
 from autoscaler.targets import Targets
+from autoscaler.warm.notices import NodeNotices
 from cluster.client import Api
 from metrics.exposition import AutoscalerMetrics
 from metrics.servers import Scope
@@ -21,14 +22,30 @@ class SignalsSide:
     """The sources of one controller."""
 
     def __init__(
-        self, api: Api, source: Source, pods: PodIndex, metrics: AutoscalerMetrics, *, matchers: str = ""
+        self,
+        api: Api,
+        source: Source,
+        pods: PodIndex,
+        metrics: AutoscalerMetrics,
+        *,
+        matchers: str = "",
+        notices: NodeNotices | None = None,
     ) -> None:
+        """``notices``: which nodes are about to go, None where nobody watches them."""
+        marked = notices or NodeNotices()
+
         def observed(outcome: Outcome) -> None:
             metrics.direct_scrapes.labels(outcome).inc()
 
         self.scales = ScaleIndex(api, Targets(api))
         self._scrape = DirectScrape(observed=observed)
-        self.collector = Collector(source, pods, scope=Scope(matchers=matchers), scrape=self._scrape)
+        self.collector = Collector(
+            source,
+            pods,
+            scope=Scope(matchers=matchers),
+            scrape=self._scrape,
+            doomed=lambda pod: bool(pod.node) and bool(marked.of(pod.node)),
+        )
 
     def start(self) -> None:
         """Start the threads that ask pods; the watches begin with the first target of their kind."""

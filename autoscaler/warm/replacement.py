@@ -1,0 +1,155 @@
+"""Replacements for replicas on nodes that are about to go, asked for before those die.
+
+A workload's controller replaces a pod only when it is gone, minutes after the notice. So while ``k`` replicas
+of a workload stand on such nodes, ``k`` more are asked for than the decision says; when they are gone, those
+are taken back in the same moment, and the workload's controller keeps what runs:
+
+    spec.replicas = decided + doomed
+
+The decision never sees this: it is shown ``spec.replicas`` less what was added here (the collector counts
+doomed pods as no supply), and writes what it decides through here. What was added is remembered in this
+process alone. After a restart all doomed replicas count as replaced: if they were not, the load asks for what
+is missing, and nothing is doubled.
+
+This may exceed ``maxReplicas`` for as long as doomed replicas live.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import msgspec
+
+from autoscaler.pod_index import PodIndex
+from autoscaler.pods import PodSight
+from autoscaler.targets import ScaleSight, Target
+from autoscaler.warm.notices import NodeNotices
+from cluster import event_reasons
+from cluster.wire import ObjectReference, Scale
+from metrics.exposition import WarmMetrics
+
+log = logging.getLogger(__name__)
+
+
+class Scales(Protocol):
+    """What is needed of the scales."""
+
+    def read(self, target: Target) -> ScaleSight: ...
+
+    def write(self, sight: ScaleSight, replicas: int) -> Scale: ...
+
+
+class Recorder(Protocol):
+    """What is needed of the Event recorder."""
+
+    def record(
+        self,
+        regarding: ObjectReference,
+        reason: str,
+        note: str,
+        type: str = ...,  # noqa: A002 - the recorder's own name
+        action: str = ...,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """What to ask for: ``base`` replicas as decided, ``added`` for doomed ones; ``changes``: is another
+    number than now.
+    """
+
+    base: int
+    added: int
+    changes: bool
+
+
+def surplus(replicas: int, doomed: int, added: int | None) -> Surplus:
+    """Decide from ``spec.replicas``, the replicas on nodes that go, and what was added so far (None: not
+    known).
+
+    Of a workload at zero nothing is replaced. Never takes more back than was added.
+    """
+    if added is None:
+        added = min(doomed, max(0, replicas - 1))
+    added = min(added, replicas)
+    base = replicas - added
+    if base == 0:
+        return Surplus(base, added, False)
+    return Surplus(base, doomed, doomed != added)
+
+
+class Replacements:
+    """Stands between the control loop and the scales. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        scales: Scales,
+        pods: PodIndex,
+        notices: NodeNotices,
+        recorder: Recorder,
+        metrics: WarmMetrics,
+        *,
+        may_write: Callable[[Target], bool],
+    ) -> None:
+        """``may_write``: whether this process sets the target's replicas at all, and leads."""
+        self._scales, self._pods, self._notices = scales, pods, notices
+        self._recorder, self._metrics, self._may_write = recorder, metrics, may_write
+        self._lock = threading.Lock()
+        self._added: dict[Target, int] = {}
+
+    def read(self, target: Target) -> ScaleSight:
+        """The scale as the decision is to see it; sets the replicas first where replacements are due."""
+        sight = self._scales.read(target)
+        with self._lock:
+            known = self._added.get(target)
+            if not known and not self._notices:
+                self._added[target] = 0
+                return sight
+        pods = self._pods.matching(target.namespace, sight.selector)
+        doomed = [pod for pod in pods if not pod.leaving and self._notices.of(pod.node)]
+        if not doomed and not known:
+            self._keep(target, 0)
+            return sight
+        if not self._may_write(target):
+            self._keep(target, 0)
+            return sight
+        wanted = surplus(sight.replicas, len(doomed), known)
+        if wanted.changes:
+            self._scales.write(sight, wanted.base + wanted.added)
+            self._say(sight, wanted, doomed)
+        self._keep(target, wanted.added)
+        return replace(sight, replicas=wanted.base)
+
+    def write(self, sight: ScaleSight, replicas: int) -> Scale:
+        """Set what was decided, and what was added for doomed replicas; the answer tells of the first."""
+        if replicas == 0:
+            self._keep(sight.target, 0)
+        with self._lock:
+            added = self._added.get(sight.target, 0)
+        scale = self._scales.write(sight, replicas + added)
+        spec = msgspec.structs.replace(scale.spec, replicas=scale.spec.replicas - added)
+        return msgspec.structs.replace(scale, spec=spec)
+
+    def _keep(self, target: Target, added: int) -> None:
+        with self._lock:
+            before = self._added.get(target, 0)
+            self._added[target] = added
+        if added or before:
+            labels = (target.namespace, target.kind, target.name, "replacement")
+            self._metrics.pods.labels(*labels).set(added)
+
+    def _say(self, sight: ScaleSight, wanted: Surplus, doomed: list[PodSight]) -> None:
+        now = wanted.base + wanted.added
+        if doomed:
+            marks = sorted({f"{pod.node} ({self._notices.of(pod.node)})" for pod in doomed})
+            why = f"{len(doomed)} replicas stand on nodes that are about to go: {', '.join(marks[:3])}"
+        else:
+            why = "the replicas on nodes that were about to go are gone"
+        note = f"{sight.replicas} -> {now} replicas: {why}"
+        log.info("%s: %s", sight.target, note)
+        reason = event_reasons.SCALED_UP if now > sight.replicas else event_reasons.SCALED_DOWN
+        self._recorder.record(sight.reference, reason, note, event_reasons.NORMAL, "Scale")

@@ -1,0 +1,223 @@
+"""Replicas on nodes that are about to go: no supply, replaced at once, and what was added is taken back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscaler.pod_index import PodIndex
+from autoscaler.selectors import parse_selector
+from autoscaler.targets import ScaleSight, Target
+from autoscaler.warm.interruption import OWN_ANNOTATION, interruption
+from autoscaler.warm.notices import NodeNotices
+from autoscaler.warm.replacement import Replacements, surplus
+from cluster.wire import Node, ObjectReference, Pod, Scale
+from metrics.exposition import Exposition
+
+TARGET = Target("apps/v1", "Deployment", "ns", "llm")
+
+
+def node(name: str, **fields: Any) -> Node:
+    taints = [{"effect": "NoSchedule", **taint} for taint in fields.pop("taints", ())]
+    return msgspec.convert({"metadata": {"name": name, **fields}, "spec": {"taints": taints}}, Node)
+
+
+SPOT = {"key": "aws-node-termination-handler/spot-itn", "value": "123"}
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        node("n", taints=[SPOT]),
+        node("n", taints=[{"key": "karpenter.sh/disrupted"}]),
+        node("n", taints=[{"key": "karpenter.sh/disruption", "value": "disrupting"}]),
+        node("n", taints=[{"key": "cloud.google.com/impending-node-termination"}]),
+        node("n", taints=[{"key": "remediator.kubernetes.azure.com/unschedulable"}]),
+        node("n", taints=[{"key": "ToBeDeletedByClusterAutoscaler", "value": "1"}]),
+        node("n", annotations={OWN_ANNOTATION: "maintenance at noon"}),
+        node("n", deletionTimestamp="2026-11-21T10:00:00Z"),
+    ],
+    ids=lambda marked: interruption(marked),
+)
+def test_every_known_mark_is_an_interruption(marked: Node):
+    assert interruption(marked)
+
+
+@pytest.mark.parametrize(
+    "unmarked",
+    [
+        node("n"),
+        node("n", taints=[{"key": "karpenter.sh/disruption", "value": "candidate"}]),
+        node("n", taints=[{"key": "kubernetes.azure.com/scalesetpriority", "value": "spot"}]),
+        node("n", taints=[{"key": "node.kubernetes.io/unschedulable"}]),
+        node("n", taints=[{"key": "nvidia.com/gpu", "value": "present"}]),
+    ],
+)
+def test_a_kind_of_node_a_cordon_and_a_candidate_are_none(unmarked: Node):
+    assert interruption(unmarked) == ""
+
+
+class Scales:
+    def __init__(self, replicas: int) -> None:
+        self.replicas = replicas
+        self.writes: list[int] = []
+
+    def read(self, target: Target) -> ScaleSight:
+        about = ObjectReference(kind="Deployment", namespace="ns", name="llm")
+        sight = ScaleSight(target, "/scale", self.replicas, parse_selector("app=llm"), about)
+        return replace(sight)
+
+    def write(self, sight: ScaleSight, replicas: int) -> Scale:
+        self.replicas = replicas
+        self.writes.append(replicas)
+        return msgspec.convert({"spec": {"replicas": replicas}}, Scale)
+
+
+class Said:
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def record(self, regarding: Any, reason: str, note: str, *rest: str) -> None:
+        self.notes.append(f"{reason}: {note}")
+
+
+class Scene:
+    """Four replicas on four nodes."""
+
+    def __init__(self, *, may_write: bool = True, replicas: int = 4) -> None:
+        self.scales, self.said, self.pods, self.notices = Scales(replicas), Said(), PodIndex(), NodeNotices()
+        self.exposition = Exposition("test", "1")
+        self.notices.replaced([node(f"n{i}") for i in range(replicas)])
+        for i in range(replicas):
+            self.pods.changed("ADDED", self.pod(i))
+        self.replacements = self.process(may_write=may_write)
+
+    def process(self, *, may_write: bool = True) -> Replacements:
+        return Replacements(
+            self.scales,
+            self.pods,
+            self.notices,
+            self.said,
+            self.exposition.warm,
+            may_write=lambda _target: may_write,
+        )
+
+    @staticmethod
+    def pod(number: int) -> Pod:
+        meta = {"uid": f"u{number}", "name": f"p{number}", "namespace": "ns", "labels": {"app": "llm"}}
+        return msgspec.convert({"metadata": meta, "spec": {"nodeName": f"n{number}"}}, Pod)
+
+    def seen(self) -> int:
+        return self.replacements.read(TARGET).replicas
+
+    def interrupt(self, number: int) -> None:
+        self.notices.changed("MODIFIED", node(f"n{number}", taints=[SPOT]))
+
+    def die(self, number: int) -> None:
+        self.pods.changed("DELETED", self.pod(number))
+        self.notices.changed("DELETED", node(f"n{number}"))
+
+
+def test_an_interrupted_replica_is_replaced_at_once_and_the_surplus_taken_back_when_it_is_gone():
+    scene = Scene()
+    assert scene.seen() == 4
+    scene.interrupt(1)
+    assert scene.seen() == 4  # what the decision sees never changes
+    assert scene.scales.replicas == 5
+    assert scene.seen() == 4
+    assert scene.scales.writes == [5]  # once
+    scene.die(1)
+    assert scene.seen() == 4
+    assert scene.scales.replicas == 4
+    assert scene.said.notes[0].startswith(
+        "ScaledUp: 4 -> 5 replicas: 1 replicas stand on nodes that are about to go: "
+        "n1 (taint aws-node-termination-handler/spot-itn)"
+    )
+    assert scene.said.notes[1].startswith("ScaledDown: 5 -> 4 replicas: ")
+
+
+def test_a_decision_meanwhile_is_written_on_top_and_told_without():
+    scene = Scene()
+    scene.seen()
+    scene.interrupt(1)
+    sight = scene.replacements.read(TARGET)
+    answer = scene.replacements.write(sight, 6)
+    assert scene.scales.replicas == 7
+    assert answer.spec.replicas == 6
+    assert scene.seen() == 6
+    scene.die(1)
+    scene.seen()
+    assert scene.scales.replicas == 6
+
+
+def test_zero_means_zero():
+    scene = Scene()
+    scene.seen()
+    scene.interrupt(1)
+    scene.replacements.write(scene.replacements.read(TARGET), 0)
+    assert scene.scales.replicas == 0
+    assert scene.seen() == 0
+    assert scene.scales.replicas == 0
+
+
+def test_all_replicas_at_once_are_replaced_one_for_one():
+    scene = Scene()
+    scene.seen()
+    for number in range(4):
+        scene.interrupt(number)
+    assert scene.seen() == 4
+    assert scene.scales.replicas == 8
+
+
+def test_after_a_restart_nothing_is_doubled():
+    scene = Scene()
+    scene.seen()
+    scene.interrupt(1)
+    scene.seen()
+    assert scene.scales.replicas == 5
+    scene.pods.changed("ADDED", scene.pod(4))
+    scene.replacements = scene.process()
+    assert scene.seen() == 4
+    assert scene.scales.replicas == 5
+    scene.die(1)
+    scene.seen()
+    assert scene.scales.replicas == 4
+
+
+def test_who_only_advises_or_does_not_lead_writes_nothing():
+    scene = Scene(may_write=False)
+    scene.seen()
+    scene.interrupt(1)
+    assert scene.seen() == 4
+    assert not scene.scales.writes
+
+
+def test_a_notice_that_is_withdrawn_takes_its_replacement_along():
+    scene = Scene()
+    scene.seen()
+    scene.interrupt(2)
+    scene.seen()
+    scene.notices.changed("MODIFIED", node("n2"))
+    assert scene.seen() == 4
+    assert scene.scales.replicas == 4
+
+
+@given(base=st.integers(0, 50), added=st.integers(0, 50), doomed=st.integers(0, 50), known=st.booleans())
+def test_the_base_is_kept_and_no_more_is_asked_for_than_is_doomed(
+    base: int, added: int, doomed: int, known: bool
+):
+    found = surplus(base + added, doomed, added if known else None)
+    assert found.base >= 0
+    assert found.added >= 0
+    if known:
+        assert found.base == base
+    if found.changes:
+        assert found.base > 0
+        assert found.added == doomed
+    if not known:
+        assert found.base + found.added <= max(base + added, doomed + 1)

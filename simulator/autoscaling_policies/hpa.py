@@ -1,79 +1,64 @@
-"""HorizontalPodAutoscaler v2: tolerance, unready pods, behaviour windows and policies, as they ship.
+"""HorizontalPodAutoscaler v2 as it ships: tolerance, unready and missing pods, stabilisation and rate limits.
 
-    External AverageValue: ratio = total/(target·status.replicas); keep within 10 %, else ceil(total/target)
-    Pods (a mean a pod)  : ratio = value/target; keep within 10 %; starting pods count as 0 on the way up, and
-                           if that puts the ratio within tolerance or turns it round, keep; else
-                           ceil(ratio·pods) over the pods counted
-    up  : window 0, at most the larger of +100 % and +4 pods in 15 s
-    down: the highest wish of 300 s, at most −100 % in 15 s
+    External AverageValue: ratio = total/(target·replicas); keep within 10 %, else ceil(total/target)
+    Pods (a mean a pod)  : ratio = mean/target over the pods that report; keep within 10 %, else
+                           ceil(ratio·pods). With pending or silent pods the ratio is taken anew: both count
+                           as 0 on the way up, silent ones as at the target on the way down; keep if that is
+                           within 10 % or turns the direction round
+    what becomes of the wish: ``hpa_behaviour.AsShipped``
 
 Every 15 s. A metric that cannot be had leaves the replicas. Follows pkg/controller/podautoscaler of
-Kubernetes (replica_calculator.go, horizontal.go). Does not model several metrics or the initial readiness
-delay: a starting pod is taken as pending.
+Kubernetes 1.36 (replica_calculator.go); checked step by step against kube-controller-manager. Does not model
+several metrics, nor starting pods that run and report already: a starting pod is taken as pending.
 """
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 
 from simulator.autoscaling_demand import Ints
-from simulator.autoscaling_policy import Bounds, Seen, clamped, whole
+from simulator.autoscaling_policies.hpa_behaviour import AsShipped, Flags
+from simulator.autoscaling_policy import Bounds, Seen, whole
 from simulator.autoscaling_trace import Floats
 
 SYNC_SECONDS = 15.0
 TOLERANCE = 0.1
-DOWN_WINDOW_SECONDS = 300.0
-UP_PERCENT, UP_PODS, POLICY_SECONDS = 100.0, 4, 15.0
 
 
-class Behaviour:
-    """The default ``spec.behavior``: what becomes of a wish."""
-
-    def __init__(self, bounds: Bounds) -> None:
-        self._bounds = bounds
-        self._wishes: deque[tuple[float, Ints]] = deque()
-        self._raises: deque[tuple[float, Ints]] = deque()
-
-    def shaped(self, wanted: Ints, current: Ints, now: float) -> Ints:
-        """Replicas to set when ``wanted`` is the wish of ``now``."""
-        self._wishes.append((now, wanted))
-        while self._wishes[0][0] <= now - DOWN_WINDOW_SECONDS:
-            self._wishes.popleft()
-        highest = np.maximum.reduce([wish for _, wish in self._wishes])
-        stable = np.where(wanted < current, np.minimum(current, highest), wanted)
-        while self._raises and self._raises[0][0] <= now - POLICY_SECONDS:
-            self._raises.popleft()
-        start = current - sum((added for _, added in self._raises), start=np.zeros_like(current))
-        limit = np.maximum(whole(start.astype(np.float64) * (1.0 + UP_PERCENT / 100.0)), start + UP_PODS)
-        target = clamped(
-            np.where(stable > current, np.minimum(stable, np.maximum(limit, current)), stable), self._bounds
-        )
-        self._raises.append((now, np.maximum(target - current, 0)))
-        return target
-
-    def forget(self) -> None:
-        """Lose the past wishes, as a restart of the controller manager does."""
-        self._wishes.clear()
-        self._raises.clear()
+def within(ratio: Floats, down: float = TOLERANCE, up: float = TOLERANCE) -> Flags:
+    """Whether a usage ratio is too near to 1 to act on, by the tolerance of either direction."""
+    inside: Flags = (ratio >= 1.0 - down) & (ratio <= 1.0 + up)
+    return inside
 
 
-def by_total(total: Floats, target: Floats, current: Ints) -> Ints:
+def by_total(
+    total: Floats, target: Floats, current: Ints, down: float = TOLERANCE, up: float = TOLERANCE
+) -> Ints:
     """The wish of an External metric of type AverageValue; ``total`` must be known."""
     ratio = total / (target * np.maximum(current, 1))
-    return np.where(np.abs(1.0 - ratio) <= TOLERANCE, current, whole(total / target))
+    return np.where(within(ratio, down, up), current, whole(total / target))
 
 
-def by_mean(value: Floats, target: Floats, ready: Ints, starting: Ints, current: Ints) -> Ints:
-    """The wish of a Pods metric: ``value`` is the mean over the ready pods, known."""
+def by_mean(
+    value: Floats, target: Floats, ready: Ints, starting: Ints, current: Ints, silent: Ints | int = 0
+) -> Ints:
+    """The wish of a Pods metric: ``value`` is the mean over the ready pods that are not ``silent``, known.
+
+    ``starting`` pods are pending.
+    """
+    missing = np.minimum(silent, ready)
+    reporting = ready - missing
     ratio = value / target
-    counted = ready + starting
-    diluted = ratio * ready / np.maximum(counted, 1)
-    plain = np.where(np.abs(1.0 - ratio) <= TOLERANCE, current, whole(ratio * ready))
-    keep = (np.abs(1.0 - diluted) <= TOLERANCE) | (diluted < 1.0)
-    rising = np.where(keep, current, whole(diluted * counted))
-    return np.where((starting > 0) & (ratio > 1.0), rising, plain)
+    up, down = ratio > 1.0, ratio < 1.0
+    dilutes = (starting > 0) & up
+    plain = np.where(within(ratio), current, whole(ratio * reporting))
+    counted = reporting + np.where(up | down, missing, 0) + np.where(dilutes, starting, 0)
+    anew = (ratio * reporting + np.where(down, missing, 0)) / np.maximum(counted, 1)
+    wish = whole(anew * counted)
+    turned = (down & (anew > 1.0)) | (up & (anew < 1.0))
+    against = ((anew < 1.0) & (wish > current)) | ((anew > 1.0) & (wish < current))
+    diluted = np.where(within(anew) | turned | against, current, wish)
+    return np.where(dilutes | (missing > 0), diluted, plain)
 
 
 class HpaInFlight:
@@ -84,18 +69,16 @@ class HpaInFlight:
     direct = False
 
     def __init__(self, bounds: Bounds, share: Floats) -> None:
-        self._target, self._behaviour = share * bounds.slots, Behaviour(bounds)
+        self._target, self._shape = share * bounds.slots, AsShipped(bounds)
 
     def decide(self, seen: Seen, now: float) -> Ints:
         total = seen.metrics.in_flight
         known = np.isfinite(total)
-        wanted = np.where(
-            known, by_total(np.where(known, total, 0.0), self._target, seen.current), seen.current
-        )
-        return np.where(known, self._behaviour.shaped(wanted, seen.current, now), seen.current)
+        wish = by_total(np.where(known, total, 0.0), self._target, seen.current)
+        return self._shape.shaped(wish, known, seen.current, now)
 
     def restarted(self) -> None:
-        self._behaviour.forget()
+        self._shape.forget()
 
 
 class HpaGpu:
@@ -106,15 +89,14 @@ class HpaGpu:
     direct = False
 
     def __init__(self, bounds: Bounds, target: Floats) -> None:
-        self._target, self._behaviour = target, Behaviour(bounds)
+        self._target, self._shape = target, AsShipped(bounds)
 
     def decide(self, seen: Seen, now: float) -> Ints:
-        value = seen.metrics.gpu_utilisation
-        known = np.isfinite(value) & (seen.ready > 0)
+        value, silent = seen.metrics.gpu_utilisation, seen.metrics.silent
+        known = np.isfinite(value) & (seen.ready > silent)
         there = np.where(known, value, 0.0)
-        wish = by_mean(there, self._target, seen.ready, seen.starting, seen.current)
-        wanted = np.where(known, wish, seen.current)
-        return np.where(known, self._behaviour.shaped(wanted, seen.current, now), seen.current)
+        wish = by_mean(there, self._target, seen.ready, seen.starting, seen.current, silent)
+        return self._shape.shaped(wish, known, seen.current, now)
 
     def restarted(self) -> None:
-        self._behaviour.forget()
+        self._shape.forget()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from simulator.autoscaling_demand import Ints
-from simulator.autoscaling_policies.hpa import SYNC_SECONDS, Behaviour, by_total
+from simulator.autoscaling_policies.hpa import SYNC_SECONDS, by_total
+from simulator.autoscaling_policies.hpa_behaviour import AsShipped
 from simulator.autoscaling_policy import Bounds, Seen
 from simulator.autoscaling_trace import Floats
 
@@ -23,14 +24,13 @@ class KedaQueue:
     direct = False
 
     def __init__(self, bounds: Bounds, threshold: Floats) -> None:
-        self._threshold, self._behaviour = threshold, Behaviour(bounds)
+        self._threshold, self._shape = threshold, AsShipped(bounds)
 
     def decide(self, seen: Seen, now: float) -> Ints:
         waiting = seen.metrics.waiting
         known = np.isfinite(waiting)
         wish = by_total(np.where(known, waiting, 0.0), self._threshold, seen.current)
-        wanted = np.where(known, wish, seen.current)
-        return np.where(known, self._behaviour.shaped(wanted, seen.current, now), seen.current)
+        return self._shape.shaped(wish, known, seen.current, now)
 
     def restarted(self) -> None:
-        self._behaviour.forget()
+        self._shape.forget()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from simulator.autoscaling_policies.fixed import Clairvoyant, Static, highest_ahead
-from simulator.autoscaling_policies.hpa import Behaviour, HpaGpu, HpaInFlight, by_mean, by_total
+from simulator.autoscaling_policies.hpa import HpaGpu, HpaInFlight, by_mean, by_total
+from simulator.autoscaling_policies.hpa_behaviour import AsShipped, Rate, WithBehaviour
 from simulator.autoscaling_policies.keda import KedaQueue
 from simulator.autoscaling_policies.kpa import Kpa
 from simulator.autoscaling_policies.ray_serve import RayServe
@@ -27,6 +28,7 @@ def _one(value):
         (100.0, 10, 10),  # ratio 1.0
         (109.0, 10, 10),  # within the tolerance of 10 %
         (111.0, 10, 12),  # ceil(111/10)
+        (110.0, 10, 10),  # on the edge of it
         (91.0, 10, 10),
         (89.0, 10, 9),
         (0.0, 3, 0),
@@ -53,35 +55,76 @@ def test_hpa_pods_metric_counts_starting_pods_as_zero_on_the_way_up(value, ready
     assert found[0] == expected
 
 
-def test_hpa_doubles_or_adds_four_in_fifteen_seconds_at_the_most():
-    behaviour, current = Behaviour(BOUNDS), _one(1)
-    grown = []
-    for tick in range(5):
-        current = behaviour.shaped(_one(90), current, 15.0 * tick)
-        grown.append(int(current[0]))
-    assert grown == [5, 10, 20, 40, 80]
+@pytest.mark.parametrize(
+    ("value", "ready", "starting", "silent", "expected"),
+    [
+        (1.6, 4, 0, 1, 6),  # 2.0 over 3; the silent one counts as 0: 1.5 over 4
+        (1.0, 4, 0, 1, 4),  # 1.25 over 3, 0.94 over 4: turned round, keep
+        (0.2, 4, 0, 1, 2),  # 0.25 over 3; the silent one counts as at the target: 0.4375 over 4
+        (0.7, 4, 0, 2, 4),  # 0.875 over 2, 0.94 over 4: within the tolerance
+        (1.6, 4, 2, 1, 6),  # pending and silent both count as 0: 6/6, within the tolerance
+        (0.2, 4, 2, 1, 2),  # pending ones do not count on the way down
+    ],
+)
+def test_hpa_pods_metric_counts_silent_pods_against_a_change(value, ready, starting, silent, expected):
+    counts = (_one(ready), _one(starting), _one(ready + starting), _one(silent))
+    assert by_mean(_one(value), _one(0.8), *counts)[0] == expected
 
 
-def test_hpa_lowers_to_the_highest_wish_of_five_minutes():
-    behaviour, current, counts = Behaviour(BOUNDS), _one(10), []
-    wishes = [10, 4, 6, *[2] * 40]
+def _replay(shape, replicas, wishes, seconds=15.0):
+    current, counts = _one(replicas), []
     for tick, wish in enumerate(wishes):
-        current = behaviour.shaped(_one(wish), current, 15.0 * tick)
+        known = np.array([wish is not None])
+        current = shape.shaped(_one(0 if wish is None else wish), known, current, seconds * tick)
         counts.append(int(current[0]))
+    return counts
+
+
+def test_hpa_without_a_behaviour_doubles_at_the_most_and_reaches_four_at_once():
+    assert _replay(AsShipped(BOUNDS), 1, [90] * 6) == [4, 8, 16, 32, 64, 90]
+
+
+def test_hpa_without_a_behaviour_follows_a_wish_of_the_past_five_minutes_up():
+    assert _replay(AsShipped(BOUNDS), 5, [30, 8, 8, 8]) == [10, 20, 30, 30]
+
+
+def test_hpa_with_the_defaults_spelled_out_doubles_or_adds_four_and_follows_the_present_wish():
+    assert _replay(WithBehaviour(BOUNDS), 1, [90] * 6) == [5, 10, 20, 40, 80, 90]
+    assert _replay(WithBehaviour(BOUNDS), 5, [30, 8, 8, 8]) == [10, 10, 10, 10]
+
+
+@pytest.mark.parametrize("shape", [AsShipped(BOUNDS), WithBehaviour(BOUNDS)])
+def test_hpa_lowers_to_the_highest_wish_of_five_minutes(shape):
+    counts = _replay(shape, 10, [10, 4, 6, *[2] * 40])
     # The wish of 10 at 0 s holds until 300 s, the 6 of 30 s until 330 s.
-    assert counts[19] == 10
-    assert counts[20] == 6
-    assert counts[21] == 6
-    assert counts[22] == 2
+    assert counts[19:23] == [10, 6, 6, 2]
 
 
-def test_hpa_holds_without_metrics_and_forgets_its_window_on_a_restart():
+@pytest.mark.parametrize("shape", [AsShipped(BOUNDS), WithBehaviour(BOUNDS)])
+def test_hpa_learns_no_wish_from_a_failed_metric(shape):
+    counts = _replay(shape, 10, [10, *[None] * 20, 2])
+    assert counts == [*[10] * 21, 2]
+
+
+def test_hpa_limits_what_is_added_and_removed_in_a_period():
+    shape = WithBehaviour(BOUNDS, Rate(0.0, 50.0, 2, 30.0), Rate(0.0, 25.0, None, 30.0))
+    # +50 % of the 8 there were 30 s ago; then -25 % of what was there 30 s ago.
+    assert _replay(shape, 8, [90, 90, 90, 90, 4, 4, 4, 4]) == [12, 12, 18, 18, 13, 13, 9, 9]
+
+
+def test_hpa_waits_for_the_lowest_wish_of_an_up_window():
+    shape = WithBehaviour(BOUNDS, Rate(30.0, pods=4), Rate(0.0))
+    assert _replay(shape, 4, [4, 8, 8, 8]) == [4, 4, 8, 8]
+
+
+def test_hpa_holds_without_metrics_and_keeps_what_it_finds_after_a_restart_for_a_window():
     policy = HpaInFlight(BOUNDS, _one(0.5))
     assert policy.decide(seen(5), 15.0)[0] == 5
     assert policy.decide(seen(5, in_flight=80.0), 30.0)[0] == 10
     assert policy.decide(seen(10, in_flight=8.0), 45.0)[0] == 10
     policy.restarted()
-    assert policy.decide(seen(10, in_flight=8.0), 60.0)[0] == 1
+    held = [int(policy.decide(seen(10, in_flight=8.0), 60.0 + 15.0 * tick)[0]) for tick in range(21)]
+    assert held == [*[10] * 20, 1]
 
 
 def test_hpa_on_gpu_utilisation_saturates():

@@ -1,0 +1,175 @@
+"""One server's trial: a steady load, a step to five times of it, and back.
+
+    trial = Trial(rig, RAY_SERVE, seed=1)
+    trial.up()      # one replica, base load, the step, until it is back within its objective
+    trial.down()    # the base load again, until one replica is left
+    trial.result()
+
+The base load keeps one replica less than half busy; the step asks for more than one replica can serve, so
+without more of them the queue grows for as long as the step lasts. The start-up time that recovery is
+compared with is the median of the trial's own starts, created to Ready, as the controller measures it.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from deploy.model_servers.load import OpenLoop
+from deploy.model_servers.manifests import OBJECTIVE_SECONDS, SERVICE_SECONDS, SLOTS
+from deploy.model_servers.recovery import STEADY_SECONDS, Bin, attainment, bins, p95, recovered_after
+from deploy.model_servers.rig import START_SECONDS, Rig
+from deploy.model_servers.servers import ModelServer
+
+BASE_RATE = 4.0
+STEP = 5.0
+BEFORE_SECONDS = 8.0
+_LONGEST_STEP_SECONDS = 120.0
+_LONGEST_DOWN_SECONDS = 180.0
+_NOTE_SECONDS = 0.25
+_PAUSE = threading.Event()  # never set: waiting on it is a pause
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was seen; times in seconds after the step, latencies in seconds, rates in requests a second."""
+
+    server: str
+    base_rate: float
+    step_rate: float
+    one_replica_rate: float
+    objective_seconds: float
+    starts_seconds: tuple[float, ...]
+    first_start_seconds: float
+    start_seconds: float
+    p95_before_seconds: float | None
+    p95_worst_seconds: float | None
+    p95_after_seconds: float | None
+    attainment_after: float | None
+    recovered_after_seconds: float | None
+    starts_to_recover: float | None
+    most_replicas: int
+    replicas: tuple[tuple[float, int], ...]
+    back_to_one_after_seconds: float | None
+    requests: int
+    failed: tuple[str, ...]
+    bins: tuple[Bin, ...]
+    decisions: tuple[tuple[float, str], ...]
+
+
+class Trial:
+    """One server on the rig."""
+
+    def __init__(self, rig: Rig, server: ModelServer, *, seed: int) -> None:
+        self._rig, self._server = rig, server
+        pods = rig.pods
+        self._load = OpenLoop(
+            server, lambda: pods.serving(server.name), rate=BASE_RATE, seed=seed, clock=rig.clock
+        )
+        self._step_at = self._back_at = rig.clock()
+        self._one_again_at: float | None = None
+        self._decisions: list[tuple[float, str]] = []
+        self._said = ""
+
+    def up(self) -> None:
+        """Start the server, load it, make the step, wait until it is back within its objective (or give up),
+        take the step back. Raises ServerFailed when the server does not start.
+        """
+        rig, name = self._rig, self._server.name
+        rig.progress(f"{name}: starting")
+        rig.deploy(self._server)
+        rig.until(f"a replica of {name} serves", lambda: rig.pods.serving(name), START_SECONDS)
+        self._load.start()
+        self._pass(BEFORE_SECONDS)
+        self._load.set_rate(BASE_RATE * STEP)
+        self._step_at = rig.clock()
+        rig.progress(f"{name}: {BASE_RATE:g} -> {BASE_RATE * STEP:g} requests a second")
+        while rig.clock() - self._step_at < _LONGEST_STEP_SECONDS and not self._settled():
+            self._pass(0.5)
+        self._load.set_rate(BASE_RATE)
+        self._back_at = rig.clock()
+
+    def down(self) -> None:
+        """Wait until one replica is left, then send no more. Raises ServerFailed when it stays up."""
+        rig, name = self._rig, self._server.name
+        rig.until(f"{name} is back at one replica", self._is_one, _LONGEST_DOWN_SECONDS)
+        self._one_again_at = rig.clock()
+        self.close()
+
+    def close(self) -> None:
+        """Send no more requests. May be called twice."""
+        self._load.stop()
+
+    def result(self) -> Result:
+        """What was seen so far."""
+        requests = self._load.requests()
+        step, name = self._step_at, self._server.name
+        found = self._bins()
+        back = recovered_after(found, OBJECTIVE_SECONDS)
+        during = [one for one in requests if step <= one.due_seconds < self._back_at]
+        after = [] if back is None else [one for one in during if one.due_seconds >= step + back]
+        lives = self._rig.pods.lives(name)
+        starts = [life.start_seconds for life in lives if life.start_seconds is not None]
+        history = self._rig.pods.replicas(name)
+        usual = median(starts)
+        seen = [one.p95_seconds for one in found if one.p95_seconds is not None]
+        return Result(
+            server=name,
+            base_rate=BASE_RATE,
+            step_rate=BASE_RATE * STEP,
+            one_replica_rate=SLOTS / SERVICE_SECONDS,
+            objective_seconds=OBJECTIVE_SECONDS,
+            starts_seconds=tuple(starts),
+            first_start_seconds=starts[0],
+            start_seconds=usual,
+            p95_before_seconds=p95([one for one in requests if one.due_seconds < step]),
+            p95_worst_seconds=max(seen, default=None),
+            p95_after_seconds=p95(after),
+            attainment_after=attainment(after, OBJECTIVE_SECONDS),
+            recovered_after_seconds=back,
+            starts_to_recover=None if back is None else back / usual,
+            most_replicas=max((count for _, count in history), default=0),
+            replicas=tuple((at - step, count) for at, count in history),
+            back_to_one_after_seconds=None if self._one_again_at is None else self._one_again_at - step,
+            requests=len(requests),
+            failed=tuple(sorted({one.problem for one in requests if one.problem})),
+            bins=found,
+            decisions=tuple((at - step, words) for at, words in self._decisions),
+        )
+
+    def _bins(self) -> tuple[Bin, ...]:
+        now = self._back_at if self._back_at > self._step_at else self._rig.clock()
+        return bins(self._load.requests(), self._step_at, now)
+
+    def _settled(self) -> bool:
+        """Back within the objective for the whole of the steady stretch, everything of it answered."""
+        now = self._rig.clock()
+        judged = bins(self._load.requests(), self._step_at, now - OBJECTIVE_SECONDS)
+        left = any(one.p95_seconds is not None and one.p95_seconds > OBJECTIVE_SECONDS for one in judged)
+        back = recovered_after(judged, OBJECTIVE_SECONDS)
+        enough = now - self._step_at > 2.0 * STEADY_SECONDS  # where the step has not been felt at all
+        return back is not None and (left or enough)
+
+    def _is_one(self) -> bool:
+        self._note()
+        rig, name = self._rig, self._server.name
+        return rig.wanted(self._server) == 1 and len(rig.pods.serving(name)) == 1
+
+    def _pass(self, seconds: float) -> None:
+        """Let the load run, noting what the controller decides."""
+        end = self._rig.clock() + seconds
+        while (left := end - self._rig.clock()) > 0:
+            self._note()
+            _PAUSE.wait(min(left, _NOTE_SECONDS))
+
+    def _note(self) -> None:
+        decision: dict[str, Any] | None = self._rig.decision(self._server)
+        if decision is None:
+            return
+        words = f"{decision['replicas']['desired']}: {decision['reasons'][0]['code']}"
+        if words != self._said:
+            self._said = words
+            sentence = f"{words}: {decision['reasons'][0]['sentence']}"
+            self._decisions.append((self._rig.clock(), sentence))

@@ -50,11 +50,13 @@ class _Wishes:
 
     def highest(self, wanted: Ints, window_seconds: float, now: float) -> Ints:
         recent = [wish for at, wish in self._all if at > now - window_seconds]
-        return np.maximum.reduce([wanted, *recent])
+        found: Ints = np.maximum.reduce([wanted, *recent])
+        return found
 
     def lowest(self, wanted: Ints, window_seconds: float, now: float) -> Ints:
         recent = [wish for at, wish in self._all if at > now - window_seconds]
-        return np.minimum.reduce([wanted, *(np.where(wish == _NO_WISH, wanted, wish) for wish in recent)])
+        found: Ints = np.minimum.reduce([wanted, *(np.where(w == _NO_WISH, wanted, w) for w in recent)])
+        return found
 
     def add(self, wanted: Ints, known: Flags, now: float) -> None:
         self._all.append((now, np.where(known, wanted, _NO_WISH)))
@@ -144,4 +146,5 @@ class WithBehaviour:
             limits.append(whole(share) if sign > 0 else share.astype(np.int64))
         if rate.pods is not None:
             limits.append(start + sign * rate.pods)
-        return np.maximum.reduce(limits) if sign > 0 else np.minimum.reduce(limits)
+        limit: Ints = np.maximum.reduce(limits) if sign > 0 else np.minimum.reduce(limits)
+        return limit

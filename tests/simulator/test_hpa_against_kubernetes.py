@@ -55,8 +55,7 @@ def door(
         server = SeriesDoor(cluster, NAMESPACE)
         try:
             register(cluster, NAMESPACE, server.port)
-            for group in (EXTERNAL, CUSTOM):
-                until(lambda group=group: available(cluster, group), 30.0, f"{group} is served")
+            until(lambda: all(available(cluster, group) for group in (EXTERNAL, CUSTOM)), 30.0, "both are served")
             yield server
         finally:
             server.stop()
@@ -65,7 +64,8 @@ def door(
 def walk(seed: int, low: float, high: float, steps: int = STEPS) -> list[float | None]:
     """A load that drifts, jumps and stands still, within bounds."""
     rng = random.Random(seed)
-    load, values = (low + high) / 2, []
+    load = (low + high) / 2
+    values: list[float | None] = []
     for _ in range(steps):
         move = rng.random()
         if move < 0.15:

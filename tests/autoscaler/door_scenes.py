@@ -1,0 +1,59 @@
+"""Decisions by hand for the doors: a table of workloads in place of the controller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from autoscaler.controller import Policies, View
+from autoscaler.decide import Decision
+from autoscaler.doors.advice import Advice
+from autoscaler.reasons import Reason
+from autoscaler.signals import Signals
+from autoscaler.state import State
+from autoscaler.targets import Target
+from cluster.policy import AutoscalingPolicy
+from metrics.samples import NoData
+
+
+def policy(name: str, **changes: Any) -> AutoscalingPolicy:
+    return AutoscalingPolicy.model_validate(
+        {
+            "target": {"name": name},
+            "maxReplicas": 50,
+            "inFlight": {"perReplica": 16.0},
+            "actuator": "advise",
+            **changes,
+        }
+    )
+
+
+@dataclass
+class Decided:
+    """What the controller knows, written by the test: ``say`` decides, and a round has ended."""
+
+    policies: Policies = field(default_factory=dict)
+    views: tuple[View, ...] = ()
+    last_round_seconds: float | None = None
+    leader: bool = True
+    now: float = 1000.0
+
+    def say(self, name: str, replicas: int, in_flight: float | NoData = 0.0, namespace: str = "n") -> None:
+        key = (namespace, f"{name}-policy")
+        if key not in self.policies:
+            self.policies = {**self.policies, key: policy(name)}
+        target = Target.of(self.policies[key], namespace)
+        signals = Signals(current=1, ready=1, in_flight=in_flight)
+        decision = Decision(replicas, (Reason("Steady", "as written by the test"),), State.begun(1, self.now))
+        view = View(target, signals, decision, False, self.now)
+        self.views = (*(one for one in self.views if one.target != target), view)
+        self.last_round_seconds = (self.last_round_seconds or 0.0) + 1.0
+
+    def advice(self, **options: Any) -> Advice:
+        return Advice(
+            lambda: self.policies,
+            self,
+            is_leader=lambda: self.leader,
+            leader=lambda: "controller-b",
+            **{"clock": lambda: self.now, **options},
+        )

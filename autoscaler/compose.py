@@ -20,7 +20,10 @@ from autoscaler.fleet_side import FleetSide
 from autoscaler.learned_store import LearnedStore
 from autoscaler.nodes.expander import Tls
 from autoscaler.nodes.side import NodesSide
+from autoscaler.other_writer import OtherWriters
+from autoscaler.placement import FleetPlacement
 from autoscaler.pod_index import PodIndex
+from autoscaler.replica_shape import ReplicaShapes
 from autoscaler.signals_side import SignalsSide
 from autoscaler.targets import Target
 from autoscaler.warm.notices import NodeNotices
@@ -77,6 +80,7 @@ class Parts:
     signals: SignalsSide
     doors: Doors
     nodes: NodesSide
+    rivals: OtherWriters
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -90,6 +94,7 @@ class Parts:
         self.policies.start()
         self.fleet.start()
         self.signals.start()
+        self.rivals.start()
         self.election.start()
         self.doors.start()
         self._thread = threading.Thread(target=self._run, name="autoscaler", daemon=True)
@@ -101,6 +106,7 @@ class Parts:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(30.0)
+        self.rivals.stop()
         self.signals.stop()
         self.election.stop()
         self.nodes.stop()
@@ -123,6 +129,7 @@ class Parts:
         return {
             **self.fleet.ready,
             "autoscaling policies": self.policies.reflector.synced.is_set(),
+            "other autoscalers": self.rivals.ready,
         }
 
     def stuck_for(self, now: float, allowed_seconds: float) -> float | None:
@@ -173,7 +180,7 @@ def build(options: Options) -> Parts:
     election = LeaderElection(
         api, options.namespace, options.lease, options.identity, on_started=began, on_stopped=ended
     )
-    notices = NodeNotices()
+    notices, warm_pods = NodeNotices(), WarmBook()
     signals = SignalsSide(
         api,
         prometheus,
@@ -192,6 +199,19 @@ def build(options: Options) -> Parts:
         )
 
     scales = Replacements(signals.scales, pods, notices, recorder, exposition.warm, may_write=sets_replicas)
+    fleet = FleetSide(
+        api,
+        policy_namespace=options.namespace,
+        policy_name=options.policy_name,
+        exposition=exposition,
+        recorder=recorder,
+        is_leader=lambda: election.is_leader,
+        pod_readers=[pods, warm_pods],
+        node_readers=[notices],
+        dry_run=options.dry_run,
+        prometheus=prometheus,
+    )
+    rivals = OtherWriters(api, signals.scales.writers)
     controller = Controller(
         lambda: policies.policies,
         scales,
@@ -201,18 +221,29 @@ def build(options: Options) -> Parts:
         is_leader=lambda: election.is_leader,
         dry_run=options.dry_run,
         store=LearnedStore(api, options.namespace),
+        placement=FleetPlacement(
+            fleet.live.service,
+            fleet.admitted,
+            pods,
+            ReplicaShapes(api, fleet.live.service.decider),
+        ),
+        rivals=rivals,
     )
-    fleet = FleetSide(
+    warm = WarmLoop(
         api,
-        policy_namespace=options.namespace,
-        policy_name=options.policy_name,
-        exposition=exposition,
-        recorder=recorder,
-        is_leader=lambda: election.is_leader,
-        pod_readers=[pods],
-        node_readers=[notices],
+        lambda: policies.policies,
+        policies.reference,
+        lambda: controller.views,
+        signals.scales,
+        pods,
+        warm_pods,
+        fleet,
+        recorder,
+        exposition.warm,
+        active=lambda: (
+            election.is_leader and policies.reflector.synced.is_set() and all(fleet.ready.values())
+        ),
         dry_run=options.dry_run,
-        prometheus=prometheus,
     )
     nodes = NodesSide(
         fleet.side,
@@ -242,6 +273,7 @@ def build(options: Options) -> Parts:
         signals=signals,
         doors=doors,
         nodes=nodes,
+        rivals=rivals,
     )
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from fastapi import APIRouter
+from numpy.typing import NDArray
 
 from autoscaler.device_order import DeviceOrderWriter
 from autoscaler.fleetpage.page import fleet_routes
@@ -28,9 +30,11 @@ from cluster.wire import Node, ObjectReference, Pod
 from dra.device_order import CONFIG_MAP
 from metrics.exposition import Exposition
 from scheduler.bill import Bill
+from scheduler.decider import Decider
 from scheduler.interference_loop import Source
 from scheduler.live import Live
 from scheduler.packing.plan_problem import PlanAnswer
+from scheduler.planner.admission import Constraints
 from scheduler.planner.chooser import DeciderChooser
 from scheduler.planner.follow import Fate
 from scheduler.planner.loop import PlannerLoop
@@ -114,10 +118,23 @@ class FleetSide:
         )
         self._reader = FleetReader(service.fleet, policy, service.carbon, time.monotonic)
 
+    def admitted(self, constraints: Constraints) -> NDArray[np.bool_]:
+        """bool[rows]: the nodes that pods of these constraints may use; with the fleet's lock held."""
+        return self._chooser.admitted(constraints)
+
     @property
     def ready(self) -> dict[str, bool]:
         """What must be known before placements can be priced, and whether it is."""
         return dict(self.live.service.ready())
+
+    @property
+    def decider(self) -> Decider:
+        """The prices that place pods."""
+        return self.live.service.decider
+
+    def nodes(self) -> Mapping[str, Node]:
+        """The nodes as the watch shows them, by name."""
+        return self.live.residents.census.all_nodes()
 
     def routes(self) -> APIRouter:
         """The fleet page, and the repacker's newest plan."""

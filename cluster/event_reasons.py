@@ -15,7 +15,11 @@ SCALING_HELD = "ScalingHeld"  # signals are missing or contradict one another: t
 SCALING_FALLBACK = "ScalingFallback"  # signals were missing for long: the policy's fallback was applied
 SCALING_LIMITED = "ScalingLimited"  # more replicas are needed than the policy or the fleet allows
 SIGNALS_CONTRADICT = "SignalsContradict"  # pods and Prometheus differ for long; the larger load counts
+REPLICAS_TAKEN_OVER = "ReplicasTakenOver"  # somebody else set the replicas: autoscaling goes on from there
 SCALING_REFUSED = "ScalingRefused"  # the API server refused the new number, or the target is not scalable
+
+# --- warm capacity, on the ConfigMap of the policy
+WARM_REFUSED = "WarmRefused"  # placeholders or prefetches could not be made
 
 # --- planning and placement, on the pod
 NOMINATED = "Nominated"  # the planner chose a node

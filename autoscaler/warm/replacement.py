@@ -122,7 +122,9 @@ class Replacements:
             self._scales.write(sight, wanted.base + wanted.added)
             self._say(sight, wanted, doomed)
         self._keep(target, wanted.added)
-        return replace(sight, replicas=wanted.base)
+        # The version goes with the count that stands there, which is not the one that is shown.
+        version = "" if wanted.added or wanted.changes else sight.resource_version
+        return replace(sight, replicas=wanted.base, resource_version=version)
 
     def write(self, sight: ScaleSight, replicas: int) -> Scale:
         """Set what was decided, and what was added for doomed replicas; the answer tells of the first."""

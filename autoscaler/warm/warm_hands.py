@@ -1,0 +1,97 @@
+"""Hands of the warm capacity: pod templates read, warm pods created, deleted and swept away.
+
+Deletes at once and only the pod that was meant (by UID). With ``dry_run`` it only says what it would do.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from autoscaler.pod_index import PodIndex
+from autoscaler.targets import ScaleSight, Target
+from autoscaler.warm import warm_pods
+from autoscaler.warm.warm_pods import WarmPod
+from cluster.api_errors import ApiError, ApiRefused
+from cluster.client import Api
+from cluster.wire import Pod
+from metrics.exposition import WarmMetrics
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+
+class WarmHands:
+    """See the module docstring. Raises ApiError unless it says otherwise."""
+
+    def __init__(self, api: Api, pods: PodIndex, metrics: WarmMetrics, *, dry_run: bool) -> None:
+        self._api, self._pods, self._metrics, self._dry_run = api, pods, metrics, dry_run
+
+    def template(self, sight: ScaleSight) -> Json | None:
+        """The pod template of a workload, or one of its pods; None where there is neither."""
+        try:
+            found = msgspec.json.decode(self._api.request("GET", sight.path.removesuffix("/scale")))
+        except ApiRefused as refused:
+            if refused.status != 403:  # of custom resources often only the scale may be read
+                raise
+            found = {}
+        template = (found.get("spec") or {}).get("template")
+        if isinstance(template, dict) and isinstance(template.get("spec"), dict):
+            return template
+        pods = self._pods.matching(sight.target.namespace, sight.selector)
+        if not pods:
+            return None
+        where = f"/api/v1/namespaces/{quote(pods[-1].namespace)}/pods/{quote(pods[-1].name)}"
+        pod: Json = msgspec.json.decode(self._api.request("GET", where))
+        return pod
+
+    def create(self, target: Target, body: Json, change: str) -> None:
+        if self._dry_run:
+            log.info("%s: would make a pod (%s)", target, change)
+            return
+        self._api.post(f"/api/v1/namespaces/{quote(target.namespace)}/pods", body)
+        self._metrics.changes.labels(change).inc()
+
+    def delete(self, pod: WarmPod, change: str, why: str) -> None:
+        if self._dry_run:
+            log.info("%s/%s: would be deleted: %s", pod.namespace, pod.name, why)
+            return
+        log.info("%s/%s: deleted: %s", pod.namespace, pod.name, why)
+        if self._gone(pod.namespace, pod.name, pod.uid):
+            self._metrics.changes.labels(change).inc()
+
+    def _gone(self, namespace: str, name: str, uid: str) -> bool:
+        """Delete a pod at once; False where it had gone already."""
+        try:
+            self._api.delete(
+                f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}",
+                {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}},
+            )
+        except ApiRefused as refused:
+            if refused.status in (404, 409):
+                return False
+            raise
+        return True
+
+    def sweep_ended(self) -> None:
+        """Delete warm pods that have ended."""
+        try:
+            ended = self._api.list_objects(
+                "/api/v1/pods",
+                Pod,
+                {
+                    "labelSelector": warm_pods.LABEL,
+                    "fieldSelector": "status.phase!=Pending,status.phase!=Running",
+                },
+            )
+            for pod in ended:
+                meta = pod.metadata
+                if not self._dry_run and self._gone(meta.namespace, meta.name, meta.uid):
+                    self._metrics.changes.labels("prefetch_finished").inc()
+        except ApiError as error:
+            self._metrics.changes.labels("error").inc()
+            log.warning("warm capacity: pods that have ended could not be swept: %s", error)

@@ -1,0 +1,330 @@
+"""Keeps placeholders and prefetches as the policies say: looks, asks the pure parts, lets the hands work.
+
+Looks every second, and at once when the scheduler refuses a pod. Works only while this process leads; what it
+has made belongs to the policy's ConfigMap and is collected with it, whoever runs. Pods that have ended are
+swept away, for the watch of living pods does not show them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from autoscaler.controller import Policies, PolicyKey, View
+from autoscaler.decide import cold_start_seconds
+from autoscaler.forecast import Forecast
+from autoscaler.pod_index import PodIndex
+from autoscaler.signals import Signals
+from autoscaler.sizing import DEFAULT_PER_REPLICA
+from autoscaler.targets import ScaleSight, Target, TargetRefused
+from autoscaler.warm import warm_pods
+from autoscaler.warm.placeholder_count import Wanted, peak_in_flight, placeholder_count
+from autoscaler.warm.prefetching import Fleet, Prefetching
+from autoscaler.warm.warm_book import WarmBook
+from autoscaler.warm.warm_hands import WarmHands
+from autoscaler.warm.warm_plan import steps
+from autoscaler.warm.warm_pods import WarmPod
+from cluster import event_reasons
+from cluster.api_errors import ApiError
+from cluster.client import Api
+from cluster.periodic import Periodic
+from cluster.policy import AutoscalingPolicy
+from cluster.warm_policy import Placeholders
+from cluster.wire import ObjectReference
+from metrics.exposition import WarmMetrics
+from metrics.samples import NoData
+
+log = logging.getLogger(__name__)
+
+PERIOD_SECONDS: Final = 1.0
+# A pod template is read again after so long; a wrong one only makes warm pods that fit less well.
+TEMPLATE_SECONDS: Final = 30.0
+SWEEP_SECONDS: Final = 30.0
+# A replica that found no room within this was refused for another reason.
+HELPED_SECONDS: Final = 60.0
+_MOST_MADE: Final = 8
+
+Json = dict[str, Any]
+
+
+class Reads(Protocol):
+    """What is needed of the scales."""
+
+    def read(self, target: Target) -> ScaleSight: ...
+
+
+class Recorder(Protocol):
+    """What is needed of the Event recorder."""
+
+    def record(
+        self,
+        regarding: ObjectReference,
+        reason: str,
+        note: str,
+        type: str = ...,  # noqa: A002 - the recorder's own name
+        action: str = ...,
+    ) -> None: ...
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is kept of one workload."""
+
+    template: Json | None = None
+    template_until: float = 0.0
+    forecast: Forecast | None = None
+    forecast_at: float = 0.0
+    wanted: Wanted = field(default_factory=Wanted)
+    problem: str = ""
+
+
+class WarmLoop(Periodic):
+    """Owns the thread; ``turn`` is called by it, and by tests."""
+
+    def __init__(
+        self,
+        api: Api,
+        policies: Callable[[], Policies],
+        owner_of: Callable[[PolicyKey], ObjectReference | None],
+        views: Callable[[], Iterable[View]],
+        scales: Reads,
+        pods: PodIndex,
+        book: WarmBook,
+        fleet: Fleet,
+        recorder: Recorder,
+        metrics: WarmMetrics,
+        *,
+        active: Callable[[], bool],
+        dry_run: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``owner_of``: the ConfigMap of a policy; ``active``: whether this process leads and everything is
+        known; ``clock``: the controller's; ``wall_clock``: Unix time.
+        """
+        super().__init__("warm", self.turn, PERIOD_SECONDS, if_failed="warm capacity: a turn failed")
+        self._policies, self._owner_of, self._views = policies, owner_of, views
+        self._scales, self._pods, self._book, self._fleet = scales, pods, book, fleet
+        self._recorder, self._metrics = recorder, metrics
+        self._active = active
+        self._hands = WarmHands(api, pods, metrics, dry_run=dry_run)
+        self._prefetching = Prefetching(self._hands, fleet)
+        self._clock, self._wall_clock = clock, wall_clock
+        self._memories: dict[Target, _Memory] = {}
+        self._helped: dict[str, float] = {}
+        self._swept: float | None = None
+        book.refused_seen = self.nudge
+
+    def turn(self) -> None:
+        """Bring every workload's warm pods to what its policy says now."""
+        if not self._active():
+            self._forget_all()
+            return
+        now = self._clock()
+        wanted = {
+            Target.of(policy, key[0]): (key, policy)
+            for key, policy in self._policies().items()
+            if policy.warm.placeholders is not None or policy.warm.prefetch is not None
+        }
+        for target in set(self._memories) - set(wanted):
+            self._forget(target)
+        self._sweep_orphans(wanted)
+        if not wanted:
+            return
+        views = {view.target: view for view in self._views()}
+        sights = {target: sight for target in wanted if (sight := self._sight(target)) is not None}
+        refused = {target: self._refused(sight) for target, sight in sights.items()}
+        searching = {uid for uids in refused.values() for uid in uids}
+        self._helped = {
+            uid: at for uid, at in self._helped.items() if uid in searching and now - at < HELPED_SECONDS
+        }
+        for target, sight in sights.items():
+            key, policy = wanted[target]
+            memory = self._memories.setdefault(target, _Memory())
+            try:
+                self._keep_warm(key, policy, sight, views.get(target), memory, refused[target], now)
+            except (ApiError, TargetRefused) as error:
+                self._failed(key, memory, str(error))
+            else:
+                memory.problem = ""
+        if self._swept is None or now - self._swept >= SWEEP_SECONDS:
+            self._swept = now
+            self._hands.sweep_ended()
+
+    # --- one workload -------------------------------------------------------------------------------------
+
+    def _keep_warm(
+        self,
+        key: PolicyKey,
+        policy: AutoscalingPolicy,
+        sight: ScaleSight,
+        view: View | None,
+        memory: _Memory,
+        refused: list[str],
+        now: float,
+    ) -> None:
+        target, owner = sight.target, self._owner_of(key)
+        if owner is None or view is None:
+            return
+        if memory.template is None or now >= memory.template_until:
+            memory.template, memory.template_until = self._hands.template(sight), now + TEMPLATE_SECONDS
+        mine = self._book.of(str(target))
+        placeholders = [pod for pod in mine if pod.kind == "placeholder"]
+        if policy.warm.placeholders is not None:
+            count = self._wanted(policy, policy.warm.placeholders, view, memory, now)
+            why = "" if memory.template is None else warm_pods.why_no_placeholder(memory.template["spec"])
+            if why:
+                self._failed(key, memory, f"{target}: no placeholders: {why}")
+                count = 0
+            self._place(policy, owner, target, memory, placeholders, refused, count)
+        if policy.warm.prefetch is not None and memory.template is not None:
+            prefetches = [pod for pod in mine if pod.kind == "prefetch"]
+            held = [pod.node for pod in placeholders if pod.node]
+            self._prefetching.bring(
+                policy.warm.prefetch, owner, target, memory.template, prefetches, held, now
+            )
+        self._count(target)
+
+    def _wanted(
+        self, policy: AutoscalingPolicy, asked: Placeholders, view: View, memory: _Memory, now: float
+    ) -> int:
+        cold_start = cold_start_seconds(policy, view.signals)
+        forecast, per_replica = self._forecast(policy, view, memory, cold_start)
+        planned = max(view.decision.replicas, view.signals.current)
+        count = 0
+        if forecast is not None:
+            peak = peak_in_flight(
+                forecast,
+                cold_start_seconds=cold_start,
+                node_seconds=asked.node_seconds,
+                deviations=asked.deviations,
+                unix_seconds=self._wall_clock(),
+            )
+            count = placeholder_count(
+                peak, per_replica, planned=planned, max_replicas=policy.max_replicas, most=asked.most
+            )
+        memory.wanted = memory.wanted.add(now, count, cold_start + asked.node_seconds)
+        return min(memory.wanted.count, max(0, policy.max_replicas - planned))
+
+    def _forecast(
+        self, policy: AutoscalingPolicy, view: View, memory: _Memory, cold_start: float
+    ) -> tuple[Forecast | None, float]:
+        """The forecast that the decision made, or one of our own where the policy states no objective."""
+        learned = view.decision.state.learned
+        given = None if policy.in_flight is None else policy.in_flight.per_replica
+        if learned is not None:
+            return learned.forecast, given or learned.per_replica or DEFAULT_PER_REPLICA
+        seen = _in_flight(view.signals)
+        if seen is not None and view.decided_at_seconds > memory.forecast_at:
+            at = memory.forecast_at = view.decided_at_seconds
+            known = memory.forecast or Forecast.begun(seen, at)
+            memory.forecast = known.seen(seen, at, lead_seconds=cold_start, unix_seconds=self._wall_clock())
+        return memory.forecast, given or DEFAULT_PER_REPLICA
+
+    def _place(
+        self,
+        policy: AutoscalingPolicy,
+        owner: ObjectReference,
+        target: Target,
+        memory: _Memory,
+        existing: list[WarmPod],
+        refused: list[str],
+        count: int,
+    ) -> None:
+        helped = frozenset(self._helped)
+        plan = steps(count, existing, refused, helped=helped, paused=bool(helped))
+        for pod, replica in plan.hand_over:
+            self._helped[replica] = self._clock()
+            self._hands.delete(pod, "placeholder_handed_over", "gives way to a replica")
+        for pod in plan.let_go:
+            self._hands.delete(pod, "placeholder_deleted", "no longer wanted")
+        if memory.template is None:
+            return
+        body = warm_pods.placeholder(memory.template, target, owner, policy.warm.image)
+        for _ in range(min(plan.make, _MOST_MADE)):
+            self._hands.create(target, body, "placeholder_created")
+
+    # --- the API server -----------------------------------------------------------------------------------
+
+    def _sight(self, target: Target) -> ScaleSight | None:
+        try:
+            return self._scales.read(target)
+        except (ApiError, TargetRefused) as error:
+            log.debug("warm capacity: %s", error)  # the control loop says it
+            return None
+
+    def _refused(self, sight: ScaleSight) -> list[str]:
+        """UIDs of the replicas that the scheduler refuses and that have room nowhere, oldest first."""
+        facts = self._fleet.decider.fleet.facts
+        pods = [
+            pod
+            for pod in self._pods.matching(sight.target.namespace, sight.selector)
+            if pod.refused_since is not None
+            and not (pod.leaving or pod.ready or pod.node)
+            and facts.node_of_pod(pod.uid) is None
+        ]
+        pods.sort(key=lambda pod: (pod.refused_since or 0.0, pod.name))
+        return [pod.uid for pod in pods]
+
+    # --- cleaning up --------------------------------------------------------------------------------------
+
+    def _sweep_orphans(self, wanted: Mapping[Target, tuple[PolicyKey, AutoscalingPolicy]]) -> None:
+        """Delete the warm pods that no policy asks for any more."""
+        kinds: dict[tuple[str, str], AutoscalingPolicy] = {
+            (target.namespace, str(target)): policy for target, (_, policy) in wanted.items()
+        }
+        for pod in self._book.all():
+            policy = kinds.get((pod.namespace, pod.workload))
+            asked = policy is not None and (
+                policy.warm.placeholders if pod.kind == "placeholder" else policy.warm.prefetch
+            )
+            if not asked:
+                try:
+                    self._hands.delete(pod, "placeholder_deleted", "no policy asks for it")
+                except ApiError as error:
+                    self._metrics.changes.labels("error").inc()
+                    log.warning("warm capacity: %s", error)
+
+    def _failed(self, key: PolicyKey, memory: _Memory, problem: str) -> None:
+        """Say a problem once, until it becomes another one."""
+        self._metrics.changes.labels("error").inc()
+        if memory.problem == problem:
+            return
+        memory.problem = problem
+        log.warning("warm capacity: %s", problem)
+        about = self._owner_of(key)
+        if about is not None:
+            hint = ""
+            if warm_pods.PRIORITY_CLASS in problem:
+                hint = "; apply deploy/manifests/warm.yaml, which brings the class and the rights"
+            self._recorder.record(
+                about, event_reasons.WARM_REFUSED, problem + hint, event_reasons.WARNING, "KeepWarm"
+            )
+
+    def _count(self, target: Target) -> None:
+        pods = self._book.of(str(target))
+        counts = {
+            "placeholder_running": sum(p.kind == "placeholder" and bool(p.node) for p in pods),
+            "placeholder_waiting": sum(p.kind == "placeholder" and not p.node for p in pods),
+            "prefetch": sum(p.kind == "prefetch" for p in pods),
+        }
+        for state, count in counts.items():
+            self._metrics.pods.labels(target.namespace, target.kind, target.name, state).set(count)
+
+    def _forget(self, target: Target) -> None:
+        del self._memories[target]
+        labels = {"namespace": target.namespace, "kind": target.kind, "name": target.name}
+        self._metrics.pods.remove_by_labels(labels)
+
+    def _forget_all(self) -> None:
+        for target in list(self._memories):
+            self._forget(target)
+        self._helped, self._swept = {}, None
+        self._prefetching.forget()
+
+
+def _in_flight(signals: Signals) -> float | None:
+    return None if isinstance(signals.in_flight, NoData) else signals.in_flight

@@ -28,6 +28,8 @@ from autoscaler.signals_side import SignalsSide
 from autoscaler.targets import Target
 from autoscaler.warm.notices import NodeNotices
 from autoscaler.warm.replacement import Replacements
+from autoscaler.warm.warm_book import WarmBook
+from autoscaler.warm.warm_loop import WarmLoop
 from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.lease import LeaderElection
@@ -80,6 +82,7 @@ class Parts:
     signals: SignalsSide
     doors: Doors
     nodes: NodesSide
+    warm: WarmLoop
     rivals: OtherWriters
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -96,6 +99,7 @@ class Parts:
         self.signals.start()
         self.rivals.start()
         self.election.start()
+        self.warm.start()
         self.doors.start()
         self._thread = threading.Thread(target=self._run, name="autoscaler", daemon=True)
         self._thread.start()
@@ -106,6 +110,7 @@ class Parts:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(30.0)
+        self.warm.stop()
         self.rivals.stop()
         self.signals.stop()
         self.election.stop()
@@ -273,6 +278,7 @@ def build(options: Options) -> Parts:
         signals=signals,
         doors=doors,
         nodes=nodes,
+        warm=warm,
         rivals=rivals,
     )
 

@@ -17,20 +17,26 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 from autoscaler import reasons
 from autoscaler.announce import announcement
+from autoscaler.case import Case
 from autoscaler.collect import Collector, Workload
-from autoscaler.decide import Decision, decide
+from autoscaler.decide import Decision
 from autoscaler.following import followed
+from autoscaler.other_writer import Rivals
+from autoscaler.placeable import NodeRequest
+from autoscaler.placement import NOTHING_ASKED, Placed, Placement
 from autoscaler.reasons import ReasonClass
-from autoscaler.signals import Signals
+from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.state import State
 from autoscaler.targets import Cause, ScaleSight, Target, TargetRefused, in_words
+from autoscaler.windows import Windows
 from cluster import event_reasons
 from cluster.api_errors import ApiError
 from cluster.policy import AutoscalingPolicy
@@ -44,6 +50,7 @@ DEFAULT_PERIOD_SECONDS: Final = 5.0
 SHORTEST_PERIOD_SECONDS: Final = 0.5
 _PARALLEL_READS: Final = 8
 
+T = TypeVar("T")
 PolicyKey = tuple[str, str]
 Policies = Mapping[PolicyKey, AutoscalingPolicy]
 
@@ -66,6 +73,12 @@ class Store(Protocol):
     def keep(self, texts: Mapping[Target, str]) -> None: ...
 
     def forget(self) -> None: ...
+
+
+class Victims(Protocol):
+    """What is needed of ``deletion_cost.DeletionCosts``: say which pods shall go first."""
+
+    def mark(self, sight: ScaleSight, going: int) -> None: ...
 
 
 class Recorder(Protocol):
@@ -118,14 +131,19 @@ class Controller:
         is_leader: Callable[[], bool] = lambda: True,
         dry_run: bool = False,
         store: Store | None = None,
+        placement: Placement | None = None,
+        rivals: Rivals | None = None,
+        victims: Victims | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """``clock`` never runs backwards and times decisions; ``wall_clock`` is Unix time, for Prometheus
         and pods. With ``dry_run`` everything happens except writes and Events about changes. Without a
-        ``store`` a restart begins to learn anew.
+        ``store`` a restart begins to learn anew; without ``placement`` all that is wanted is asked for,
+        without ``rivals`` nobody else is looked out for, without ``victims`` the pods to go are not chosen.
         """
         self.last_round_seconds: float | None = None
+        self.node_requests: tuple[NodeRequest, ...] = ()
         self._policies = policies
         self._scales = scales
         self._collector = collector
@@ -133,7 +151,7 @@ class Controller:
         self._metrics = metrics
         self._is_leader = is_leader
         self._dry_run = dry_run
-        self._store = store
+        self._store, self._placement, self._rivals, self._victims = store, placement, rivals, victims
         self._clock, self._wall_clock = clock, wall_clock
         self._pool = ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="scale")
         self._memories: dict[Target, _Memory] = {}
@@ -176,6 +194,7 @@ class Controller:
             if self._store is not None:
                 self._store.forget()
             self._collector.forget()
+            self.node_requests = ()
             self.last_round_seconds = self._clock()
             return
         wanted = {Target.of(policy, key[0]): (key, policy) for key, policy in self._policies().items()}
@@ -187,8 +206,12 @@ class Controller:
             self._store.begin()
         workloads = self._read(wanted)
         signals_of = self._collector.ask(workloads, self._wall_clock())
-        for workload in workloads:
-            self._isolated(workload, signals_of)
+        begun = [self._isolated(w, partial(self._begin, w, signals_of)) for w in workloads]
+        cases = [case for case in begun if case is not None]
+        placed = self._place(cases)
+        for case in cases:
+            self._isolated(case.workload, partial(self._finish, case, placed))
+        self.node_requests = placed.requests
         self._keep_learned()
         self.last_round_seconds = self._clock()
         self._metrics.loop_duration_seconds.observe(self.last_round_seconds - began)
@@ -214,32 +237,64 @@ class Controller:
             raise TargetRefused("policy", f"{target}: {error}") from None
         return self._scales.read(target)
 
-    def _isolated(self, workload: Workload, signals_of: Callable[[Workload], Signals]) -> None:
-        """Decide about one workload; whatever goes wrong stays with it."""
+    def _isolated(self, workload: Workload, do: Callable[[], T]) -> T | None:
+        """Do something about one workload; whatever goes wrong stays with it, and gives None."""
         target, about = workload.sight.target, workload.sight.reference
         try:
-            self._decide(workload, signals_of(workload))
-            self._contradicted(workload.sight)
+            return do()
         except (TargetRefused, ApiError) as error:
             self._failed(target, about, *in_words(error))
         except Exception as error:
             log.exception("%s: no decision", target)
             self._failed(target, about, "other", f"no decision: {type(error).__name__}: {error}")
+        return None
 
-    def _decide(self, workload: Workload, signals: Signals) -> None:
-        target, sight = workload.sight.target, workload.sight
+    def _begin(self, workload: Workload, signals_of: Callable[[Workload], Signals]) -> Case:
+        signals = signals_of(workload)
+        target, sight, now = workload.sight.target, workload.sight, self._clock()
         memory = self._memories[target]
         state = memory.state
         if state is None and self._store is not None:
-            state = State.recalled(self._store.text_of(target), signals.current, self._clock())
-        advises = workload.policy.actuator == "advise"
-        now = self._clock()
-        if advises and state is not None and memory.view is not None:
-            state = followed(state, memory.view.signals, signals.current, now)
-        decision = decide(workload.policy, signals, state, now)
-        unchanged = decision.state.without_change(state)
+            state = State.recalled(self._store.text_of(target), signals.current, now)
+        if workload.policy.actuator == "advise":
+            if state is not None and memory.view is not None:
+                state = followed(state, memory.view.signals, signals.current, now)
+        elif self._rivals is not None and not self._dry_run:
+            look = self._rivals.look(sight, now)
+            signals = replace(signals, other_writer=look.rival)
+            if look.change is not None and look.rival is None:
+                self._recorder.record(
+                    sight.reference,
+                    event_reasons.REPLICAS_TAKEN_OVER,
+                    look.change.sentence,
+                    event_reasons.NORMAL,
+                    "Scale",
+                )
+                self._metrics.foreign_changes.labels(*_labels(target)).inc()
+                if state is not None:
+                    state = replace(state, windows=Windows.begun_with(signals.current, now))
+        return Case.of(workload, signals, state, now)
+
+    def _place(self, cases: Sequence[Case]) -> Placed:
+        """Ask the fleet what there is room for; without an answer nothing is known about it."""
+        wishes = [wish for case in cases if (wish := case.wish) is not None]
+        if self._placement is None or not wishes:
+            return NOTHING_ASKED
+        try:
+            return self._placement.ask(wishes, self._pool)
+        except Exception as error:
+            log.exception("the fleet could not be asked for room")
+            unknown = NoData(f"the fleet could not be asked: {type(error).__name__}: {error}")
+            return Placed({wish.sight.target: unknown for wish in wishes})
+
+    def _finish(self, case: Case, placed: Placed) -> None:
+        target, sight, policy = case.workload.sight.target, case.workload.sight, case.workload.policy
+        memory = self._memories[target]
+        answer = NOT_ASKED if self._placement is None else placed.answers.get(target)
+        signals, decision = case.decided(answer)
+        unchanged = decision.state.without_change(case.state)
         self._memories[target] = replace(memory, state=unchanged)  # stands when the write fails
-        written = not advises and self._write(sight, signals.current, decision)
+        written = policy.actuator == "write" and self._write(sight, signals.current, decision)
         changes = decision.replicas != signals.current
         news = announcement(signals.current, decision, memory.reason_class)
         if news is not None and (written or not changes):
@@ -247,9 +302,12 @@ class Controller:
         self._memories[target] = _Memory(
             decision.state if written or not changes else unchanged,
             decision.reasons[0].reason_class,
-            view=View(target, signals, decision, written, now),
+            view=View(target, signals, decision, written, case.now),
         )
         self._count(target, signals, decision)
+        room = None if isinstance(signals.placeable, NoData) else signals.placeable
+        self._metrics.room(*_labels(target), room, max(case.first.replicas, signals.current))
+        self._contradicted(sight)
 
     def _contradicted(self, sight: ScaleSight) -> None:
         """Say it once when the pods and Prometheus have contradicted each other for long."""
@@ -271,7 +329,11 @@ class Controller:
             return False
         if not self._is_leader():
             raise TargetRefused("conflict", f"{sight.target}: the lead was lost before the write")
+        if self._victims is not None and decision.replicas < current:
+            self._victims.mark(sight, current - decision.replicas)
         self._scales.write(sight, decision.replicas)
+        if self._rivals is not None:
+            self._rivals.wrote(sight.target, decision.replicas)
         log.info("%s: %d -> %d: %s", sight.target, current, decision.replicas, sentence)
         return True
 
@@ -299,6 +361,9 @@ class Controller:
     def _forget(self, target: Target) -> None:
         del self._memories[target]
         self._contradicting.discard(target)
+        for part in (self._placement, self._rivals):
+            if part is not None:
+                part.forget(target)
         self._metrics.forget(*_labels(target))
 
     def _count(self, target: Target, signals: Signals, decision: Decision) -> None:

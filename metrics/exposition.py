@@ -182,6 +182,10 @@ class AutoscalerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.desired_replicas = _gauge(registry, names.AUTOSCALER_DESIRED_REPLICAS)
         self.current_replicas = _gauge(registry, names.AUTOSCALER_CURRENT_REPLICAS)
+        self.placeable_replicas = _gauge(registry, names.AUTOSCALER_PLACEABLE_REPLICAS)
+        self.unplaceable_replicas = _gauge(registry, names.AUTOSCALER_UNPLACEABLE_REPLICAS)
+        self.foreign_changes = _counter(registry, names.AUTOSCALER_FOREIGN_CHANGES_TOTAL)
+        self._placeable_known: set[tuple[str, str, str]] = set()
         self.decisions = _counter(registry, names.AUTOSCALER_DECISIONS_TOTAL)
         self.target_errors = _counter(registry, names.AUTOSCALER_TARGET_ERRORS_TOTAL)
         self.signal_available = _gauge(registry, names.AUTOSCALER_SIGNAL_AVAILABLE)
@@ -200,6 +204,20 @@ class AutoscalerMetrics:
             self.target_errors.labels(namespace, kind, name, reason)
         for signal in names.SIGNALS:
             self.signal_available.labels(namespace, kind, name, signal)
+        self.foreign_changes.labels(namespace, kind, name)
+
+    def room(self, namespace: str, kind: str, name: str, placeable: int | None, wanted: int) -> None:
+        """Show how many of the ``wanted`` replicas there is room for; None where nobody asked or nobody could
+        tell: nothing is unplaceable then.
+        """
+        key = namespace, kind, name
+        if placeable is not None:
+            self._placeable_known.add(key)
+            self.placeable_replicas.labels(*key).set(placeable)
+        elif key in self._placeable_known:
+            self._placeable_known.discard(key)
+            self.placeable_replicas.remove(*key)
+        self.unplaceable_replicas.labels(*key).set(0 if placeable is None else max(0, wanted - placeable))
         self.signals_contradict.labels(namespace, kind, name)
 
     def forget(self, namespace: str, kind: str, name: str) -> None:
@@ -207,6 +225,10 @@ class AutoscalerMetrics:
         labels = {"namespace": namespace, "kind": kind, "name": name}
         self.desired_replicas.remove_by_labels(labels)
         self.current_replicas.remove_by_labels(labels)
+        self._placeable_known.discard((namespace, kind, name))
+        self.placeable_replicas.remove_by_labels(labels)
+        self.unplaceable_replicas.remove_by_labels(labels)
+        self.foreign_changes.remove_by_labels(labels)
         self.decisions.remove_by_labels(labels)
         self.target_errors.remove_by_labels(labels)
         self.signal_available.remove_by_labels(labels)

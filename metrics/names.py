@@ -318,6 +318,24 @@ AUTOSCALER_CURRENT_REPLICAS: Final = Metric(
     "Replicas that the scale subresource asks for now.",
     _WORKLOAD,
 )
+AUTOSCALER_PLACEABLE_REPLICAS: Final = Metric(
+    "slicewise_autoscaler_placeable_replicas",
+    "gauge",
+    "Replicas that the fleet can hold, counted no further than wanted; set while more are wanted than run.",
+    _WORKLOAD,
+)
+AUTOSCALER_UNPLACEABLE_REPLICAS: Final = Metric(
+    "slicewise_autoscaler_unplaceable_replicas",
+    "gauge",
+    "Replicas that are wanted and find no room in the fleet; they are not asked for.",
+    _WORKLOAD,
+)
+AUTOSCALER_FOREIGN_CHANGES_TOTAL: Final = Metric(
+    "slicewise_autoscaler_foreign_changes_total",
+    "counter",
+    "Changes of a target's replicas by somebody else that were taken over.",
+    _WORKLOAD,
+)
 AUTOSCALER_DECISIONS_TOTAL: Final = Metric(
     "slicewise_autoscaler_decisions_total",
     "counter",

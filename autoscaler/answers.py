@@ -155,13 +155,14 @@ class Answers:
         slo = policy.slo
         if slo is None:
             return NO_MEANS
-        answer = self._answers.get(questions.means_of(slo.period_seconds))
+        about = questions.about(preset, slo.measure)
+        answer = self._answers.get(questions.means_of(about, slo.period_seconds))
         if answer is None:
             none = NoData(f"server {preset.name} counts no tokens and no times", "misconfigured")
             return Means(none, none, none, none)
         if answer.failed is not None:
             return Means(answer.failed, answer.failed, answer.failed, answer.failed)
-        parts = answer.parts_by_pod(questions.about(preset, slo.measure))
+        parts = answer.parts_by_pod(about)
         return Means(
             _mean(parts, TOKENS_IN, pods),
             _mean(parts, TOKENS_OUT, pods),
@@ -186,12 +187,13 @@ class Answers:
     ) -> dict[float, float] | NoData:
         """The latency histogram of ``pods`` together: rates by bound in seconds."""
         histogram = preset.latency.get(measure)
-        answer = self._answers.get(questions.buckets_of(window_seconds))
+        about = questions.about(preset, measure)
+        answer = self._answers.get(questions.buckets_of(about, window_seconds))
         if histogram is None or answer is None:
             return NoData(f"server {preset.name} has no such latency histogram", "misconfigured")
         if isinstance(answer.given, NoData):
             return answer.given
-        by_pod = answer.buckets(questions.about(preset, measure), histogram.unit)
+        by_pod = answer.buckets(about, histogram.unit)
         found = [by_pod[pod] for pod in pods if pod in by_pod]
         if not found:
             return NoData(f"none of the {len(pods)} pods reports its latency", "empty")
@@ -199,7 +201,7 @@ class Answers:
 
     def _stated_p95(self, about: str, unit: TimeUnit, pods: Sequence[PodKey]) -> float | NoData:
         """Quantiles of single pods cannot be added: the slowest pod speaks for all."""
-        answer = self._answers.get(questions.STATED)
+        answer = self._answers.get(questions.stated_of(about))
         if answer is None:
             return NOT_ASKED
         if isinstance(answer.given, NoData):

@@ -12,6 +12,7 @@ is counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -25,6 +26,7 @@ from autoscaler.questions import Need, Question, need_of
 from autoscaler.scrape import NOT_SCRAPED, DirectScrape, Followed
 from autoscaler.server_memory import AUTO, ServerMemory
 from autoscaler.signals import NOT_ASKED, Signals
+from autoscaler.slow_answers import SlowAnswers
 from autoscaler.targets import ScaleSight, Target
 from cluster.policy import AutoscalingPolicy
 from metrics.samples import NoData, Vector
@@ -88,11 +90,12 @@ class Collector:
         *,
         scope: Scope = EVERYTHING,
         scrape: DirectScrape | None = None,
+        executor: Executor | None = None,
         unschedulable_after_seconds: float = UNSCHEDULABLE_AFTER_SECONDS,
         doomed: Callable[[PodSight], bool] = lambda _pod: False,
     ) -> None:
-        """``scrape`` asks the pods themselves; without it Prometheus alone tells. ``doomed``: whether the
-        pod's node is about to go.
+        """``scrape`` asks the pods themselves; without it Prometheus alone tells. ``executor`` asks what is
+        not urgent; without it the round does. ``doomed``: whether the pod's node is about to go.
         """
         self._doomed = doomed
         self._source, self._pods, self._scope, self._scrape = source, pods, scope, scrape
@@ -102,7 +105,7 @@ class Collector:
         self._detected: tuple[float, NoData | None] | None = None
         self._needs: frozenset[Need] = frozenset()
         self._questions: dict[str, Question] = {}
-        self._held: dict[str, tuple[float, float, Answer]] = {}
+        self._slow = SlowAnswers(lambda queries, at: source.query_many(queries, at), scope, executor)
 
     def check(self, policy: AutoscalingPolicy) -> None:
         """Raise ValueError with what is wrong when no question can be made from ``policy``."""
@@ -219,25 +222,14 @@ class Collector:
     # --- answers --------------------------------------------------------------------------------------
 
     def _answers(self, at: float) -> dict[str, Answer]:
-        """Ask what is due; answers over long windows are used again until they are."""
-        held = {
-            name: kept
-            for name, kept in self._held.items()
-            if name in self._questions
-            and kept[2].question.query == self._questions[name].query
-            and kept[2].failed is None
-            and kept[0] <= at < kept[1]
-        }
-        due = {name: question for name, question in self._questions.items() if name not in held}
-        given = self._source.query_many({name: q.query for name, q in due.items()}, at) if due else {}
-        slow = [name for name, question in due.items() if question.good_for_seconds > 0.0]
-        for name, question in due.items():
-            until = question.good_for_seconds
-            if name in slow and name not in self._held:  # spread, so that they never all come due at once
-                until *= (slow.index(name) + 1) / len(slow)
-            held[name] = (at, at + until, Answer(question, given[name], self._scope))
-        self._held = held
-        return {name: answer for name, (_, _, answer) in held.items()}
+        """Ask what every round asks; take what the slow questions have brought."""
+        urgent = {name: q for name, q in self._questions.items() if not q.good_for_seconds}
+        slow = {name: q for name, q in self._questions.items() if q.good_for_seconds}
+        answers = self._slow.current(slow, at)
+        given = self._source.query_many({name: q.text(()) for name, q in urgent.items()}, at)
+        for name, question in urgent.items():
+            answers[name] = Answer(question, given[name], self._scope)
+        return answers
 
     def _standing(self, pod: PodSight, at: float) -> Standing:
         standing = pod.standing(at, self._unschedulable_after)

@@ -1,28 +1,27 @@
-"""What Prometheus is asked: one question a kind of signal for all workloads and all their servers together.
+"""What Prometheus is asked about all workloads and all their servers, by name.
 
-Each preset has its own queries; those of one kind are joined by ``or``, each tagged with what it is about, so
-that the number of questions grows neither with the workloads nor with the servers they run, only with the
-latency windows that policies name:
+    in flight, waiting, rate    every round, one question each: those of the servers are joined by ``or``,
+                                tagged with the server, so that their number stays the same
+    latency buckets, means,     every quarter of their window, every 15 s at the latest: one question a server
+    stated quantiles, GPU       and measure, since they are over many series and may come later
+                                (``slow_answers``)
 
-    in flight, waiting, rate                  every round
-    buckets WINDOW, means WINDOW, stated      every quarter of their window at most, 15 s at the latest: they
-                                              are over a window of past scrapes
-    gpu whole, gpu mig                        every 15 s, where a policy guards by it
-
-Pure: query text out, no clock. The answers are read by ``autoscaler.answers``.
+The number of questions grows with the kinds of servers and the windows that policies name, never with the
+workloads. Pure: query text out, no clock. The answers are read by ``autoscaler.answers``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
 from cluster.policy import AutoscalingPolicy
 from metrics import dcgm
-from metrics.servers import Scope, ServerPreset
+from metrics.servers import PRESETS, Scope, ServerPreset
 from metrics.servers.means import means_query
 from metrics.servers.preset import Measure
+from metrics.units import TimeUnit
 
 ABOUT: Final = "slicewise_about"
 # Two scrapes at the usual 15 to 30 s fit in; short enough to call a workload idle within a minute or two.
@@ -32,47 +31,56 @@ SLOW_SECONDS: Final = 15.0
 IN_FLIGHT: Final = "in flight"
 WAITING: Final = "waiting"
 RATE: Final = "rate"
-STATED: Final = "stated"
 GPU_WHOLE: Final = "gpu whole"
 GPU_MIG: Final = "gpu mig"
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """What one policy wants to know of one server: the part of a policy that questions depend on."""
+class Buckets:
+    """A latency histogram over a window; the bounds (seconds) whose share is wanted, none for a quantile."""
 
-    preset: ServerPreset
+    measure: Measure
+    window_seconds: float
+    bounds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one policy wants to know of one server, by name: all that questions depend on."""
+
+    server: str
     waiting: bool
-    buckets: tuple[tuple[Measure, float], ...]
+    buckets: tuple[Buckets, ...]
     stated: tuple[Measure, ...]
     means: tuple[tuple[Measure, float], ...]
     gpu: bool
 
-    def __hash__(self) -> int:  # a preset holds mappings; its name says which it is
-        return hash((self.preset.name, self.waiting, self.buckets, self.stated, self.means, self.gpu))
-
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One query, how long its answer is good for (0: until the next round), and what it is about when that is
-    one thing alone: then its answer carries no tag.
+    """One query. ``sole`` is what it is about when that is one thing alone: then its answer carries no tag.
+    ``good_for_seconds``: 0 for the questions of every round. ``text`` makes the query; ``bounds`` in seconds
+    are those near which the buckets of a histogram (``unit``) suffice, empty where all are needed.
     """
 
-    query: str
-    good_for_seconds: float = 0.0
+    text: Callable[[tuple[str, ...]], str]
+    about: tuple[str, ...]
     sole: str | None = None
+    good_for_seconds: float = 0.0
+    bounds: tuple[float, ...] = ()
+    unit: TimeUnit = "seconds"
 
 
 def need_of(policy: AutoscalingPolicy, preset: ServerPreset) -> Need:
     """What ``policy`` wants to know of a workload that runs ``preset``."""
     slo, latency = policy.slo, policy.latency
-    buckets: list[tuple[Measure, float]] = []
+    buckets: list[Buckets] = []
     if slo is not None and slo.measure in preset.latency:
-        buckets.append((slo.measure, slo.period_seconds))
+        buckets.append(Buckets(slo.measure, slo.period_seconds, (slo.latency_seconds,)))
     if latency is not None and latency.measure in preset.latency:
-        buckets.append((latency.measure, latency.window_seconds))
+        buckets.append(Buckets(latency.measure, latency.window_seconds))
     return Need(
-        preset,
+        preset.name,
         slo is not None and preset.tells_waiting_of_in_flight,
         tuple(buckets),
         (latency.measure,) if latency is not None and latency.measure in preset.summaries else (),
@@ -81,58 +89,97 @@ def need_of(policy: AutoscalingPolicy, preset: ServerPreset) -> Need:
     )
 
 
-def questions(needs: Iterable[Need], scope: Scope) -> dict[str, Question]:
+def questions(needs: Collection[Need], scope: Scope) -> dict[str, Question]:
     """The questions that ``needs`` come to, by name. Raises ValueError for a window that is none."""
-    parts: dict[str, dict[str, str]] = {}
-    good: dict[str, float] = {}
+    urgent: dict[str, dict[str, str]] = {}
+    found: dict[str, Question] = {}
 
-    def ask(name: str, about: str, query: str | None, good_for_seconds: float = 0.0) -> None:
+    def ask(name: str, about: str, query: str | None, good_for_seconds: float) -> None:
         if query is not None:
-            parts.setdefault(name, {})[about] = query
-            good[name] = good_for_seconds
+            found[name] = Question(lambda _: query, (query,), about, good_for_seconds)
 
-    for need in sorted(set(needs), key=lambda need: need.preset.name):
-        preset, server = need.preset, need.preset.name
-        ask(IN_FLIGHT, server, preset.in_flight_query(scope))
-        ask(RATE, server, preset.request_rate_query(RATE_WINDOW_SECONDS, scope))
-        if need.waiting:
-            ask(WAITING, server, preset.waiting_query(scope))
-        for measure, window in need.buckets:
-            query = preset.latency_buckets_query(measure, window, scope)
-            ask(buckets_of(window), about(preset, measure), query, min(SLOW_SECONDS, window / 4.0))
+    for need in sorted(needs, key=lambda need: need.server):
+        preset = PRESETS[need.server]
+        for name, query in (
+            (IN_FLIGHT, preset.in_flight_query(scope)),
+            (RATE, preset.request_rate_query(RATE_WINDOW_SECONDS, scope)),
+            (WAITING, preset.waiting_query(scope) if need.waiting else None),
+        ):
+            if query is not None:
+                urgent.setdefault(name, {})[preset.name] = query
         for measure in need.stated:
-            ask(STATED, about(preset, measure), preset.latency_summary_query(measure, scope), SLOW_SECONDS)
+            name = about(preset, measure)
+            ask(stated_of(name), name, preset.latency_summary_query(measure, scope), SLOW_SECONDS)
         for measure, window in need.means:
+            name = about(preset, measure)
             query = means_query(preset, (measure,), window, scope)
-            ask(means_of(window), about(preset, measure), query, min(SLOW_SECONDS, window / 4.0))
+            ask(means_of(name, window), name, query, min(SLOW_SECONDS, window / 4.0))
         if need.gpu:
             for part, query in dcgm.queries(matchers=scope.matchers).items():
                 ask(f"gpu {part}", "", query, SLOW_SECONDS)
-    return {
-        name: Question(_joined(found), good[name], next(iter(found)) if len(found) == 1 else None)
-        for name, found in parts.items()
-    }
+    found |= _histograms(needs, scope)
+    return found | {name: _joined(parts) for name, parts in urgent.items()}
+
+
+def _histograms(needs: Collection[Need], scope: Scope) -> dict[str, Question]:
+    """One question a server, measure and window; all buckets where some policy wants a quantile."""
+    wanted: dict[tuple[str, Measure, float], set[Buckets]] = {}
+    for need in needs:
+        for buckets in need.buckets:
+            wanted.setdefault((need.server, buckets.measure, buckets.window_seconds), set()).add(buckets)
+    found: dict[str, Question] = {}
+    for (server, measure, window), asked in sorted(wanted.items()):
+        preset = PRESETS[server]
+        bounds = tuple(sorted({bound for buckets in asked for bound in buckets.bounds}))
+        if not all(buckets.bounds for buckets in asked):
+            bounds = ()
+
+        def text(
+            spelled: tuple[str, ...],
+            preset: ServerPreset = preset,
+            measure: Measure = measure,
+            window: float = window,
+        ) -> str:
+            return preset.latency_buckets_query(measure, window, scope, spelled) or ""
+
+        name = about(preset, measure)
+        found[buckets_of(name, window)] = Question(
+            text,
+            (text(()), *map(str, bounds)),
+            name,
+            min(SLOW_SECONDS, window / 4.0),
+            bounds,
+            preset.latency[measure].unit,
+        )
+    return found
 
 
 def about(preset: ServerPreset, measure: str) -> str:
-    """The tag of a latency of a server."""
+    """What a question about a latency of a server is about."""
     return f"{preset.name} {measure}"
 
 
-def buckets_of(window_seconds: float) -> str:
+def buckets_of(about: str, window_seconds: float) -> str:
     """The name of the question for latency buckets over a window."""
-    return f"buckets {window_seconds:g} s"
+    return f"buckets {about} {window_seconds:g} s"
 
 
-def means_of(window_seconds: float) -> str:
+def means_of(about: str, window_seconds: float) -> str:
     """The name of the question for means over a window."""
-    return f"means {window_seconds:g} s"
+    return f"means {about} {window_seconds:g} s"
 
 
-def _joined(parts: dict[str, str]) -> str:
+def stated_of(about: str) -> str:
+    """The name of the question for the quantile that the server states."""
+    return f"stated {about}"
+
+
+def _joined(parts: dict[str, str]) -> Question:
     """One query for all parts; a part alone goes without a tag, which would only lengthen the answer."""
     if len(parts) == 1:
-        return next(iter(parts.values()))
-    return " or ".join(
+        ((sole, query),) = parts.items()
+        return Question(lambda _: query, (query,), sole)
+    query = " or ".join(
         f'label_replace({query}, "{ABOUT}", "{about}", "", "")' for about, query in sorted(parts.items())
     )
+    return Question(lambda _: query, (query,))

@@ -106,7 +106,7 @@ class DirectScrape:
         self._turns = 0
         self._next_start = 0.0
         self._stopping = False
-        self._http = urllib3.PoolManager(num_pools=_KEPT_CONNECTIONS, maxsize=1, block=False)
+        self._http = urllib3.PoolManager(num_pools=_KEPT_CONNECTIONS, maxsize=workers)
         self._threads = [
             threading.Thread(target=self._work, name=f"scrape-{number}", daemon=True)
             for number in range(workers)

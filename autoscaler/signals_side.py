@@ -7,6 +7,8 @@ collector tells the scrape whom to follow, and tells it nobody when the lead is 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from autoscaler.collect import Collector, Source
 from autoscaler.pod_index import PodIndex
 from autoscaler.scale_index import ScaleIndex
@@ -39,11 +41,13 @@ class SignalsSide:
 
         self.scales = ScaleIndex(api, Targets(api))
         self._scrape = DirectScrape(observed=observed)
+        self._slow = ThreadPoolExecutor(1, thread_name_prefix="slow-answers")
         self.collector = Collector(
             source,
             pods,
             scope=Scope(matchers=matchers),
             scrape=self._scrape,
+            executor=self._slow,
             doomed=lambda pod: bool(pod.node) and bool(marked.of(pod.node)),
         )
 
@@ -54,4 +58,5 @@ class SignalsSide:
     def stop(self) -> None:
         """Stop asking and watching. Safe to call twice."""
         self._scrape.stop()
+        self._slow.shutdown(wait=True, cancel_futures=True)
         self.scales.stop()

@@ -189,18 +189,25 @@ class ServerPreset:
         return " or ".join(parts) if parts else None
 
     def latency_buckets_query(
-        self, measure: Measure, window_seconds: float, scope: Scope = EVERYTHING
+        self,
+        measure: Measure,
+        window_seconds: float,
+        scope: Scope = EVERYTHING,
+        bounds: Sequence[str] = (),
     ) -> str | None:
         """Bucket rates, a pod and ``le``; feed the answer to ``histogram.buckets_by_pod`` with
-        ``latency[measure].unit``. ``None`` when the server has no such histogram.
+        ``latency[measure].unit``. ``bounds``: only the buckets with these values of ``le``, as the server
+        spells them. ``None`` when the server has no such histogram.
         """
         histogram = self.latency.get(measure)
         if histogram is None:
             return None
         window = promql_duration(window_seconds)
         query = ""
+        spelled = "|".join(re.escape(bound).replace("\\", "\\\\") for bound in bounds)
+        matchers = ", ".join(part for part in (f'le=~"{spelled}"' if bounds else "", self._counted) if part)
         for name in histogram.names:
-            selector = scope.select(f"{name}_bucket", self._counted)
+            selector = scope.select(f"{name}_bucket", matchers)
             part = self._by_pod(f"rate({selector}[{window}])", scope, self.per_pod, ", le")
             # A plain "or" would mix the buckets of both names where their bounds differ; this way one name
             # wins a pod.

@@ -231,6 +231,7 @@ def build(options: Options) -> Parts:
             fleet.admitted,
             pods,
             ReplicaShapes(api, fleet.live.service.decider),
+            held=warm_pods.held,
         ),
         rivals=rivals,
     )

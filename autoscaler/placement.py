@@ -9,7 +9,7 @@ What could not be answered is ``NoData`` with its reason. Decides nothing and wr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,8 +70,18 @@ class Placement(Protocol):
 class FleetPlacement:
     """Answers from the scheduler's packer on the live fleet."""
 
-    def __init__(self, service: Service, admitted: Admitted, pods: PodIndex, shapes: ReplicaShapes) -> None:
+    def __init__(
+        self,
+        service: Service,
+        admitted: Admitted,
+        pods: PodIndex,
+        shapes: ReplicaShapes,
+        *,
+        held: Callable[[Target], int] = lambda _target: 0,
+    ) -> None:
+        """``held``: placeholders of a workload that have a node; they give way to its replicas."""
         self._service, self._admitted, self._pods, self._shapes = service, admitted, pods, shapes
+        self._held = held
 
     def ask(self, wishes: Sequence[Wish], pool: Executor) -> Placed:
         """See ``Placement``."""
@@ -107,7 +117,7 @@ class FleetPlacement:
         return Ask(
             target,
             self._shapes.shape(target),
-            placed=placed,
+            placed=placed + self._held(target),
             waiting=waiting,
             wanted=max(wish.wanted, wish.signals.current),
             refused=min(waiting, wish.signals.unschedulable),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from autoscaler.targets import Target
 from autoscaler.warm.warm_pods import WarmPod, read
 from cluster.wire import Pod
 
@@ -42,6 +43,15 @@ class WarmBook:
     def of(self, workload: str) -> tuple[WarmPod, ...]:
         """The living warm pods of one target (its text), by name."""
         return tuple(pod for pod in self.all() if pod.workload == workload)
+
+    def held(self, target: Target) -> int:
+        """How many placeholders of a workload hold room on a node."""
+        workload = str(target)
+        with self._lock:
+            return sum(
+                pod.workload == workload and pod.kind == "placeholder" and bool(pod.node) and not pod.leaving
+                for pod in self._pods.values()
+            )
 
     def all(self) -> tuple[WarmPod, ...]:
         """All living warm pods, by namespace and name."""

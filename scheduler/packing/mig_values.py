@@ -1,18 +1,20 @@
 """What the free space of one MIG card is worth, by what is occupied: the table that places MIG instances.
 
-    value[state] = h[state] + κ·S·(free / cells)² − β·S·stranded / free     (compute slices; S = a card's)
+    value[state] = h[state] + κ·S·(free / cells)²     (compute slices; S = those of a card)
 
 - h is the relative value of an average-reward Markov decision process of one card (Howard 1960; relative
   value iteration, White 1963): instances of profile p arrive at rate λ_p, take the best legal placement if
-  one is left, earn their compute slices, and end at random. λ is the demand's shares at an offered load of
-  ``LOAD``; a profile that waits arrives ``WAITING_FACTOR`` times as often, because the next free place of its
-  kind is taken at once. So h knows the queue.
-- κ makes free space worth more in one piece than spread over cards: it keeps empty cards for the largest
-  profiles, which h, seeing one card only, cannot know. It is small while smaller profiles wait: then what
-  is free is taken at once, and keeping cards whole would only keep it from them.
-- β charges for free cells that no set of the profiles can cover.
+  one is left, earn S·(slices / S)^``REWARD_EXPONENT``, and end at random. λ is the demand's shares at an
+  offered load of ``LOAD``; a profile that waits arrives ``WAITING_FACTOR`` times as often, because the next
+  free place of its kind is taken at once. So h knows the queue.
+- The exponent is above 1 because the process sees one card only: what finds no room on it may find room on
+  another, a small instance nearly always, a large one seldom. So turning a large one away costs more than its
+  slices. A reward of 1 an instance, which is what acceptance counts, does worse on several cards even when
+  acceptance is what counts.
+- κ makes free space worth more in one piece than spread over cards, for the same reason: it keeps empty
+  cards for the largest profiles.
 
-κ and β were settled by simulation (docs/mig.md). A placement costs value[before] − value[after]; the
+Exponent and κ were settled by simulation (docs/mig.md). A placement costs value[before] − value[after]; the
 cheapest start on the cheapest card is taken. Only costs of one profile compare: adding the same amount for
 every free cell changes none of these choices, and ``mask_values`` adds it to get a table worth money.
 
@@ -39,9 +41,8 @@ Floats = NDArray[np.float64]
 
 LOAD = 1.0
 WAITING_FACTOR = 3.0
-CONVEXITY_AT_REST = 0.4  # κ while no profile smaller than a card waits
-CONVEXITY_IN_QUEUE = 0.08
-STRANDED_COST = 0.2
+REWARD_EXPONENT = 1.5
+CONVEXITY = 0.2  # κ
 SHARE_STEP = 0.05
 
 _TOLERANCE = 1e-2  # compute slices per mean run
@@ -73,13 +74,8 @@ def card_values(space: CardSpace, shares: tuple[float, ...], waiting: frozenset[
         raise ValueError(f"got {len(shares)} shares, expected one for each of {', '.join(space.profiles)}")
     values = _relative_values(space, shares, waiting)
     slices = float(space.model.compute_slices)
-    queue = any(space.cells[profile] < space.card_cells for profile in waiting)
-    convexity = CONVEXITY_IN_QUEUE if queue else CONVEXITY_AT_REST
     for state in space.states:
-        free = space.free[state]
-        if free:
-            values[state] += convexity * slices * (free / space.card_cells) ** 2
-            values[state] -= STRANDED_COST * slices * space.stranded(state) / free
+        values[state] += CONVEXITY * slices * (space.free[state] / space.card_cells) ** 2
     values -= values[0]
     values.setflags(write=False)
     return values
@@ -135,6 +131,7 @@ def _relative_values(space: CardSpace, shares: tuple[float, ...], waiting: froze
     """h by state, in compute slices; mean over the layouts that make up a state. Unit of time: a mean run."""
     numbers = np.array(space.compute_slices, dtype=np.float64)
     slices = space.model.compute_slices
+    rewards = slices * (numbers / slices) ** REWARD_EXPONENT
     per_card = LOAD * slices / float(numbers @ np.array(shares))
     rates = np.array(
         [share * per_card * (WAITING_FACTOR if p in waiting else 1.0) for p, share in enumerate(shares)]
@@ -149,7 +146,7 @@ def _relative_values(space: CardSpace, shares: tuple[float, ...], waiting: froze
         for profile, rate in enumerate(rates.tolist()):
             best = padded[walk.after[profile]].max(axis=0)
             taken = np.isfinite(best)
-            new[taken] += rate / clock * (numbers[profile] + best[taken] - h[taken])
+            new[taken] += rate / clock * (rewards[profile] + best[taken] - h[taken])
         step = new - h
         h = new - new[0]
         if float(step.max() - step.min()) * clock < _TOLERANCE:

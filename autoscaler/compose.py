@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autoscaler.controller import Controller
+from autoscaler.deletion_cost import DeletionCosts, healing_of
 from autoscaler.doors.advice import Advice
 from autoscaler.doors.side import CLOSED, DoorOptions, Doors
 from autoscaler.fleet_side import FleetSide
@@ -26,6 +27,7 @@ from autoscaler.pod_index import PodIndex
 from autoscaler.replica_shape import ReplicaShapes
 from autoscaler.signals_side import SignalsSide
 from autoscaler.targets import Target
+from autoscaler.variant_offers import VariantOffers
 from autoscaler.warm.notices import NodeNotices
 from autoscaler.warm.replacement import Replacements
 from autoscaler.warm.warm_book import WarmBook
@@ -217,6 +219,7 @@ def build(options: Options) -> Parts:
         prometheus=prometheus,
     )
     rivals = OtherWriters(api, signals.scales.writers)
+    shapes = ReplicaShapes(api, fleet.live.service.decider)
     controller = Controller(
         lambda: policies.policies,
         scales,
@@ -230,10 +233,12 @@ def build(options: Options) -> Parts:
             fleet.live.service,
             fleet.admitted,
             pods,
-            ReplicaShapes(api, fleet.live.service.decider),
+            shapes,
             held=warm_pods.held,
         ),
         rivals=rivals,
+        variants=VariantOffers(fleet.live.service, fleet.admitted, pods, shapes),
+        victims=DeletionCosts(api, pods, signals.collector.pod_loads, healing_of(fleet.live.service.decider)),
     )
     warm = WarmLoop(
         api,

@@ -101,6 +101,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         doors=DoorOptions(
             external_metrics_port=arguments.external_metrics_port,
             keda_port=arguments.keda_port,
+            host="" if arguments.listen.startswith(":") else parse_address(arguments.listen)[0],
             certificate=arguments.serving_cert_file,
             key=arguments.serving_key_file,
             keda_client_authority=arguments.keda_client_ca_file,

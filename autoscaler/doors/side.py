@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DoorOptions:
-    """``None`` for a port: that door stays closed; 0: the system chooses. ``pod`` is our own pod's name, for
-    the leader's label; None where a single replica runs and its Service selects it without.
+    """``None`` for a port: that door stays closed; 0: the system chooses. ``host`` "" for every address.
+    ``pod`` is our own pod's name, for the leader's label; None where a single replica runs and its Service
+    selects it without.
     """
 
     external_metrics_port: int | None = None
@@ -76,7 +77,8 @@ class Doors:
                 raise NotServing(
                     "--keda-client-ca-file: expected --serving-cert-file and --serving-key-file too"
                 )
-            address = f"{options.host or '[::]'}:{options.keda_port}"
+            host = f"[{options.host}]" if ":" in options.host else options.host or "[::]"
+            address = f"{host}:{options.keda_port}"
             self.keda = KedaServer(
                 ExternalScaler(advice), address, is_leader=is_leader, credentials=credentials
             )

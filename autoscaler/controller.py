@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from autoscaler import reasons
 from autoscaler.announce import announcement
@@ -32,10 +32,12 @@ from autoscaler.following import followed
 from autoscaler.other_writer import Rivals
 from autoscaler.placeable import NodeRequest
 from autoscaler.placement import NOTHING_ASKED, Placed, Placement
+from autoscaler.ports import Recorder, Scales, Store, Victims
 from autoscaler.reasons import ReasonClass
 from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.state import State
 from autoscaler.targets import Cause, ScaleSight, Target, TargetRefused, in_words
+from autoscaler.variant_offers import Settled, Variants
 from autoscaler.windows import Windows
 from cluster import event_reasons
 from cluster.api_errors import ApiError
@@ -53,45 +55,6 @@ _PARALLEL_READS: Final = 8
 T = TypeVar("T")
 PolicyKey = tuple[str, str]
 Policies = Mapping[PolicyKey, AutoscalingPolicy]
-
-
-class Scales(Protocol):
-    """What is needed of ``targets.Targets``."""
-
-    def read(self, target: Target) -> ScaleSight: ...
-
-    def write(self, sight: ScaleSight, replicas: int) -> object: ...
-
-
-class Store(Protocol):
-    """What is needed of ``learned_store.LearnedStore``: what was learned outlives this process."""
-
-    def begin(self) -> None: ...
-
-    def text_of(self, target: Target) -> str: ...
-
-    def keep(self, texts: Mapping[Target, str]) -> None: ...
-
-    def forget(self) -> None: ...
-
-
-class Victims(Protocol):
-    """What is needed of ``deletion_cost.DeletionCosts``: say which pods shall go first."""
-
-    def mark(self, sight: ScaleSight, going: int) -> None: ...
-
-
-class Recorder(Protocol):
-    """What is needed of the Event recorder."""
-
-    def record(
-        self,
-        regarding: ObjectReference,
-        reason: str,
-        note: str,
-        type: str = ...,  # noqa: A002 - the recorder's own name
-        action: str = ...,
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +97,15 @@ class Controller:
         placement: Placement | None = None,
         rivals: Rivals | None = None,
         victims: Victims | None = None,
+        variants: Variants | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """``clock`` never runs backwards and times decisions; ``wall_clock`` is Unix time, for Prometheus
         and pods. With ``dry_run`` everything happens except writes and Events about changes. Without a
         ``store`` a restart begins to learn anew; without ``placement`` all that is wanted is asked for,
-        without ``rivals`` nobody else is looked out for, without ``victims`` the pods to go are not chosen.
+        without ``rivals`` nobody else is looked out for, without ``victims`` the pods to go are not chosen,
+        without ``variants`` each variant of a model is decided by itself.
         """
         self.last_round_seconds: float | None = None
         self.node_requests: tuple[NodeRequest, ...] = ()
@@ -152,6 +117,7 @@ class Controller:
         self._is_leader = is_leader
         self._dry_run = dry_run
         self._store, self._placement, self._rivals, self._victims = store, placement, rivals, victims
+        self._variants = variants
         self._clock, self._wall_clock = clock, wall_clock
         self._pool = ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="scale")
         self._memories: dict[Target, _Memory] = {}
@@ -209,8 +175,8 @@ class Controller:
         begun = [self._isolated(w, partial(self._begin, w, signals_of)) for w in workloads]
         cases = [case for case in begun if case is not None]
         placed = self._place(cases)
-        for case in cases:
-            self._isolated(case.workload, partial(self._finish, case, placed))
+        for case, signals, decision in self._settle(cases, placed):
+            self._isolated(case.workload, partial(self._finish, case, signals, decision))
         self.node_requests = placed.requests
         self._keep_learned()
         self.last_round_seconds = self._clock()
@@ -287,11 +253,26 @@ class Controller:
             unknown = NoData(f"the fleet could not be asked: {type(error).__name__}: {error}")
             return Placed({wish.sight.target: unknown for wish in wishes})
 
-    def _finish(self, case: Case, placed: Placed) -> None:
+    def _settle(self, cases: Sequence[Case], placed: Placed) -> list[Settled]:
+        """Decide with the room there is; then variants of a model share its load at the least price."""
+        settled = []
+        for case in cases:
+            target = case.workload.sight.target
+            answer = NOT_ASKED if self._placement is None else placed.answers.get(target)
+            decided = self._isolated(case.workload, partial(case.decided, answer))
+            if decided is not None:
+                settled.append((case, *decided))
+        if self._variants is None:
+            return settled
+        try:
+            return self._variants.bought(settled, self._clock(), self._pool)
+        except Exception:
+            log.exception("variants could not be compared; each workload keeps its own decision")
+            return settled
+
+    def _finish(self, case: Case, signals: Signals, decision: Decision) -> None:
         target, sight, policy = case.workload.sight.target, case.workload.sight, case.workload.policy
         memory = self._memories[target]
-        answer = NOT_ASKED if self._placement is None else placed.answers.get(target)
-        signals, decision = case.decided(answer)
         unchanged = decision.state.without_change(case.state)
         self._memories[target] = replace(memory, state=unchanged)  # stands when the write fails
         written = policy.actuator == "write" and self._write(sight, signals.current, decision)

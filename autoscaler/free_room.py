@@ -101,6 +101,12 @@ class FreeRoom:
                 full[row], prices[row] = True, np.inf
         return taken
 
+    def price(self, shape: ReplicaShape) -> float | None:
+        """Money an hour of the next copy on the cheapest node that has room, None where none has."""
+        prices = self._prices_of(shape)
+        least = float(prices.min()) if len(prices) else float("inf")
+        return least if np.isfinite(least) else None
+
     def _need(self, demand: Demand) -> _Need:
         linked = link_need(demand, self._policy) == "required"
         return _Need(demand.requests, demand.models, linked, demand.cpu_milli, demand.memory_mib)

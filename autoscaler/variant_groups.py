@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 from autoscaler import reasons
 from autoscaler.decide import Decision, cold_start_seconds
 from autoscaler.reasons import Reason, ReasonClass
-from autoscaler.signals import Signals
+from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.sizing import DEFAULT_PER_REPLICA
 from autoscaler.targets import Target
 from autoscaler.variants import Variant, cheapest, handed_over, need_rps
@@ -33,13 +33,16 @@ _LEFT_ALONE: Final = frozenset({ReasonClass.BLIND, ReasonClass.PAUSED})
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A workload with its own decision; ``price``: money an hour for one more replica of it now."""
+    """A workload with its own decision. ``price``: money an hour for one more replica of it now; ``room``:
+    how many more fit.
+    """
 
     target: Target
     policy: AutoscalingPolicy
     signals: Signals
     decision: Decision
     price: float | NoData
+    room: int | NoData = NOT_ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +109,10 @@ def _bought(model: str, group: Sequence[Member], known: Mapping[Target, Known]) 
 def _variant(one: Member, known: Known) -> Variant:
     signals, policy = one.signals, one.policy
     most = policy.max_replicas
-    if not isinstance(signals.placeable, NoData):
-        most = min(most, max(signals.placeable, signals.current))
-    elif signals.unschedulable:
+    if signals.unschedulable:
         most = min(most, signals.ready + signals.starting)
+    elif not isinstance(one.room, NoData):
+        most = min(most, signals.current + one.room)
     assert known.capacity is not None
     assert known.price is not None
     return Variant(

@@ -25,10 +25,11 @@ def member(target, price, *, current=0, wanted=None, rps=4.0, code=reasons.STEAD
         "variant": {"of": "llm", "requestsPerSecond": rps},
         **more.pop("policy", {}),
     }
+    room = more.pop("room", NoData("not asked"))
     signals = Signals(**{"current": current, "ready": current, **more})
     count = current if wanted is None else wanted
     decision = Decision(count, (Reason(code, "own"),), State.begun(current, 0.0))
-    return Member(target, AutoscalingPolicy.model_validate(policy), signals, decision, price)
+    return Member(target, AutoscalingPolicy.model_validate(policy), signals, decision, price, room)
 
 
 def test_the_model_moves_to_the_variant_that_serves_for_less_and_says_why():
@@ -43,7 +44,7 @@ def test_the_model_moves_to_the_variant_that_serves_for_less_and_says_why():
 
 
 def test_room_for_two_only_buys_two():
-    changed, _ = regrouped([member(DEAR, 3.0, current=4), member(CHEAP, 1.0, placeable=2)], {}, 0.0)
+    changed, _ = regrouped([member(DEAR, 3.0, current=4), member(CHEAP, 1.0, room=2)], {}, 0.0)
     assert {target: one.replicas for target, one in changed.items()} == {CHEAP: 2}
 
 

@@ -1,0 +1,48 @@
+"""What the control loop stands on, as protocols: scales, what was learned, victims, Events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from autoscaler.targets import ScaleSight, Target
+from cluster.wire import ObjectReference
+
+
+class Scales(Protocol):
+    """What is needed of ``targets.Targets``."""
+
+    def read(self, target: Target) -> ScaleSight: ...
+
+    def write(self, sight: ScaleSight, replicas: int) -> object: ...
+
+
+class Store(Protocol):
+    """What is needed of ``learned_store.LearnedStore``: what was learned outlives this process."""
+
+    def begin(self) -> None: ...
+
+    def text_of(self, target: Target) -> str: ...
+
+    def keep(self, texts: Mapping[Target, str]) -> None: ...
+
+    def forget(self) -> None: ...
+
+
+class Victims(Protocol):
+    """What is needed of ``deletion_cost.DeletionCosts``: say which pods shall go first."""
+
+    def mark(self, sight: ScaleSight, going: int) -> None: ...
+
+
+class Recorder(Protocol):
+    """What is needed of the Event recorder."""
+
+    def record(
+        self,
+        regarding: ObjectReference,
+        reason: str,
+        note: str,
+        type: str = ...,  # noqa: A002 - the recorder's own name
+        action: str = ...,
+    ) -> None: ...

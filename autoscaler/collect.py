@@ -20,6 +20,7 @@ from autoscaler import questions
 from autoscaler.answers import NO_MEANS, Answer, Answers, PodKey
 from autoscaler.cold_start import ColdStarts
 from autoscaler.merge_loads import MergedLoad, Told, merged
+from autoscaler.outside import OutsideQueues, outside_queries
 from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight, Standing
 from autoscaler.questions import Need, Question, need_of
@@ -105,6 +106,9 @@ class Collector:
         self._detected: tuple[float, NoData | None] | None = None
         self._needs: frozenset[Need] = frozenset()
         self._questions: dict[str, Question] = {}
+        self._outside = OutsideQueues(scope)
+        self._outside_asked: dict[str, str] = {}
+        self._outside_given: dict[str, Vector | NoData] = {}
         self._slow = SlowAnswers(lambda queries, at: source.query_many(queries, at), scope, executor)
 
     def check(self, policy: AutoscalingPolicy) -> None:
@@ -131,6 +135,7 @@ class Collector:
         )
         if needs != self._needs:
             self._needs, self._questions = needs, questions.questions(needs, self._scope)
+        self._outside_asked = outside_queries((w.policy.outside for w in workloads), self._scope)
         read = Answers(self._answers(at))
         self._follow(workloads, seen)
         return lambda workload: self._signals(workload, seen[workload.sight.target], read, at)
@@ -226,7 +231,9 @@ class Collector:
         urgent = {name: q for name, q in self._questions.items() if not q.good_for_seconds}
         slow = {name: q for name, q in self._questions.items() if q.good_for_seconds}
         answers = self._slow.current(slow, at)
-        given = self._source.query_many({name: q.text(()) for name, q in urgent.items()}, at)
+        texts = {name: question.text(()) for name, question in urgent.items()}
+        given = self._source.query_many({**texts, **self._outside_asked}, at)
+        self._outside_given = {name: given[name] for name in self._outside_asked}
         for name, question in urgent.items():
             answers[name] = Answer(question, given[name], self._scope)
         return answers
@@ -259,6 +266,9 @@ class Collector:
             cold_start_seconds=self._cold_start(target, seen.present),
             slo_missed=unknown if preset is None else read.missed(preset, policy, seen.keys),
             waiting=NOT_ASKED if policy.slo is None else load.waiting,
+            waiting_outside=self._outside.waiting(
+                policy.outside, target.namespace, target.name, self._outside_given, ready=ready
+            ),
             tokens_in=means.tokens_in,
             tokens_out=means.tokens_out,
             token_seconds=means.token_seconds,

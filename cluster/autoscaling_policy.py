@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from cluster.policy_model import (
     API_VERSION,
@@ -138,6 +138,22 @@ class Outage(PolicyModel):
     )
 
 
+class Outside(PolicyModel):
+    """Where requests wait before they reach a pod: what wakes a workload from zero replicas."""
+
+    source: Literal["knative-activator", "inference-gateway", "keda-http", "istio"] | None = Field(
+        default=None, description="what holds (istio: turns away) requests while no pod is there"
+    )
+    name: Name | None = Field(
+        default=None,
+        description="the workload's name at the source: revision, service, pool, model, route or host; by "
+        "default the target's own",
+    )
+    query: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = Field(
+        default=None, description="PromQL instead of a source: the number of requests that wait"
+    )
+
+
 class SignalSources(PolicyModel):
     """Where requests in flight are read, besides Prometheus."""
 
@@ -191,6 +207,7 @@ class AutoscalingPolicy(PolicyModel):
         default=60.0, description="seconds from a new replica to its first answer, until measured"
     )
     outage: Outage = Outage()
+    outside: Outside | None = None
     warm: Warm = Warm()
     period_seconds: Positive = Field(default=5.0, description="seconds between two decisions")
 
@@ -237,6 +254,16 @@ class AutoscalingPolicy(PolicyModel):
                     None,
                     "inFlight or latency, or an objective (slo)",
                     "state the objective, or give one of the two signals",
+                )
+            )
+        outside = self.outside
+        if outside is not None and (outside.source is None) == (outside.query is None):
+            found.append(
+                (
+                    ("outside",),
+                    None,
+                    "one of source and query",
+                    "name the source of the waiting requests, or give a query of your own",
                 )
             )
         slo = self.slo

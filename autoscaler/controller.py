@@ -175,8 +175,15 @@ class Controller:
         begun = [self._isolated(w, partial(self._begin, w, signals_of)) for w in workloads]
         cases = [case for case in begun if case is not None]
         placed = self._place(cases)
+        writing = []
         for case, signals, decision in self._settle(cases, placed):
-            self._isolated(case.workload, partial(self._finish, case, signals, decision))
+            finish = partial(self._isolated, case.workload, partial(self._finish, case, signals, decision))
+            if decision.replicas == signals.current:
+                finish()
+            else:  # a write takes milliseconds, and a burst may take many
+                writing.append(self._pool.submit(finish))
+        for written in writing:
+            written.result()
         self.node_requests = placed.requests
         self._keep_learned()
         self.last_round_seconds = self._clock()
@@ -319,7 +326,7 @@ class Controller:
         return True
 
     def _keep_learned(self) -> None:
-        if self._store is None or self._dry_run or not self._is_leader():
+        if self._store is None or self._dry_run or not self._is_leader() or not self._store.due:
             return
         states = {target: memory.state for target, memory in self._memories.items()}
         self._store.keep({t: "" if state is None else state.remembered() for t, state in states.items()})

@@ -60,9 +60,14 @@ class LearnedStore:
         """What was learned about ``target``; empty when nothing is known."""
         return (self._known or {}).get(_name(target), "")
 
+    @property
+    def due(self) -> bool:
+        """Whether ``keep`` would write now, were something new."""
+        return self._known is not None and self._clock() >= self._next_write_seconds
+
     def keep(self, texts: Mapping[Target, str]) -> None:
         """Write what is learned now; a workload with an empty text keeps what was known about it."""
-        if self._known is None or self._clock() < self._next_write_seconds:
+        if self._known is None or not self.due:
             return
         wanted = {_name(target): text or self.text_of(target) for target, text in texts.items()}
         wanted = {name: text for name, text in sorted(wanted.items()) if text}

@@ -257,6 +257,8 @@ class DirectScrape:
                 return bytes(page)
             finally:
                 response.release_conn()
+        except urllib3.exceptions.NewConnectionError:  # a kind of timeout to urllib3
+            return "unreachable"
         except urllib3.exceptions.TimeoutError:
             return "timeout"
         except (urllib3.exceptions.HTTPError, OSError, ValueError):

@@ -1,13 +1,14 @@
-"""HorizontalPodAutoscaler v2 as it ships: tolerance, unready and missing pods, stabilisation and rate limits.
+"""HorizontalPodAutoscaler v2: tolerance, unready and missing pods, and the documented default behaviour.
 
     External AverageValue: ratio = total/(target·replicas); keep within 10 %, else ceil(total/target)
     Pods (a mean a pod)  : ratio = mean/target over the pods that report; keep within 10 %, else
                            ceil(ratio·pods). With pending or silent pods the ratio is taken anew: both count
                            as 0 on the way up, silent ones as at the target on the way down; keep if that is
                            within 10 % or turns the direction round
-    what becomes of the wish: ``hpa_behaviour.AsShipped``
+    what becomes of the wish: ``hpa_behaviour.WithBehaviour``, the documented defaults spelled out
 
-Every 15 s. A metric that cannot be had leaves the replicas. Follows pkg/controller/podautoscaler of
+An HPA that leaves ``spec.behavior`` out does otherwise (``hpa_behaviour.AsShipped``), and is the dearer rival
+on the traces of the study: it follows wishes of the past five minutes up. Every 15 s. A metric that cannot be had leaves the replicas. Follows pkg/controller/podautoscaler of
 Kubernetes 1.36 (replica_calculator.go); checked step by step against kube-controller-manager. Does not model
 several metrics, nor starting pods that run and report already: a starting pod is taken as pending.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from simulator.autoscaling_demand import Ints
-from simulator.autoscaling_policies.hpa_behaviour import AsShipped, Flags
+from simulator.autoscaling_policies.hpa_behaviour import Flags, WithBehaviour
 from simulator.autoscaling_policy import Bounds, Seen, whole
 from simulator.autoscaling_trace import Floats
 
@@ -69,7 +70,7 @@ class HpaInFlight:
     direct = False
 
     def __init__(self, bounds: Bounds, share: Floats) -> None:
-        self._target, self._shape = share * bounds.slots, AsShipped(bounds)
+        self._target, self._shape = share * bounds.slots, WithBehaviour(bounds)
 
     def decide(self, seen: Seen, now: float) -> Ints:
         total = seen.metrics.in_flight
@@ -89,7 +90,7 @@ class HpaGpu:
     direct = False
 
     def __init__(self, bounds: Bounds, target: Floats) -> None:
-        self._target, self._shape = target, AsShipped(bounds)
+        self._target, self._shape = target, WithBehaviour(bounds)
 
     def decide(self, seen: Seen, now: float) -> Ints:
         value, silent = seen.metrics.gpu_utilisation, seen.metrics.silent

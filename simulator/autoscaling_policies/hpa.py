@@ -7,10 +7,11 @@
                            within 10 % or turns the direction round
     what becomes of the wish: ``hpa_behaviour.WithBehaviour``, the documented defaults spelled out
 
-An HPA that leaves ``spec.behavior`` out does otherwise (``hpa_behaviour.AsShipped``), and is the dearer rival
-on the traces of the study: it follows wishes of the past five minutes up. Every 15 s. A metric that cannot be had leaves the replicas. Follows pkg/controller/podautoscaler of
-Kubernetes 1.36 (replica_calculator.go); checked step by step against kube-controller-manager. Does not model
-several metrics, nor starting pods that run and report already: a starting pod is taken as pending.
+An HPA that leaves ``spec.behavior`` out does otherwise: it follows wishes of the past five minutes up
+(``hpa_behaviour.AsShipped``). Every 15 s. A metric that cannot be had leaves the replicas. Follows
+pkg/controller/podautoscaler of Kubernetes 1.36 (replica_calculator.go); checked step by step against
+kube-controller-manager. Does not model several metrics, nor starting pods that run and report already: a
+starting pod is taken as pending.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """KEDA on the queue: waiting requests in Prometheus, read every 30 s, through the HPA that KEDA makes.
 
-The trigger is of type AverageValue, so the wish is ceil(waiting/threshold); tolerance, window and limits
-are those of an HPA without ``spec.behavior``, as KEDA makes it. One replica stays (``minReplicaCount: 1``). An empty result of Prometheus reads as 0
-(``ignoreNullValues``, on by default); a Prometheus that does not answer leaves the replicas.
+The trigger is of type AverageValue, so the wish is ceil(waiting/threshold); tolerance, window and limits are
+those of an HPA without ``spec.behavior``, as KEDA makes it. One replica stays (``minReplicaCount: 1``). An
+empty result of Prometheus reads as 0 (``ignoreNullValues``, on by default); a Prometheus that does not answer
+leaves the replicas.
 """
 
 from __future__ import annotations

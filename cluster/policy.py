@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from cluster.autoscaling_policy import AutoscalingPolicy, autoscaling_policy_schema, load_autoscaling_policy
+from cluster.batch_policy import Batch
 from cluster.interference_policy import Interference
 from cluster.policy_model import (
     API_VERSION,
@@ -34,6 +35,7 @@ from cluster.repack_policy import MigConfig, MigGeometry, Repack
 
 __all__ = [
     "AutoscalingPolicy",
+    "Batch",
     "Carbon",
     "CarbonClass",
     "ClusterPolicy",
@@ -265,9 +267,10 @@ class ClusterPolicy(PolicyModel):
     planner: Planner = Planner()
     repack: Repack = Repack()
     mig_geometry: MigGeometry = MigGeometry()
+    batch: Batch = Batch()
 
     def contradictions(self) -> Sequence[tuple[tuple[str | int, ...], object, str, str]]:
-        sections = (self.carbon, self.interference, self.mig_geometry)
+        sections = (self.carbon, self.interference, self.mig_geometry, self.batch)
         found = [problem for section in sections for problem in section.contradictions()]
         times = Counter(node_class.name for node_class in self.nodes)
         for index, node_class in enumerate(self.nodes):

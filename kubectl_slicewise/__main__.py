@@ -16,7 +16,7 @@ from cluster.policy import PolicyRefused
 from kubectl_slicewise import commands, servers, tune
 from kubectl_slicewise.commands import NotFound, Unreadable
 from scheduler.snapshot import SnapshotRefused
-from simulator import autoscaling_command, mig_command, packing_command
+from simulator import autoscaling_command, batch_command, mig_command, packing_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     packing_command.add_parser(studies)
     mig_command.add_parser(studies)
     autoscaling_command.add_parser(studies)
+    batch_command.add_parser(studies)
     return top
 
 

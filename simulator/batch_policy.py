@@ -3,14 +3,14 @@
 - ``immediate``: at arrival, what a cluster does by itself.
 - ``threshold``: now if the grid is cleaner than in so many of the last seven days' hours (the quartile), else
   wait, to the latest start; what carbon-aware operators do with ``max intensity``.
-- ``green-hours``: in the six hours of the day that were cleanest in the last seven days; a nightly window, with
-  its hours chosen by hindsight on the past week.
+- ``green-hours``: in the six hours of the day that were cleanest in the last seven days; a nightly window,
+  with its hours chosen by hindsight on the past week.
 - ``slicewise``: the product's own ``schedule`` with its own forecast from the zone's history.
 - ``slicewise-told``: the same, told the true intensities of the next two days: what is lost to the forecast.
 - ``perfect``: the same, told true intensities and every job's true duration, with no margins: the yardstick.
 
-All but ``perfect`` know of a job what ``durations`` knows. Starts are requests: who starts when GPUs are short
-is the replay's business.
+All but ``perfect`` know of a job what ``durations`` knows. Starts are requests: who starts when GPUs are
+short is the replay's business.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Final, Protocol
 import numpy as np
 
 from autoscaler.batch.candidates import Forecasts
-from autoscaler.batch.curve import DAY_SECONDS, HOUR_SECONDS, Curve, Floats
-from autoscaler.batch.grid_forecast import KEPT_HOURS, day_ahead
+from autoscaler.batch.curve import HOUR_SECONDS, Curve, Floats
+from autoscaler.batch.grid_forecast import KEPT_HOURS, GridForecast, day_ahead
 from autoscaler.batch.schedule import schedule
 from autoscaler.batch.work import HeldJob, Pool
+from metrics.samples import NoData
 
 ZONE: Final = "zone"
 GREEN_HOURS: Final = 6
@@ -34,8 +35,8 @@ QUANTILE: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What is known at ``now`` (seconds): hourly ``truth`` from time 0 on, of which a policy that does not see
-    the future may read only up to ``now``; ``pools`` with the GPUs that are not taken by running jobs.
+    """What is known at ``now`` (seconds): hourly ``truth`` from time 0 on, of which a policy that does not
+    see the future may read only up to ``now``; ``pools`` with the GPUs that are not taken by running jobs.
     """
 
     now: float
@@ -100,23 +101,27 @@ class Slicewise:
 
     def __init__(self, *, told: bool, exact: bool, effort: float) -> None:
         self.exact, self._told, self._effort = exact, told, effort
+        self._known: tuple[int, Curve | NoData] = (-1, NoData("no hour was seen yet", "empty"))
 
     def release(self, held: Sequence[HeldJob], sight: Sight) -> set[str]:
         forecast: Forecasts = {ZONE: self._forecast(sight)}
         plan = schedule(held, forecast, _NO_PRICES, sight.pools, sight.now, effort=self._effort)
         return {key for key, start in plan.starts.items() if start.at_seconds <= sight.now}
 
-    def _forecast(self, sight: Sight) -> Curve:
+    def _forecast(self, sight: Sight) -> Curve | NoData:
         start = sight.hour * HOUR_SECONDS
         if self._told:
             return Curve.hourly(start, sight.truth[sight.hour : sight.hour + 48].tolist())
-        found = day_ahead(sight.past(KEPT_HOURS).tolist(), start)
-        assert not isinstance(found, Exception)
-        return found.curve if hasattr(found, "curve") else Curve.constant(0.0)
+        if self._known[0] != sight.hour:
+            self._known = sight.hour, _curve(day_ahead(sight.past(KEPT_HOURS).tolist(), start))
+        return self._known[1]
+
+
+def _curve(found: GridForecast | NoData) -> Curve | NoData:
+    return found if isinstance(found, NoData) else found.curve
 
 
 _NO_PRICES: Final[Forecasts] = {}
-DAY: Final = DAY_SECONDS
 
 
 def batch_policies(effort: float) -> Mapping[str, BatchPolicy]:

@@ -1,9 +1,9 @@
 """Replay of batch jobs on one grid zone: arrivals, releases, GPUs, carbon, deadlines.
 
-Time goes in steps of ten minutes in which arrivals are seen and the policy is asked; jobs begin and end at any
-time. Released jobs queue for GPUs, first come first served, and a smaller one may go before a larger one that
-does not fit. A job's carbon is its GPUs' added power times the true intensity while it runs. Ends teach
-``Durations`` what a real controller would see. Pure.
+Time goes in steps of half an hour in which arrivals are seen and the policy is asked; jobs begin and end at
+any time. Released jobs queue for GPUs, first come first served, and a smaller one may go before a larger
+one that does not fit. A job's carbon is its GPUs' added power times the true intensity while it runs. Ends
+teach ``Durations`` what a real controller would see. Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from metrics.samples import NoData
 from simulator.batch_policy import ZONE, BatchPolicy, Sight
 from simulator.batch_work import BatchRun
 
-STEP_SECONDS: Final = 600.0
+STEP_SECONDS: Final = 1800.0
 GPU_WATTS: Final = 330.0
 """An A100-80GB SXM, busy minus idle (catalogue)."""
 STATED_FACTOR: Final = 1.5
@@ -82,7 +82,9 @@ class _Replay:
         return self._begin + run.arrived_seconds
 
     def _ask(self, now: float) -> None:
-        jobs = [self._job(run) for run in self._held]
+        factor = self._durations.longest_factor(STATED_FACTOR)
+        queue = STEP_SECONDS + self._durations.queue_seconds(STATED_QUEUE_SECONDS)
+        jobs = [self._job(run, factor, queue) for run in self._held]
         free = self._pool(now)
         released = self._policy.release(jobs, Sight(now, self._truth, (Pool(ZONE, ZONE, free, GPU_WATTS),)))
         self._queue += [(run, now) for run in self._held if run.key in released]
@@ -99,17 +101,18 @@ class _Replay:
         levels = np.cumsum([steps[at] for at in times]).tolist()
         return Curve((*times, times[-1] + 14 * 24 * HOUR_SECONDS), tuple(levels))
 
-    def _job(self, run: BatchRun) -> HeldJob:
+    def _job(self, run: BatchRun, factor: float, queue: float) -> HeldJob:
         deadline = self._arrived(run) + run.window_seconds
         if self._policy.exact:
             return HeldJob(run.key, run.gpus, deadline, run.seconds, run.seconds)
-        known = self._durations.expected_seconds(run.family, run.declared_seconds)
-        if isinstance(known, NoData):
-            expected, longest = UNKNOWN_SECONDS, max(UNKNOWN_SECONDS, run.window_seconds / 2.0)
-        else:
-            expected, longest = known, known * self._durations.longest_factor(STATED_FACTOR)
-        queue = self._durations.queue_seconds(STATED_QUEUE_SECONDS)
+        expected = self._expected(run)
+        known = not isinstance(self._durations.expected_seconds(run.family, run.declared_seconds), NoData)
+        longest = expected * factor if known else max(expected, run.window_seconds / 2.0)
         return HeldJob(run.key, run.gpus, deadline, expected, longest, queue)
+
+    def _expected(self, run: BatchRun) -> float:
+        known = self._durations.expected_seconds(run.family, run.declared_seconds)
+        return UNKNOWN_SECONDS if isinstance(known, NoData) else known
 
     def _advance(self, now: float) -> None:
         """Let jobs end, one by one, and let the queue have their GPUs at that moment."""
@@ -129,8 +132,7 @@ class _Replay:
             self._free -= run.gpus
             self._started[run.key] = now
             self._durations = self._durations.waited(now - since)
-            expected = self._job(run).expected_seconds
-            heapq.heappush(self._running, (now + run.seconds, run.key, now + expected))
+            heapq.heappush(self._running, (now + run.seconds, run.key, now + self._expected(run)))
         self._queue = waiting
 
     def _outcome(self) -> BatchOutcome:

@@ -1,11 +1,12 @@
 """Every start that a job may have, and what each costs: a grid of half-hours from now on.
 
-    cost = kW × (grams of carbon × price of a tonne + price of the energy), integrated from start to expected end
+    cost = kW × (grams of carbon × price of a tonne + price of the energy), integrated from start to
+    expected end
            + delay_hour × hours of delay
 
-A job may start at any grid point up to its latest start, in any pool it may use. A zone whose forecast is not
-known costs what the mean of the known ones costs: it must not win for not being measured. Where none is known,
-now is as good as any other time, and ties go to the earlier start. Pure.
+A job may start at any grid point up to its latest start, in any pool it may use. A zone whose forecast is
+not known costs what the mean of the known ones costs: it must not win for not being measured. Where none is
+known, now is as good as any other time, and ties go to the earlier start. Pure.
 """
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ def _known(
 
 def mean_curve(curves: Sequence[Curve], begin: float, end: float) -> Curve:
     """The mean of several curves from ``begin`` to ``end``."""
-    edges = np.unique(np.concatenate([np.asarray(curve.edges) for curve in curves] + [np.array([begin, end])]))
+    edges = np.unique(
+        np.concatenate([np.asarray(curve.edges) for curve in curves] + [np.array([begin, end])])
+    )
     edges = edges[(edges >= begin) & (edges <= end)]
     values: NDArray[np.float64] = np.mean([curve.at(edges[:-1]) for curve in curves], axis=0)
     return Curve(tuple(edges.tolist()), tuple(values.tolist()))

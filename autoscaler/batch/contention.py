@@ -1,9 +1,9 @@
 """Jobs that want the same hours: do their starts fit the GPUs, and the best of simple orders.
 
-``room`` is float64[pools, slots]: GPUs free in each slot. A choice that would need more than there is counts as
-not allowed; a job without any allowed choice gets None and goes at once. Two orders are tried, the most urgent
-first and the largest first, each job at its cheapest start that still fits; the order that leaves fewer jobs
-out wins, then the cheaper one. Pure; the optimum is ``solve``'s.
+``room`` is float64[pools, slots]: GPUs free in each slot. A choice that would need more than there is
+counts as not allowed; a job without any allowed choice gets None and goes at once. Two orders are tried,
+the most urgent first and the largest first, each job at its cheapest start that still fits; the order that
+leaves fewer jobs out wins, then the cheaper one. Pure; the optimum is ``solve``'s.
 """
 
 from __future__ import annotations

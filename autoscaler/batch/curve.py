@@ -28,7 +28,9 @@ class Curve:
 
     def __post_init__(self) -> None:
         if not self.values or len(self.edges) != len(self.values) + 1:
-            raise ValueError(f"got {len(self.edges)} edges and {len(self.values)} values, expected n + 1 and n")
+            raise ValueError(
+                f"got {len(self.edges)} edges and {len(self.values)} values, expected n + 1 and n"
+            )
         if any(later <= earlier for earlier, later in zip(self.edges, self.edges[1:], strict=False)):
             raise ValueError("the edges of a curve must rise")
 
@@ -69,7 +71,9 @@ class Curve:
         edges, values = np.asarray(self.edges), np.asarray(self.values)
         total = np.concatenate([[0.0], np.cumsum(np.diff(edges) * values)])
         inside: Floats = np.interp(at, edges, total)
-        return inside + np.minimum(0.0, at - edges[0]) * values[0] + np.maximum(0.0, at - edges[-1]) * values[-1]
+        return (
+            inside + np.minimum(0.0, at - edges[0]) * values[0] + np.maximum(0.0, at - edges[-1]) * values[-1]
+        )
 
     def at(self, when: Floats) -> Floats:
         """The value in force at each time; the first and last beyond the ends."""

@@ -1,13 +1,14 @@
 """How long jobs take and wait, learned from those that ended, and how far to trust that.
 
-A job's family is its owner's or name's stem. ``expected_seconds`` is what the job declares, else the median of
-its family's last runs. ``longest_factor`` bounds how much longer than expected a run takes:
+A job's family is its owner's or name's stem. ``expected_seconds`` is what the job declares, else the median
+of its family's last runs. ``longest_factor`` bounds how much longer than expected a run takes:
 
-    max(largest ratio seen, exp(mean + 3.3 × sd × √(1 + 1/n)) of the log ratios)        [prediction bound, 1 in 2,000]
+    max(largest ratio seen, exp(mean + 3.3 × sd × √(1 + 1/n)) of the log ratios)       one run in 2,000
+    exceeds it
 
 over all families together (ratios are comparable where durations are not), and never below what the policy
-states until ``SETTLED`` runs have been seen. ``queue_seconds`` bounds the wait for GPUs after a release in the
-same spirit: a quarter above the longest wait of late, and at least the policy's.
+states until ``SETTLED`` runs have been seen. ``queue_seconds`` bounds the wait for GPUs after a release in
+the same spirit: a quarter above the longest wait of late, and at least the policy's.
 
 Pure: what ended is told, nothing is watched. Failed runs teach nothing.
 """
@@ -81,8 +82,10 @@ class Durations:
         if count < 2:
             return stated
         logs = [math.log(ratio) for ratio in self.ratios]
-        spread = _DEVIATIONS * statistics.stdev(logs) * math.sqrt(1.0 + 1.0 / count)
-        learned = max(*self.ratios, math.exp(statistics.fmean(logs) + spread), LEAST_FACTOR)
+        mean = math.fsum(logs) / count
+        deviation = math.sqrt(math.fsum((log - mean) ** 2 for log in logs) / (count - 1))
+        spread = _DEVIATIONS * deviation * math.sqrt(1.0 + 1.0 / count)
+        learned = max(*self.ratios, math.exp(mean + spread), LEAST_FACTOR)
         return learned if count >= SETTLED else max(stated, learned)
 
     def queue_seconds(self, stated: float) -> float:

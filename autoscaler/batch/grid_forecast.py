@@ -2,14 +2,14 @@
 
     forecast(t + h) = profile(hour of t + h) + b_h × (value(t) − profile(hour of t))
 
-``profile`` is the mean of the same hour of the last ten days, each day counting 0.85 of the next one; ``b_h``
-(0..1) is fitted by least squares for every lead h over the last three weeks: how much of today's deviation from
-the usual is still there h hours later. Sun-driven grids live by the profile, wind-driven ones by ``b_h``, and
-nobody has to say which a zone is. Sources: seasonal means with an error correction are the usual yardstick of
-day-ahead carbon forecasts (Maji et al., CarbonCast, BuildSys 2022).
+``profile`` is the mean of the same hour of the last ten days, each day counting 0.85 of the next one;
+``b_h`` (0..1) is fitted by least squares for every lead h over the last three weeks: how much of today's
+deviation from the usual is still there h hours later. Sun-driven grids live by the profile, wind-driven
+ones by ``b_h``, and nobody has to say which a zone is. Sources: seasonal means with an error correction are
+the usual yardstick of day-ahead carbon forecasts (Maji et al., CarbonCast, BuildSys 2022).
 
-Used where a provider sells no forecast. Fits on the past only, holds no clock. A missing hour is NaN and counts
-for nothing.
+Used where a provider sells no forecast. Fits on the past only, holds no clock. A missing hour is NaN and
+counts for nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final
 
 import numpy as np
 
-from autoscaler.batch.curve import HOUR_SECONDS, Curve, Floats
+from autoscaler.batch.curve import Curve, Floats
 from metrics.samples import NoData
 
 DAYS: Final = 10
@@ -36,8 +36,8 @@ _USUAL_DECAY: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class GridForecast:
-    """``curve`` from the hour in force on; ``error_ratio``: mean absolute error by lead in hours over the mean
-    level, empty while there is too little history to know it.
+    """``curve`` from the hour in force on; ``error_ratio``: mean absolute error by lead in hours over the
+    mean level, empty while there is too little history to know it.
     """
 
     curve: Curve
@@ -65,53 +65,44 @@ def day_ahead(
 
 
 class _Fit:
-    """Profiles of many hours at once."""
+    """The usual value of every hour, as known a day before it, and how long deviations from it last."""
 
     def __init__(self, seen: Floats) -> None:
         self._seen = seen
         days = min(DAYS, len(seen) // 24)
-        weights = DECAY ** np.arange(days)
-        # Row t, column h: the usual value of the hour h hours after t, as known at t.
-        self._profiles = np.full((len(seen), 24), np.nan)
-        if not days:
-            return
-        for hour in range(24):
-            total, weight = np.zeros(len(seen)), np.zeros(len(seen))
-            for day in range(days):
-                back = 24 * (day + 1) - hour
-                if back >= len(seen):
-                    continue
-                values = np.full(len(seen), np.nan)
-                values[back:] = seen[: len(seen) - back]
-                known = np.isfinite(values)
-                total[known] += weights[day] * values[known]
-                weight[known] += weights[day]
-            self._profiles[:, hour] = np.divide(
-                total, weight, out=np.full(len(seen), np.nan), where=weight > 0.0
-            )
+        # One day further than what was seen: the coming hours' usual values are known already.
+        total, weight = np.zeros(len(seen) + 24), np.zeros(len(seen) + 24)
+        known = np.isfinite(seen)
+        filled = np.where(known, seen, 0.0)
+        for day in range(days):
+            back = 24 * (day + 1)
+            end = min(len(total), len(seen) + back)
+            total[back:end] += DECAY**day * filled[: end - back]
+            weight[back:end] += DECAY**day * known[: end - back]
+        self._usual = np.divide(total, weight, out=np.full(len(total), np.nan), where=weight > 0.0)
 
     def profile(self, at: int) -> Floats | None:
         """The usual values of the 24 hours from hour ``at`` on; None while there is not a day of history."""
-        found: Floats = self._profiles[at]
+        found: Floats = self._usual[at : at + 24]
         if not np.isfinite(found).any():
             return None
         return np.where(np.isfinite(found), found, np.nanmean(found))
 
     def kept_deviation(self, hours: int) -> tuple[Floats, tuple[float, ...]]:
         """What share of a deviation is left after 0, 1, … hours, and the mean relative errors by lead."""
-        usual: Floats = _USUAL_DECAY ** np.arange(hours)
-        seen, profiles = self._seen, self._profiles
-        deviation = seen - profiles[:, 0]
-        begin = max(0, len(seen) - FITTED_HOURS - hours)
+        seen, usual = self._seen, self._usual
+        count = len(seen)
+        deviation = seen - usual[:count]
+        begin = max(0, count - FITTED_HOURS - hours)
         level = float(np.nanmean(seen))
         shares, errors = [], []
         for lead in range(hours):
-            origin = np.arange(begin, len(seen) - lead)
-            later = seen[origin + lead] - profiles[origin, lead % 24]
-            now = deviation[origin]
+            # The usual value as it was known at the origin: that of the day before for a second day.
+            later = seen[begin + lead :] - usual[begin + lead % 24 : count - lead + lead % 24]
+            now = deviation[begin : count - lead]
             known = np.isfinite(later) & np.isfinite(now)
             if known.sum() < _LEAST_FITTED:
-                return usual, ()
+                return _USUAL_DECAY ** np.arange(hours), ()
             now, later = now[known], later[known]
             power = float(now @ now)
             share = min(1.0, max(0.0, float(now @ later) / power)) if power > 0.0 else 0.0

@@ -5,9 +5,9 @@
     each pool and slot   sum of GPUs × x running in it ≤ free GPUs   GPU price l_pt ≤ 0
 
 A column is one start of one job. Those that price out (cost − GPUs × sum of l over the slots it runs < s_j)
-enter until none does; then the relaxation is solved over all of them. A start whose reduced cost exceeds the
-distance between the best schedule known and the bound is in no better schedule: ``worthwhile`` drops it, which
-leaves the solver a small model with the same optimum. OR-Tools' GLOP; deterministic.
+enter until none does; then the relaxation is solved over all of them. A start whose reduced cost exceeds
+the distance between the best schedule known and the bound is in no better schedule: ``worthwhile`` drops
+it, which leaves the solver a small model with the same optimum. OR-Tools' GLOP; deterministic.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _TOUCH: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Relaxed:
-    """``bound``: what every schedule costs at least; ``reduced``: by job float64[rows, slots], how much more a
-    schedule with that start costs at least (infinite: not allowed).
+    """``bound``: what every schedule costs at least; ``reduced``: by job float64[rows, slots], how much
+    more a schedule with that start costs at least (infinite: not allowed).
     """
 
     bound: float

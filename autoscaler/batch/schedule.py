@@ -1,11 +1,11 @@
 """When each held job starts: the cheapest hours that its deadline, its error margin and the GPUs allow.
 
-``schedule`` is the one pure entry. A job's latest start leaves room for its longest run and the wait for GPUs
-(``durations``). What cannot meet that any more goes at once, and so does what finds no room before it: waiting
-would only make it later. The others get the cheapest starts that together fit the GPUs: each its own best if
-that fits (then nothing is better), else what relaxation, rounding and CP-SAT find (``contention``,
-``solve``). Planned anew every few minutes, so a job is released when the present has become its best
-time, and an error of the forecast costs carbon, never a deadline.
+``schedule`` is the one pure entry. A job's latest start leaves room for its longest run and the wait for
+GPUs (``durations``). What cannot meet that any more goes at once, and so does what finds no room before it:
+waiting would only make it later. The others get the cheapest starts that together fit the GPUs: each its
+own best if that fits (then nothing is better), else what relaxation, rounding and CP-SAT find
+(``contention``, ``solve``). Planned anew every few minutes, so a job is released when the present has
+become its best time, and an error of the forecast costs carbon, never a deadline.
 
 Model: time-indexed scheduling with release by deadline; as in Wiesner et al., "Let's Wait Awhile" (Middleware
 2021), with capacity. Reads no clock, releases nothing.
@@ -45,7 +45,13 @@ def schedule(
     late = [job for job in jobs if job.latest_start_seconds < now]
     timely = [job for job in jobs if job.latest_start_seconds >= now]
     choices = candidates(
-        timely, intensity_forecast, price_forecast, capacity, now, carbon_tonne=carbon_tonne, delay_hour=delay_hour
+        timely,
+        intensity_forecast,
+        price_forecast,
+        capacity,
+        now,
+        carbon_tonne=carbon_tonne,
+        delay_hour=delay_hour,
     )
     homeless = [choice for choice in choices if not choice.pools]
     choices = [choice for choice in choices if choice.pools]

@@ -1,8 +1,8 @@
 """The cheapest starts that fit the GPUs together: relaxation, rounding, then CP-SAT on what is left.
 
-    1. relaxation   a bound, and what each start costs at the prices of scarce hours (``relaxation``)
-    2. rounding     the simple orders again, with those prices in the costs
-    3. CP-SAT       only while the distance to the bound exceeds ``CLOSE_ENOUGH``, over the starts that a better
+    1. relaxation   a bound, and what each start costs at the prices of scarce hours (``relaxation``) 2.
+    rounding     the simple orders again, with those prices in the costs 3. CP-SAT       only while the
+    distance to the bound exceeds ``CLOSE_ENOUGH``, over the starts that a better
                     schedule may have, from the best schedule known
 
 In CP-SAT GPUs are counted in thousandths and costs on a scale of 2^24: what that rounds away is below a
@@ -34,7 +34,9 @@ _LONGEST_SECONDS: Final = 10.0
 def solve(
     choices: Sequence[Candidates], left: Floats, start: Sequence[Chosen], effort: float
 ) -> tuple[list[Chosen], Method]:
-    """The best starts found, never worse than ``start``; ``effort`` bounds CP-SAT, in deterministic seconds."""
+    """The best starts found, never worse than ``start``; ``effort`` bounds CP-SAT, in deterministic
+    seconds.
+    """
     # Imported here: whoever never has two jobs that want the same hour need not load it.
     from autoscaler.batch.relaxation import LEFT_OUT_TIMES, relaxed
 
@@ -46,9 +48,7 @@ def solve(
     found = relaxed(choices, costs, left, best, left_out_cost)
     if found is None:
         return best, method
-    priced = [
-        replace(choice, costs=reduced) for choice, reduced in zip(choices, found.reduced, strict=True)
-    ]
+    priced = [replace(choice, costs=reduced) for choice, reduced in zip(choices, found.reduced, strict=True)]
     rounded = by_orders(priced, left)
     if worth(choices, rounded) < worth(choices, best):
         best, method = rounded, _ROUNDED

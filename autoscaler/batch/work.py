@@ -14,9 +14,10 @@ from autoscaler.batch.curve import Curve
 
 @dataclass(frozen=True, slots=True)
 class HeldJob:
-    """A job that waits for its start. ``gpus`` are GPU equivalents over all its pods; ``pools`` names those it
-    may use, None for any. ``expected_seconds`` is how long it will run, ``longest_seconds`` what it may take at
-    worst, ``queue_seconds`` what it may wait for GPUs after its release. ``base_watts``: power beside the GPUs'.
+    """A job that waits for its start. ``gpus`` are GPU equivalents over all its pods; ``pools`` names those
+    it may use, None for any. ``expected_seconds`` is how long it will run, ``longest_seconds`` what it may
+    take at worst, ``queue_seconds`` what it may wait for GPUs after its release. ``base_watts``: power
+    beside the GPUs'.
     """
 
     key: str
@@ -64,10 +65,10 @@ Method = Literal["separate", "optimal", "rounded", "feasible", "greedy"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``starts`` by job key; ``cost``: money for the energy of all of them; ``margins``: seconds that are left
-    between the worst end and the deadline, negative for a late job. ``method``: every job at its own best start
-    (they fit together); proven best, or within a thousandth of the bound; the best in the time given; the best
-    of simple orders.
+    """``starts`` by job key; ``cost``: money for the energy of all of them; ``margins``: seconds that are
+    left between the worst end and the deadline, negative for a late job. ``method``: every job at its own
+    best start (they fit together); proven best, or within a thousandth of the bound; the best in the time
+    given; the best of simple orders.
     """
 
     starts: Mapping[str, Start]

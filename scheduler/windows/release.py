@@ -1,0 +1,63 @@
+"""Let go: unsuspend a Job, or take our gate off a pod; and note when it will be.
+
+Every patch carries the object's UID, so a namesake created meanwhile is never touched (the API server answers
+409). A Job is noted as released in the same write, so that it is not released again when somebody suspends it
+later for a reason of their own.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol
+
+from cluster.api_errors import ApiRefused, ApiUnreachable
+from cluster.client import MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from scheduler.windows.read import PLANNED_START, RELEASE_BY, RELEASED_AT, WINDOW_GATE, rfc3339
+from scheduler.windows.shelf import HeldObject
+
+
+class Outcome(StrEnum):
+    """What became of a write. FORBIDDEN: the permission is missing."""
+
+    DONE = "done"
+    GONE = "gone"
+    FORBIDDEN = "forbidden"
+    FAILED = "failed"
+
+
+class Patcher(Protocol):
+    """The one call of ``cluster.client.Api`` that is needed here."""
+
+    def patch(self, path: str, body: object, content_type: str) -> object:
+        """PATCH ``path``; raises ApiRefused or ApiUnreachable."""
+        ...
+
+
+def release(api: Patcher, held: HeldObject, now: float) -> Outcome:
+    """Let the object go at ``now``."""
+    metadata: dict[str, object] = {"uid": held.metadata.uid}
+    if held.kind == "Job":
+        metadata["annotations"] = {RELEASED_AT: rfc3339(now)}
+        return _sent(api, held.path, {"metadata": metadata, "spec": {"suspend": False}}, MERGE_PATCH)
+    gates = [{"$patch": "delete", "name": WINDOW_GATE}]
+    return _sent(
+        api, held.path, {"metadata": metadata, "spec": {"schedulingGates": gates}}, STRATEGIC_MERGE_PATCH
+    )
+
+
+def note(api: Patcher, held: HeldObject, release_by_seconds: float, planned_start_seconds: float) -> Outcome:
+    """Write down when the object is to start, and when it must be let go if nobody is left to say so."""
+    notes = {RELEASE_BY: rfc3339(release_by_seconds), PLANNED_START: rfc3339(planned_start_seconds)}
+    return _sent(api, held.path, {"metadata": {"uid": held.metadata.uid, "annotations": notes}}, MERGE_PATCH)
+
+
+def _sent(api: Patcher, path: str, body: object, content_type: str) -> Outcome:
+    try:
+        api.patch(path, body, content_type)
+    except ApiRefused as refused:
+        if refused.status in (404, 409):
+            return Outcome.GONE
+        return Outcome.FORBIDDEN if refused.status in (401, 403) else Outcome.FAILED
+    except ApiUnreachable:
+        return Outcome.FAILED
+    return Outcome.DONE

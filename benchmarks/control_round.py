@@ -1,17 +1,19 @@
 """How long one control round takes at 1,000 workloads, and how many questions it asks Prometheus.
 
-A real kube-apiserver holds the Deployments, a real Prometheus the series of their pods (vLLM, SGLang, TGI and
-Triton with all their latency histograms, GPUs; ``benchmarks.model_server_exporter`` serves them), scraped
-every 15 s. The rounds are the controller's own: scales from its watch, one collection, a decision for each
-workload with an objective (time to first token; every fourth also with a GPU guard, every fifth with a p95
-term; no server named, so they are recognised), writes to ``/scale``, what was learned to its ConfigMap; and
-beside it the direct scrape of the pods at its usual pace. The pods stand in the controller's index as its
-watch would have put them there. Everything shares the machine's cores.
+The whole controller (``autoscaler.compose``) on a real kube-apiserver and a real Prometheus. The API server
+holds the Deployments, their pods on GPU nodes, and a policy each; Prometheus scrapes what the pods' model
+servers export every 15 s (vLLM, SGLang, TGI and Triton with all their latency histograms, and GPUs;
+``benchmarks.model_server_exporter`` plays them). Every workload has an objective (time to first token), every
+fourth also a GPU guard, every fifth a p95 term; no policy names a server, so they are recognised. Rounds run
+at their period in the controller's own thread, beside everything else that the process does: watches, prices,
+planner, the direct scrape of the pods. Nobody makes pods of what is written, so the replicas asked for stay
+on their way.
 
-Writes build/bench/control_round.json: wall time and processor time of the rounds, their parts, queries a
-round. The first round of a leader, which asks everything at once and begins the watches, is told apart.
+Writes build/bench/control_round.json: wall time and processor time of the rounds, the part that waits for
+Prometheus, and queries a period: those of the round and those asked beside it for the autoscaler. The first
+rounds, in which servers are recognised and watches begin, are told apart.
 
-Usage: python -m benchmarks.control_round [--workloads 1000] [--pods 4000] [--rounds 24] [--period 5]
+Usage: python -m benchmarks.control_round [--workloads 1000] [--pods 4000] [--rounds 24]
 """
 
 from __future__ import annotations
@@ -22,145 +24,207 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autoscaler.controller import Controller
-from autoscaler.learned_store import LearnedStore
-from autoscaler.pod_index import PodIndex
-from autoscaler.signals_side import SignalsSide
-from autoscaler.targets import ScaleSight, Target
+import yaml
+
+from autoscaler.compose import Options, Parts, build
 from benchmarks.model_server_exporter import NAMESPACE, ModelPod, model_pods
-from benchmarks.scheduler_run import say
-from cluster.client import Api
-from cluster.policy import AutoscalingPolicy
-from cluster.wire import (
-    Container,
-    ObjectMeta,
-    ObjectReference,
-    Pod,
-    PodCondition,
-    PodSpec,
-    PodStatus,
-)
+from benchmarks.scheduler_run import gpu_nodes, say
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import in_parallel
-from metrics.exposition import Exposition
-from metrics.prometheus import Prometheus
 from metrics.samples import NoData, Vector
 
 OUTPUT = Path("build/bench/control_round.json")
 SHARDS = 8
 SCRAPE_INTERVAL = "15s"
-WARM_UP_SECONDS = 95.0  # the rates look back a minute, and the first scrape may be 15 s away
-SYSTEM = "slicewise-system"
+WARM_UP_SECONDS = 80.0  # the rates look back a minute, and the first scrape may be 15 s away
+FIRST_ROUNDS = 4
+SPARE_NODES = 100
+READY_SECONDS = 180.0
+STATUS_PATCH = "application/merge-patch+json"
 
 
-def policy_of(workload: int) -> AutoscalingPolicy:
+def policy_of(workload: int) -> dict[str, Any]:
     """The policy of one workload: an objective, the server left to be recognised."""
     values: dict[str, Any] = {
-        "target": {"name": f"llm-{workload:04d}"},
-        "maxReplicas": 40,
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "AutoscalingPolicy",
+        "target": {"name": name_of(workload)},
+        "maxReplicas": 12,
         "slo": {"attainment": 0.99, "latencySeconds": 2.0, "measure": "ttft"},
     }
     if workload % 4 == 0:
         values["gpuUtilisation"] = {"scaleDownBelow": 0.5}
     if workload % 5 == 0:
         values["latency"] = {"p95Seconds": 20.0}
-    return AutoscalingPolicy.model_validate(values)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name_of(workload), "labels": {"slicewise.io/policy": "autoscaling"}},
+        "data": {"policy.yaml": yaml.safe_dump(values)},
+    }
+
+
+def name_of(workload: int) -> str:
+    """The name of a workload."""
+    return f"llm-{workload:04d}"
 
 
 def deployment(workload: int, replicas: int) -> dict[str, Any]:
     """A Deployment that is paused, so that no controller makes pods of it."""
-    labels = {"app": f"llm-{workload:04d}"}
+    labels = {"app": name_of(workload)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": f"llm-{workload:04d}"},
+        "metadata": {"name": name_of(workload)},
         "spec": {
             "replicas": replicas,
             "paused": True,
             "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "server", "image": "example.org/server:1"}]},
-            },
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [_container()]}},
         },
     }
 
 
-def pod_object(pod: ModelPod, port: int) -> Pod:
-    """A ready pod whose page the exporter serves."""
+def pod_object(pod: ModelPod, port: int) -> dict[str, Any]:
+    """A pod on a node, whose page the exporter serves."""
     annotations = {"prometheus.io/port": str(port), "prometheus.io/path": f"/pod/{pod.number}"}
-    return Pod(
-        ObjectMeta(
-            name=pod.name,
-            namespace=NAMESPACE,
-            uid=f"uid-{pod.number}",
-            labels={"app": f"llm-{pod.workload:04d}"},
-            annotations=annotations,
-            creation_timestamp="2026-11-01T12:00:00Z",
-        ),
-        PodSpec(containers=(Container(name="server"),)),
-        PodStatus(
-            phase="Running",
-            pod_ip="127.0.0.1",
-            conditions=(PodCondition("Ready", "True", last_transition_time="2026-11-01T12:01:30Z"),),
-        ),
+    labels = {"app": name_of(pod.workload)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": pod.name, "labels": labels, "annotations": annotations},
+        "spec": {"nodeName": f"gpu-{pod.number // 8:05d}", "containers": [_container()]},
+    }
+
+
+READY = {
+    "status": {
+        "phase": "Running",
+        "podIP": "127.0.0.1",
+        "podIPs": [{"ip": "127.0.0.1"}],
+        "conditions": [
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-01T12:01:30Z"},
+        ],
+    }
+}
+
+
+def _container() -> dict[str, Any]:
+    return {
+        "name": "server",
+        "image": "example.org/server:1",
+        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    }
+
+
+def fill(cluster: ControlPlane, pods: Sequence[ModelPod], replicas: Sequence[int], port: int) -> None:
+    """Create nodes, workloads, pods and policies; no kubelet plays them."""
+    began = time.monotonic()
+    cluster.request(
+        "POST",
+        "/api/v1/namespaces",
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+    )
+    nodes = gpu_nodes(len(pods) // 8 + 1 + SPARE_NODES)
+    for node in nodes:
+        node["metadata"]["annotations"] = {}
+    deployments = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+    core = f"/api/v1/namespaces/{NAMESPACE}"
+    in_parallel(cluster, nodes, lambda link, node: link.request("POST", "/api/v1/nodes", node))
+    in_parallel(
+        cluster,
+        [deployment(number, count) for number, count in enumerate(replicas)],
+        lambda link, document: link.request("POST", deployments, document),
     )
 
+    def make(link: Any, pod: ModelPod) -> None:
+        link.request("POST", f"{core}/pods", pod_object(pod, port))
+        link.request("PATCH", f"{core}/pods/{pod.name}/status", READY, content_type=STATUS_PATCH)
 
-class Timed:
-    """Prometheus, with the time and the number of its questions a round."""
+    in_parallel(cluster, pods, make)
+    in_parallel(
+        cluster,
+        range(len(replicas)),
+        lambda link, number: link.request("POST", f"{core}/configmaps", policy_of(number)),
+    )
+    say(f"{len(replicas)} workloads with {len(pods)} pods made in {time.monotonic() - began:.0f} s")
 
-    def __init__(self, inner: Prometheus) -> None:
-        self._inner = inner
-        self.seconds, self.queries, self.samples = 0.0, 0, 0
 
-    def query_many(self, queries: Mapping[str, str], at: float) -> dict[str, Vector | NoData]:
+class Watched:
+    """The controller's rounds and its questions, counted from outside."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.rounds: list[dict[str, float]] = []
+        self.failures: list[str] = []
+        self._lock = threading.Lock()
+        self._begin()
+        ask, turn, write = parts.prometheus.query_many, parts.controller.round, parts.signals.scales.write
+        parts.prometheus.query_many = lambda queries, at: self._asked(ask, queries, at)  # type: ignore[method-assign]
+        parts.controller.round = lambda: self._round(turn)  # type: ignore[method-assign]
+
+        def written(*arguments: Any) -> Any:
+            with self._lock:
+                self._writes += 1
+            return write(*arguments)
+
+        parts.signals.scales.write = written  # type: ignore[method-assign]
+
+    def _begin(self) -> None:
+        self._seconds, self._queries, self._samples, self._writes = 0.0, 0, 0, 0
+        self._beside, self._beside_seconds, self._others = 0, 0.0, 0
+
+    def _asked(
+        self, ask: Callable[..., dict[str, Vector | NoData]], queries: Mapping[str, str], at: float
+    ) -> dict[str, Vector | NoData]:
         began = time.perf_counter()
-        answers = self._inner.query_many(queries, at)
-        self.seconds += time.perf_counter() - began
-        self.queries += len(queries)
-        self.samples += sum(len(a.samples) for a in answers.values() if isinstance(a, Vector))
-        for name, answer in answers.items():
-            if isinstance(answer, NoData) and answer.cause != "empty":
-                raise RuntimeError(f"Prometheus on {name!r}: {answer.reason}")
+        answers = ask(queries, at)
+        seconds, thread = time.perf_counter() - began, threading.current_thread().name
+        with self._lock:
+            if thread == "autoscaler":
+                self._seconds += seconds
+                self._queries += len(queries)
+                self._samples += sum(len(a.samples) for a in answers.values() if isinstance(a, Vector))
+            elif thread.startswith("slow-answers"):
+                self._beside += len(queries)
+                self._beside_seconds += seconds
+            else:
+                self._others += len(queries)
+            self.failures += [
+                f"{name}: {answer.reason}"
+                for name, answer in answers.items()
+                if isinstance(answer, NoData) and answer.cause != "empty"
+            ]
         return answers
 
-
-class Scales:
-    """The scales, with the time of reads and writes."""
-
-    def __init__(self, side: SignalsSide) -> None:
-        self._side = side
-        self.write_seconds, self.writes = 0.0, 0
-
-    def read(self, target: Target) -> ScaleSight:
-        return self._side.scales.read(target)
-
-    def write(self, sight: ScaleSight, replicas: int) -> object:
-        began = time.perf_counter()
-        answer = self._side.scales.write(sight, replicas)
-        self.write_seconds += time.perf_counter() - began
-        self.writes += 1
-        return answer
-
-
-class Silent:
-    """Takes Events and keeps none: their writer has a queue and a thread of its own."""
-
-    def record(
-        self,
-        regarding: ObjectReference,
-        reason: str,
-        note: str,
-        type: str = "Normal",  # noqa: A002 - the recorder's own name
-        action: str = "Decide",
-    ) -> None:
-        return
+    def _round(self, turn: Callable[[], None]) -> None:
+        with self._lock:
+            beside = {
+                "queries_beside": self._beside,
+                "beside_seconds": self._beside_seconds,
+                "queries_of_others": self._others,
+            }
+            self._begin()
+        processor, began = time.thread_time(), time.perf_counter()
+        turn()
+        found = {
+            "wall_seconds": time.perf_counter() - began,
+            "processor_seconds": time.thread_time() - processor,
+            "prometheus_seconds": self._seconds,
+            "writes": self._writes,
+            "queries_in_round": self._queries,
+            "samples": self._samples,
+            **beside,
+        }
+        found["queries"] = found["queries_in_round"] + found["queries_beside"]
+        say("  ".join(f"{name} {value:.3g}" for name, value in found.items()))
+        self.rounds.append(found)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -175,135 +239,75 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         command += [f"--workloads={options.workloads}", f"--pods={options.pods}", f"--shards={SHARDS}"]
         with subprocess.Popen(command) as exporter:
             try:
-                return run(options, cluster, pods, replicas, port)
+                scrapes = [
+                    {
+                        "job_name": f"models-{shard}",
+                        "honor_labels": True,
+                        "metrics_path": f"/shard/{shard}",
+                        "static_configs": [{"targets": [f"127.0.0.1:{port}"]}],
+                    }
+                    for shard in range(SHARDS)
+                ]
+                url = cluster.start_prometheus(scrapes, SCRAPE_INTERVAL)
+                began = time.monotonic()
+                fill(cluster, pods, replicas, port)
+                time.sleep(max(0.0, WARM_UP_SECONDS - (time.monotonic() - began)))
+                return run(options, cluster, url)
             finally:
                 exporter.kill()
 
 
-def run(
-    options: argparse.Namespace,
-    cluster: ControlPlane,
-    pods: Sequence[ModelPod],
-    replicas: Sequence[int],
-    port: int,
-) -> dict[str, Any]:
-    """Fill the cluster, warm up, and measure the rounds."""
-    scrape = [
-        {
-            "job_name": f"models-{shard}",
-            "honor_labels": True,
-            "metrics_path": f"/shard/{shard}",
-            "static_configs": [{"targets": [f"127.0.0.1:{port}"]}],
-        }
-        for shard in range(SHARDS)
-    ]
-    url = cluster.start_prometheus(scrape, SCRAPE_INTERVAL)
-    began = time.monotonic()
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    cluster.request("POST", "/api/v1/namespaces", namespace)
-    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
-    in_parallel(
-        cluster,
-        [deployment(number, count) for number, count in enumerate(replicas)],
-        lambda connection, document: connection.request("POST", path, document),
-    )
-    say(f"{options.workloads} Deployments made in {time.monotonic() - began:.0f} s")
-    index = PodIndex()
-    index.replaced([pod_object(pod, port) for pod in pods])
-    policies = {(NAMESPACE, f"policy-{n}"): policy_of(n) for n in range(options.workloads)}
-    api = Api.connect(str(cluster.kubeconfig_for("slicewise-controller")))
-    exposition = Exposition("controller", "benchmark")
-    with Prometheus(url) as prometheus:
-        source = Timed(prometheus)
-        side = SignalsSide(api, source, index, exposition.autoscaler)
-        scales = Scales(side)
-        controller = Controller(
-            lambda: policies,
-            scales,
-            side.collector,
-            Silent(),
-            exposition.autoscaler,
-            store=LearnedStore(api, SYSTEM),
+def run(options: argparse.Namespace, cluster: ControlPlane, url: str) -> dict[str, Any]:
+    """Start the controller, let it run its rounds, and judge them."""
+    kubeconfig = str(cluster.kubeconfig_for("slicewise-controller"))
+    parts = build(Options(prometheus_url=url, kubeconfig=kubeconfig, identity="benchmark"))
+    watched = Watched(parts)
+    period = parts.controller.period_seconds()
+    parts.start()
+    try:
+        deadline = time.monotonic() + READY_SECONDS + (FIRST_ROUNDS + options.rounds) * 3.0 * period
+        wanted = FIRST_ROUNDS + options.rounds
+        while sum(1 for one in watched.rounds if one["queries_in_round"]) < wanted:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"only {len(watched.rounds)} rounds; not ready: {parts.synced}")
+            time.sleep(0.5)
+        views = parts.controller.views
+        found = parts.prometheus.query(f'count({{namespace="{NAMESPACE}"}})', time.time())
+        asked = parts.exposition.registry.get_sample_value(
+            "slicewise_autoscaler_direct_scrapes_total", {"result": "read"}
         )
-        side.start()
-        try:
-            time.sleep(max(0.0, WARM_UP_SECONDS - (time.monotonic() - began)))
-            series = prometheus.query("prometheus_tsdb_head_series", time.time())
-            found = prometheus.query(f'count({{namespace="{NAMESPACE}"}})', time.time())
-            say(f"series in Prometheus: {found.find() if isinstance(found, Vector) else found} {series}")
-            rounds = [one_round(controller, source, scales, options.period) for _ in range(options.rounds)]
-            views = controller.views
-        finally:
-            controller.close()
-            side.stop()
-            api.close()
-    decided = sum(1 for view in views if not isinstance(view.signals.in_flight, NoData))
-    learned = sum(1 for view in views if not isinstance(view.signals.tokens_out, NoData))
-    say(f"{decided} of {len(views)} workloads decided with a load, {learned} with tokens")
-    if decided < options.workloads:
-        missing = next(view for view in views if isinstance(view.signals.in_flight, NoData))
-        raise RuntimeError(f"{missing.target}: {missing.signals.in_flight}")
-    series_count = found.find() if isinstance(found, Vector) else 0.0
-    scrapes = exposition.registry.get_sample_value(
-        "slicewise_autoscaler_direct_scrapes_total", {"result": "read"}
-    )
-    return figures(options, rounds, series_count if isinstance(series_count, float) else 0.0, scrapes or 0.0)
-
-
-def one_round(controller: Controller, source: Timed, scales: Scales, period: float) -> dict[str, float]:
-    """Run one round, then wait for the rest of the period."""
-    source.seconds, source.queries, source.samples = 0.0, 0, 0
-    scales.write_seconds, scales.writes = 0.0, 0
-    processor, began = time.thread_time(), time.perf_counter()
-    controller.round()
-    wall = time.perf_counter() - began
-    spent = time.thread_time() - processor
-    found = {
-        "wall_seconds": wall,
-        "processor_seconds": spent,
-        "prometheus_seconds": source.seconds,
-        "write_seconds": scales.write_seconds,
-        "writes": scales.writes,
-        "queries": source.queries,
-        "samples": source.samples,
-    }
-    say("  ".join(f"{name} {value:.3g}" for name, value in found.items()))
-    time.sleep(max(0.0, period - wall))
-    return found
-
-
-def figures(
-    options: argparse.Namespace, rounds: Sequence[Mapping[str, float]], series: float, scrapes: float
-) -> dict[str, Any]:
-    """What is written down."""
-    steady = rounds[1:]
-
-    def of(name: str) -> dict[str, float]:
-        values = sorted(one[name] for one in steady)
-        ninety_five = values[min(len(values) - 1, int(0.95 * len(values)))]
-        found = {"median": statistics.median(values), "p95": ninety_five, "max": values[-1]}
-        return {key: round(value, 4) for key, value in found.items()}
-
-    names = (
-        "wall_seconds",
-        "processor_seconds",
-        "prometheus_seconds",
-        "write_seconds",
-        "writes",
-        "queries",
-        "samples",
-    )
+    finally:
+        parts.stop()
+    rounds = [one for one in watched.rounds if one["queries_in_round"]]
+    for failure in watched.failures[:3]:
+        say(f"a question failed: {failure}")
+    decided = [view for view in views if not isinstance(view.signals.in_flight, NoData)]
+    tokens = [view for view in views if not isinstance(view.signals.tokens_out, NoData)]
+    series = found.find() if isinstance(found, Vector) else 0.0
     return {
         "workloads": options.workloads,
         "pods": options.pods,
-        "series": int(series),
-        "rounds": len(steady),
-        "period_seconds": options.period,
+        "series": 0 if isinstance(series, NoData) else int(series),
+        "period_seconds": period,
         "cores": os.cpu_count(),
-        "direct_scrapes": int(scrapes),
-        "first_round": {name: round(rounds[0][name], 4) for name in names},
-        **{name: of(name) for name in names},
+        "decided_with_a_load": len(decided),
+        "with_tokens": len(tokens),
+        "direct_scrapes": int(asked or 0),
+        "failed_queries": len(watched.failures),
+        "first_rounds": [{k: round(v, 4) for k, v in one.items()} for one in rounds[:FIRST_ROUNDS]],
+        "rounds": len(rounds) - FIRST_ROUNDS,
+        **{name: _spread([one[name] for one in rounds[FIRST_ROUNDS:]]) for name in rounds[0]},
     }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    found = {
+        "median": statistics.median(ordered),
+        "p95": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+        "max": ordered[-1],
+    }
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -312,7 +316,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--workloads", type=int, default=1000)
     flags.add_argument("--pods", type=int, default=4000)
     flags.add_argument("--rounds", type=int, default=24)
-    flags.add_argument("--period", type=float, default=5.0)
     flags.add_argument("--output", type=Path, default=OUTPUT)
     options = flags.parse_args(argv)
     found = measure(options)

@@ -282,7 +282,11 @@ class Controller:
         memory = self._memories[target]
         unchanged = decision.state.without_change(case.state)
         self._memories[target] = replace(memory, state=unchanged)  # stands when the write fails
-        written = policy.actuator == "write" and self._write(sight, signals.current, decision)
+        if policy.actuator == "advise":
+            written = False
+            self._mark(sight, signals.current - decision.replicas)  # whoever lowers, these shall go
+        else:
+            written = self._write(sight, signals.current, decision)
         changes = decision.replicas != signals.current
         news = announcement(signals.current, decision, memory.reason_class)
         if news is not None and (written or not changes):
@@ -317,13 +321,16 @@ class Controller:
             return False
         if not self._is_leader():
             raise TargetRefused("conflict", f"{sight.target}: the lead was lost before the write")
-        if self._victims is not None and decision.replicas < current:
-            self._victims.mark(sight, current - decision.replicas)
+        self._mark(sight, current - decision.replicas)
         self._scales.write(sight, decision.replicas)
         if self._rivals is not None:
             self._rivals.wrote(sight.target, decision.replicas)
         log.info("%s: %d -> %d: %s", sight.target, current, decision.replicas, sentence)
         return True
+
+    def _mark(self, sight: ScaleSight, going: int) -> None:
+        if self._victims is not None and going > 0 and not self._dry_run and self._is_leader():
+            self._victims.mark(sight, going)
 
     def _keep_learned(self) -> None:
         if self._store is None or self._dry_run or not self._is_leader() or not self._store.due:

@@ -32,6 +32,7 @@ from autoscaler.warm.notices import NodeNotices
 from autoscaler.warm.replacement import Replacements
 from autoscaler.warm.warm_book import WarmBook
 from autoscaler.warm.warm_loop import WarmLoop
+from autoscaler.workload_page import WorkloadPage, rows
 from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.lease import LeaderElection
@@ -86,6 +87,7 @@ class Parts:
     nodes: NodesSide
     warm: WarmLoop
     rivals: OtherWriters
+    page: WorkloadPage
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -100,6 +102,7 @@ class Parts:
         self.fleet.start()
         self.signals.start()
         self.rivals.start()
+        self.page.start()
         self.election.start()
         self.warm.start()
         self.doors.start()
@@ -113,6 +116,7 @@ class Parts:
         if self._thread is not None:
             self._thread.join(30.0)
         self.warm.stop()
+        self.page.stop()
         self.rivals.stop()
         self.signals.stop()
         self.election.stop()
@@ -271,6 +275,12 @@ def build(options: Options) -> Parts:
         dry_run=options.dry_run,
     )
     doors = Doors(options.doors, api, options.namespace, advice, lambda: election.is_leader)
+    page = WorkloadPage(
+        api,
+        options.namespace,
+        lambda: rows(controller.views, controller.node_requests),
+        active=lambda: election.is_leader and not options.dry_run,
+    )
     return Parts(
         api=api,
         exposition=exposition,
@@ -286,6 +296,7 @@ def build(options: Options) -> Parts:
         nodes=nodes,
         warm=warm,
         rivals=rivals,
+        page=page,
     )
 
 

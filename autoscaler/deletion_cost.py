@@ -17,6 +17,7 @@ logged and stops no scaling: then the ReplicaSet chooses by itself.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +77,7 @@ def costs(pods: Sequence[Candidate], stated: Mapping[str, int], going: int) -> t
 
 
 class DeletionCosts:
-    """Marks pods. Used by the thread that runs the rounds."""
+    """Marks pods. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class DeletionCosts:
         """
         self._api, self._pods, self._loads, self._healing = api, pods, loads, healing
         self._clock = clock
+        self._lock = threading.Lock()
         self._left_seconds, self._at = MOST_SECONDS, clock()
 
     def mark(self, sight: ScaleSight, going: int) -> None:
@@ -104,9 +106,7 @@ class DeletionCosts:
         if len(pods) <= going:
             return
         began = self._clock()
-        self._left_seconds = min(MOST_SECONDS, self._left_seconds + SHARE_OF_TIME * (began - self._at))
-        self._at = began
-        if self._left_seconds <= 0.0:
+        if not self._may_begin(began):
             log.info("%s: too many workloads are lowered at once, its ReplicaSet chooses", sight.target)
             return
         try:
@@ -115,7 +115,14 @@ class DeletionCosts:
         except ApiError as error:
             log.warning("%s: its ReplicaSet chooses which pods go: %s", sight.target, error)
         finally:
-            self._left_seconds -= self._clock() - began
+            with self._lock:
+                self._left_seconds -= self._clock() - began
+
+    def _may_begin(self, now: float) -> bool:
+        with self._lock:
+            self._left_seconds = min(MOST_SECONDS, self._left_seconds + SHARE_OF_TIME * (now - self._at))
+            self._at = now
+            return self._left_seconds > 0.0
 
     def _candidates(self, target: Target, pods: Sequence[PodSight]) -> list[Candidate]:
         loads = self._loads(target) or {}

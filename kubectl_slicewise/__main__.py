@@ -1,4 +1,4 @@
-"""``kubectl slicewise``: explain, nodes, snapshot, repack, servers, tune, policy, simulate.
+"""``kubectl slicewise``: explain, nodes, snapshot, repack, servers, workloads, tune, policy, simulate.
 
 Tables go to stdout, notes to stderr.
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from cluster.api_errors import ApiError, NotConfigured
 from cluster.policy import PolicyRefused
-from kubectl_slicewise import commands, servers, tune
+from kubectl_slicewise import commands, servers, tune, workloads
 from kubectl_slicewise.commands import NotFound, Unreadable
 from scheduler.snapshot import SnapshotRefused
 from simulator import autoscaling_command, batch_command, mig_command, packing_command
@@ -87,6 +87,12 @@ def parser() -> argparse.ArgumentParser:
     )
 
     tune.add_parser(verbs)
+
+    workloads.add_flags(
+        verbs.add_parser(
+            "workloads", parents=[output], help="replicas of each workload: wanted, placeable, and why"
+        )
+    )
 
     policy = verbs.add_parser("policy", help="check a policy before it is applied")
     actions = policy.add_subparsers(dest="action", required=True)

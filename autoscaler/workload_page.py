@@ -3,12 +3,12 @@
 There is no custom resource that could carry a status, and a target's own status belongs to its controller; so
 the leader keeps one JSON text, ``workloads.json``, which ``kubectl slicewise workloads`` prints:
 
-    {"writtenAt": "2026-11-21T19:00:00Z", "workloads": [{"namespace", "kind", "name", "current", "desired", ...}]}
+    {"writtenAt": "2026-11-21T19:00:00Z", "workloads": [{"namespace", "kind", "name", "current", ...}]}
 
-Written when something but the wording of a reason has changed, every ``LONGEST_SECONDS`` all the same (so that
-its age shows whether anybody leads), and never more often than every ``PERIOD_SECONDS``. Sentences are cut, so
-that 1,000 workloads stay far below the API server's limit of 1 MiB. A failed write is told once and tried
-again; nothing depends on the page.
+Written when something but the wording of a reason has changed, every ``LONGEST_SECONDS`` all the same (so
+that its age shows whether anybody leads), and never more often than every ``PERIOD_SECONDS``. Sentences are
+cut, so that 1,000 workloads stay far below the API server's limit of 1 MiB. A failed write is told once and
+tried again; nothing depends on the page.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ class WorkloadPage(Periodic):
         active: Callable[[], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``current``: the rows as they are now; ``active``: whether to write at all; ``clock``: Unix time."""
+        """``current``: the rows as they are now; ``active``: whether to write at all; ``clock``: Unix
+        time.
+        """
         self._kept = KeptText(api, namespace, CONFIG_MAP, KEY, "autoscaler")
         self._about = f"{namespace}/{CONFIG_MAP}"
         self._current, self._active, self._clock = current, active, clock

@@ -1,4 +1,4 @@
-"""``kubectl slicewise workloads``: what the autoscaler makes of each workload, and what it has no room for."""
+"""``kubectl slicewise workloads``: what the autoscaler makes of each workload, and what lacks room."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> int:
     where = f"ConfigMap {options.policy_namespace}/{CONFIG_MAP}"
     if not text:
         raise NotFound(
-            f"{where} is not there; slicewise-controller writes it once it leads and has decided: see whether "
-            "it runs, without --dry-run, and with an autoscaling policy"
+            f"{where} is not there; slicewise-controller writes it once it leads and has decided: see "
+            "whether it runs, without --dry-run, and with an autoscaling policy"
         )
     page = read_page(text, where)
     if options.namespace is not None:
@@ -68,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
     age = (datetime.now(UTC) - datetime.fromisoformat(page.written_at)).total_seconds()
     if age > _OLD_SECONDS:
         print(
-            f"kubectl slicewise workloads: {where} was written {age:.0f} s ago; no slicewise-controller leads",
+            f"kubectl slicewise workloads: {where} was written {age:.0f} s ago; "
+            "no slicewise-controller leads",
             file=sys.stderr,
         )
     return 0

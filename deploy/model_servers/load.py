@@ -18,12 +18,13 @@ from random import Random
 from deploy.model_servers.servers import ModelServer
 
 TIMEOUT_SECONDS = 60.0
+UNANSWERED = "not answered yet"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: when it was due and how long it took from then, seconds; ``problem`` is "" when it was
-    answered.
+    """One request: when it was due and how long it took from then, seconds (so far, where it is UNANSWERED);
+    ``problem`` is "" when it was answered.
     """
 
     due_seconds: float
@@ -49,7 +50,10 @@ class OpenLoop:
         self._rate = rate
         self._random = Random(seed)
         self._outstanding: dict[str, int] = {}
-        self._requests: list[Request] = []
+        self._lock = threading.Lock()
+        self._ended: list[Request] = []
+        self._open: dict[int, float] = {}
+        self._sent = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._send, name="open-loop", daemon=True)
 
@@ -68,8 +72,11 @@ class OpenLoop:
             self._thread.join(TIMEOUT_SECONDS + 5.0)
 
     def requests(self) -> tuple[Request, ...]:
-        """Everything answered or failed so far."""
-        return tuple(self._requests)
+        """Every request that was due so far: answered, failed or still open."""
+        with self._lock:
+            now = self._clock()
+            waiting = [Request(due, now - due, "", UNANSWERED) for due in self._open.values()]
+            return (*self._ended, *waiting)
 
     def _send(self) -> None:
         asyncio.run(self._run())
@@ -87,10 +94,19 @@ class OpenLoop:
             await asyncio.wait(running)
 
     async def _one(self, due: float) -> None:
+        number = self._sent = self._sent + 1
+        with self._lock:
+            self._open[number] = due
+        name, problem = await self._answered()
+        with self._lock:
+            del self._open[number]
+            self._ended.append(Request(due, self._clock() - due, name, problem))
+
+    async def _answered(self) -> tuple[str, str]:
+        """Have one pod answer one request: its name, and what went wrong or ""."""
         pods = self._pods()
         if not pods:
-            self._requests.append(Request(due, self._clock() - due, "", "no pod serves"))
-            return
+            return "", "no pod serves"
         name, address = min(pods, key=lambda pod: self._outstanding.get(pod[0], 0))
         self._outstanding[name] = self._outstanding.get(name, 0) + 1
         problem = ""
@@ -105,7 +121,7 @@ class OpenLoop:
             problem = f"{type(error).__name__}: {error}"
         finally:
             self._outstanding[name] -= 1
-        self._requests.append(Request(due, self._clock() - due, name, problem))
+        return name, problem
 
 
 async def _ask(server: ModelServer, address: str) -> int:

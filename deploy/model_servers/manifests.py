@@ -20,7 +20,7 @@ SLOTS = 2
 SERVICE_SECONDS = 0.15
 OBJECTIVE_SECONDS = 0.6
 MAX_REPLICAS = 3
-PERIOD_SECONDS = 1
+PERIOD_SECONDS = 0.5
 _LIBRARIES = ("/usr", "/lib", "/lib64", "/bin")
 _LEAVE_ROUTING_SECONDS = 2
 _GRACE_SECONDS = 20
@@ -60,7 +60,7 @@ def policy(server: ModelServer, namespace: str) -> dict[str, Any]:
         "inFlight": {"perReplica": SLOTS},
         "slo": {"attainment": 0.95, "latencySeconds": OBJECTIVE_SECONDS, "measure": "e2e"},
         "scaleDown": {"stabilisationSeconds": 15},
-        "signals": {"everySeconds": 1},
+        "signals": {"everySeconds": server.look_seconds},
         "periodSeconds": PERIOD_SECONDS,
     }
     labels = {"slicewise.io/policy": "autoscaling"}
@@ -137,8 +137,9 @@ def _pod(server: ModelServer, node: str, python: Path) -> dict[str, Any]:
         "readinessProbe": {
             "httpGet": {"path": server.ready_path, "port": server.http_port},
             "periodSeconds": 1,
-            "timeoutSeconds": 5,
-            "failureThreshold": 5,
+            # A server that is busy is not one that should get no requests.
+            "timeoutSeconds": 10,
+            "failureThreshold": 10,
         },
         # Whoever routes learns that the pod leaves before the pod stops to listen.
         "lifecycle": {"preStop": {"sleep": {"seconds": _LEAVE_ROUTING_SECONDS}}},

@@ -1,9 +1,9 @@
 """How long the latency stayed above its objective after a step of the load.
 
 Requests are counted where they were due. The 95th percentile is taken over bins of BIN_SECONDS (nearest rank;
-a failed request took for ever). The service is back within its objective at the end of the last bin above it
-before a stretch of STEADY_SECONDS that is within; a single bin above it much later is no part of the step's
-recovery and shows in the attainment after it. Pure.
+a request that failed or is open took for ever). The service is back within its objective at the end of the
+last bin above it before a stretch of STEADY_SECONDS that is within; a single bin above it much later is no
+part of the step's recovery and shows in the attainment after it. Pure.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from deploy.model_servers.load import Request
 
-BIN_SECONDS = 2.0
-STEADY_SECONDS = 6.0
+BIN_SECONDS = 1.0
+STEADY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from deploy.model_servers.servers import ModelServer
 from deploy.model_servers.watching import PodWatch
 
 START_SECONDS = 180.0
+SCRAPE_INTERVAL = "2s"
 _READY_SECONDS = 60.0
 _LEAVE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -76,7 +77,7 @@ class Rig:
         self._reflector: Reflector[Pod] = Reflector(self._api, path, Pod, self.pods)
         self._reflector.start()
         prometheus, controller = self._names
-        self.prometheus = self.cluster.start_prometheus([self._scrape()], name=prometheus)
+        self.prometheus = self.cluster.start_prometheus([self._scrape()], SCRAPE_INTERVAL, name=prometheus)
         port = self.cluster.claim_port()
         self.controller = f"http://127.0.0.1:{port}"
         kubeconfig = self.cluster.kubeconfig_for(_CONTROLLER)

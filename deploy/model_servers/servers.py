@@ -18,7 +18,7 @@ MODEL_FOLDER = "/model"
 class ModelServer:
     """One server. ``package`` names its environment (`deploy.local.model_servers`), ``preset`` what Slicewise
     calls it; ``arguments`` follow the interpreter; ``method``, ``path`` and ``body`` are one request to the
-    model.
+    model. ``look_seconds`` is how often the controller asks its pods: more often where a start takes less.
     """
 
     package: str
@@ -30,6 +30,7 @@ class ModelServer:
     method: str
     path: str
     body: bytes = b""
+    look_seconds: float = 0.5
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -80,11 +81,14 @@ RAY_SERVE = ModelServer(
     ready_path="/-/healthz",
     method="GET",
     path="/",
+    look_seconds=1.0,  # a page of Ray's is half a megabyte
     environment={
         "HTTP_PORT": "8000",
         "METRICS_PORT": "8080",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
+        # Its processes have 30 s by themselves, which two starts on two busy cores may take.
+        "RAY_raylet_start_wait_time_s": "120",
     },
 )
 

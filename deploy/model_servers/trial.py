@@ -2,7 +2,7 @@
 
     trial = Trial(rig, RAY_SERVE, seed=1)
     trial.up()      # one replica, base load, the step, until it is back within its objective
-    trial.down()    # the base load again, until one replica is left
+    trial.down()    # the base load again, until replicas were taken away
     trial.result()
 
 The base load keeps one replica less than half busy; the step asks for more than one replica can serve, so
@@ -25,7 +25,8 @@ from deploy.model_servers.servers import ModelServer
 
 BASE_RATE = 4.0
 STEP = 5.0
-BEFORE_SECONDS = 8.0
+BEFORE_SECONDS = 6.0
+_LONGEST_BEFORE_SECONDS = 60.0
 _LONGEST_STEP_SECONDS = 120.0
 _LONGEST_DOWN_SECONDS = 180.0
 _NOTE_SECONDS = 0.25
@@ -34,7 +35,9 @@ _PAUSE = threading.Event()  # never set: waiting on it is a pause
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was seen; times in seconds after the step, latencies in seconds, rates in requests a second."""
+    """What was seen; times in seconds after the step, latencies in seconds, rates in requests a second.
+    ``down_after_seconds`` is from the end of the step until few enough replicas were left.
+    """
 
     server: str
     base_rate: float
@@ -52,7 +55,7 @@ class Result:
     starts_to_recover: float | None
     most_replicas: int
     replicas: tuple[tuple[float, int], ...]
-    back_to_one_after_seconds: float | None
+    down_after_seconds: float | None
     requests: int
     failed: tuple[str, ...]
     bins: tuple[Bin, ...]
@@ -69,7 +72,8 @@ class Trial:
             server, lambda: pods.serving(server.name), rate=BASE_RATE, seed=seed, clock=rig.clock
         )
         self._step_at = self._back_at = rig.clock()
-        self._one_again_at: float | None = None
+        self._calm_since = self._step_at
+        self._down_at: float | None = None
         self._decisions: list[tuple[float, str]] = []
         self._said = ""
 
@@ -82,7 +86,7 @@ class Trial:
         rig.deploy(self._server)
         rig.until(f"a replica of {name} serves", lambda: rig.pods.serving(name), START_SECONDS)
         self._load.start()
-        self._pass(BEFORE_SECONDS)
+        self._calm()
         self._load.set_rate(BASE_RATE * STEP)
         self._step_at = rig.clock()
         rig.progress(f"{name}: {BASE_RATE:g} -> {BASE_RATE * STEP:g} requests a second")
@@ -91,11 +95,13 @@ class Trial:
         self._load.set_rate(BASE_RATE)
         self._back_at = rig.clock()
 
-    def down(self) -> None:
-        """Wait until one replica is left, then send no more. Raises ServerFailed when it stays up."""
+    def down(self, to: int = 1) -> None:
+        """Wait until at most ``to`` replicas are left, then send no more. Raises ServerFailed when more
+        stay.
+        """
         rig, name = self._rig, self._server.name
-        rig.until(f"{name} is back at one replica", self._is_one, _LONGEST_DOWN_SECONDS)
-        self._one_again_at = rig.clock()
+        rig.until(f"{name} is down to {to}", lambda: self._is_down(to), _LONGEST_DOWN_SECONDS)
+        self._down_at = rig.clock()
         self.close()
 
     def close(self) -> None:
@@ -108,6 +114,7 @@ class Trial:
         step, name = self._step_at, self._server.name
         found = self._bins()
         back = recovered_after(found, OBJECTIVE_SECONDS)
+        before = [one for one in requests if self._calm_since <= one.due_seconds < step]
         during = [one for one in requests if step <= one.due_seconds < self._back_at]
         after = [] if back is None else [one for one in during if one.due_seconds >= step + back]
         lives = self._rig.pods.lives(name)
@@ -124,7 +131,7 @@ class Trial:
             starts_seconds=tuple(starts),
             first_start_seconds=starts[0],
             start_seconds=usual,
-            p95_before_seconds=p95([one for one in requests if one.due_seconds < step]),
+            p95_before_seconds=p95(before),
             p95_worst_seconds=max(seen, default=None),
             p95_after_seconds=p95(after),
             attainment_after=attainment(after, OBJECTIVE_SECONDS),
@@ -132,7 +139,7 @@ class Trial:
             starts_to_recover=None if back is None else back / usual,
             most_replicas=max((count for _, count in history), default=0),
             replicas=tuple((at - step, count) for at, count in history),
-            back_to_one_after_seconds=None if self._one_again_at is None else self._one_again_at - step,
+            down_after_seconds=None if self._down_at is None else self._down_at - self._back_at,
             requests=len(requests),
             failed=tuple(sorted({one.problem for one in requests if one.problem})),
             bins=found,
@@ -152,10 +159,22 @@ class Trial:
         enough = now - self._step_at > 2.0 * STEADY_SECONDS  # where the step has not been felt at all
         return back is not None and (left or enough)
 
-    def _is_one(self) -> bool:
+    def _is_down(self, to: int) -> bool:
         self._note()
         rig, name = self._rig, self._server.name
-        return rig.wanted(self._server) == 1 and len(rig.pods.serving(name)) == 1
+        return rig.wanted(self._server) <= to and 1 <= len(rig.pods.serving(name)) <= to
+
+    def _calm(self) -> None:
+        """Wait until the base load is served within the objective: a server's first requests are slow."""
+        rig, began = self._rig, self._rig.clock()
+        while (now := rig.clock()) - began < _LONGEST_BEFORE_SECONDS:
+            self._pass(0.5)
+            seen = bins(self._load.requests(), began, now - OBJECTIVE_SECONDS)
+            back = recovered_after(seen, OBJECTIVE_SECONDS)
+            if back is not None and now - began - back >= BEFORE_SECONDS:
+                self._calm_since = began + back
+                return
+        self._calm_since = rig.clock() - BEFORE_SECONDS
 
     def _pass(self, seconds: float) -> None:
         """Let the load run, noting what the controller decides."""

@@ -75,7 +75,7 @@ class SlowAnswers:
 
     def _answer(self, name: str, question: Question, at: float) -> Answer:
         kept = self._kept.get(name)
-        if kept is None:
+        if kept is None or kept.answer.question.about != question.about:
             return Answer(question, NoData("Prometheus has not been asked yet", "stale"), self._scope)
         age = at - kept.at
         if abs(age) > _STALE * question.good_for_seconds:

@@ -59,6 +59,7 @@ def pod_server(**options: Any) -> Iterator[PodServer]:
                 return
             body = pod.page()
             self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

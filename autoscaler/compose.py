@@ -18,6 +18,7 @@ from autoscaler.deletion_cost import DeletionCosts, healing_of
 from autoscaler.doors.advice import Advice
 from autoscaler.doors.side import CLOSED, DoorOptions, Doors
 from autoscaler.fleet_side import FleetSide
+from autoscaler.forecast_store import ForecastWriter
 from autoscaler.learned_store import LearnedStore
 from autoscaler.nodes.expander import Tls
 from autoscaler.nodes.side import NodesSide
@@ -83,6 +84,7 @@ class Parts:
     election: LeaderElection
     controller: Controller
     signals: SignalsSide
+    forecasts: ForecastWriter
     doors: Doors
     nodes: NodesSide
     warm: WarmLoop
@@ -101,6 +103,7 @@ class Parts:
         self.policies.start()
         self.fleet.start()
         self.signals.start()
+        self.forecasts.start()
         self.rivals.start()
         self.page.start()
         self.election.start()
@@ -118,6 +121,7 @@ class Parts:
         self.warm.stop()
         self.page.stop()
         self.rivals.stop()
+        self.forecasts.stop()
         self.signals.stop()
         self.election.stop()
         self.nodes.stop()
@@ -244,6 +248,17 @@ def build(options: Options) -> Parts:
         variants=VariantOffers(fleet.live.service, fleet.admitted, pods, shapes),
         victims=DeletionCosts(api, pods, signals.collector.pod_loads, healing_of(fleet.live.service.decider)),
     )
+    forecasts = ForecastWriter(
+        api,
+        options.namespace,
+        lambda: policies.policies,
+        lambda: controller.views,
+        signals.scales,
+        pods,
+        shapes,
+        fleet.live.service.decider,
+        active=lambda: election.is_leader and not options.dry_run and all(fleet.ready.values()),
+    )
     warm = WarmLoop(
         api,
         lambda: policies.policies,
@@ -274,7 +289,15 @@ def build(options: Options) -> Parts:
         leader=lambda: election.holder,
         dry_run=options.dry_run,
     )
-    doors = Doors(options.doors, api, options.namespace, advice, lambda: election.is_leader)
+    answers = exposition.doors.answers
+    doors = Doors(
+        options.doors,
+        api,
+        options.namespace,
+        advice,
+        lambda: election.is_leader,
+        lambda door, result: answers.labels(door, result).inc(),
+    )
     page = WorkloadPage(
         api,
         options.namespace,
@@ -292,6 +315,7 @@ def build(options: Options) -> Parts:
         election=election,
         controller=controller,
         signals=signals,
+        forecasts=forecasts,
         doors=doors,
         nodes=nodes,
         warm=warm,

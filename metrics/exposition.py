@@ -159,6 +159,26 @@ class DeviceOrderMetrics:
         self.writes = _counter(registry, names.DEVICE_ORDER_WRITES_TOTAL)
 
 
+class BatchMetrics:
+    """Jobs held until their best hours."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.held_jobs = _gauge(registry, names.BATCH_HELD_JOBS)
+        self.releases = _counter(registry, names.BATCH_RELEASES_TOTAL)
+        self.missed_deadlines = _counter(registry, names.BATCH_MISSED_DEADLINES_TOTAL)
+        self.expected_saving_grams = _counter(registry, names.BATCH_EXPECTED_SAVING_GRAMS_TOTAL)
+        self.plans = _counter(registry, names.BATCH_PLANS_TOTAL)
+        self.plan_duration_seconds = _histogram(registry, names.BATCH_PLAN_DURATION_SECONDS)
+        self.forecast_error_ratio = _gauge(registry, names.BATCH_FORECAST_ERROR_RATIO)
+
+
+class DoorMetrics:
+    """What HPA and KEDA were answered."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.answers = _counter(registry, names.DOOR_ANSWERS_TOTAL)
+
+
 class NodeAdviceMetrics:
     """Which nodes to add, and which may go."""
 
@@ -319,6 +339,14 @@ class Exposition:
     @property
     def device_order(self) -> DeviceOrderMetrics:
         return self._group(DeviceOrderMetrics)
+
+    @property
+    def batch(self) -> BatchMetrics:
+        return self._group(BatchMetrics)
+
+    @property
+    def doors(self) -> DoorMetrics:
+        return self._group(DoorMetrics)
 
     @property
     def node_advice(self) -> NodeAdviceMetrics:

@@ -32,6 +32,8 @@ REPACK_MOVES: Final = ("evicted", "gone", "refused", "error", "settled", "elsewh
 REPACK_RELIEFS: Final = ("helped", "elsewhere", "gone", "timed_out")
 RECUT_OUTCOMES: Final = ("started", "succeeded", "failed", "rolled_back", "stuck", "given_up")
 ORDER_WRITES: Final = ("written", "error")
+BATCH_RELEASES: Final = ("planned", "latest", "late", "crowded", "unreadable", "guard", "error")
+BATCH_PLANS: Final = ("separate", "optimal", "rounded", "feasible", "greedy")
 PLAN_SOLVES: Final = ("optimal", "feasible", "rounded", "greedy", "empty", "none")  # none: no answer in time
 SOLVE_STATUSES: Final = ("optimal", "feasible", "time_limit", "failed")
 POLICIES: Final = ("cluster", "autoscaling")
@@ -49,6 +51,13 @@ CARBON_RESULTS: Final = (
     "unknown",
 )
 TARGET_ERRORS: Final = ("not_found", "forbidden", "conflict", "not_scalable", "policy", "other")
+DOORS: Final = ("external_metrics", "keda")
+DOOR_RESULTS: Final = (
+    "served",
+    "not_known",  # no decision to hand out: stale, not the leader, undecided
+    "refused",  # the caller may not ask
+    "mistaken",  # it asked for what there is not
+)
 EXPANDER_RESULTS: Final = ("chosen", "left", "error")  # left: no option helped a GPU pod
 SCALE_DOWN_ADVICE: Final = ("may_go", "keep")
 WARM_PODS: Final = ("placeholder_running", "placeholder_waiting", "prefetch")
@@ -270,6 +279,55 @@ DEVICE_ORDER_WRITES_TOTAL: Final = Metric(
     "Writes of the ConfigMap that tells drivers which MIG placement goes first, by outcome.",
     ("outcome",),
     each(ORDER_WRITES),
+)
+
+# --- batch in time ------------------------------------------------------------------------------------------
+BATCH_HELD_JOBS: Final = Metric(
+    "slicewise_batch_held_jobs", "gauge", "Jobs with a completion window that are held for a better hour."
+)
+BATCH_RELEASES_TOTAL: Final = Metric(
+    "slicewise_batch_releases_total",
+    "counter",
+    "Held jobs let go, by why: their planned hour, their latest start, too late to be sure, no room before it, a "
+    "window that cannot be read, by a guard with nobody to plan them; or the write failed.",
+    ("reason",),
+    each(BATCH_RELEASES),
+)
+BATCH_MISSED_DEADLINES_TOTAL: Final = Metric(
+    "slicewise_batch_missed_deadlines_total", "counter", "Jobs that ended after their completion window."
+)
+BATCH_EXPECTED_SAVING_GRAMS_TOTAL: Final = Metric(
+    "slicewise_batch_expected_saving_grams_total",
+    "counter",
+    "CO2e that released jobs are expected to emit less than if they had begun when they came.",
+)
+BATCH_PLANS_TOTAL: Final = Metric(
+    "slicewise_batch_plans_total",
+    "counter",
+    "Plans of held jobs, by how they were found.",
+    ("method",),
+    each(BATCH_PLANS),
+)
+BATCH_PLAN_DURATION_SECONDS: Final = Metric(
+    "slicewise_batch_plan_duration_seconds",
+    "histogram",
+    "Time to plan the starts of all held jobs.",
+    buckets=_WORK_SECONDS,
+)
+BATCH_FORECAST_ERROR_RATIO: Final = Metric(
+    "slicewise_batch_forecast_error_ratio",
+    "gauge",
+    "Mean error of the own carbon forecast over the next 12 hours, as a share of the zone's level.",
+    ("zone",),
+)
+
+# --- doors for HPA and KEDA ---------------------------------------------------------------------------------
+DOOR_ANSWERS_TOTAL: Final = Metric(
+    "slicewise_door_answers_total",
+    "counter",
+    "Questions of HPA and KEDA for a decision, by door and result.",
+    ("door", "result"),
+    each(DOORS, DOOR_RESULTS),
 )
 
 # --- nodes and warm capacity --------------------------------------------------------------------------------

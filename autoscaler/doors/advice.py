@@ -24,6 +24,8 @@ LEAST_FRESH_SECONDS: Final = 15.0
 _FRESH_PERIODS: Final = 3.0
 
 Cause = Literal["not_found", "not_leading", "dry_run", "undecided", "stale"]
+Result = Literal["served", "not_known", "refused", "mistaken"]
+Observer = Callable[[Result], None]  # told what became of each question
 
 
 class NotKnown(Exception):

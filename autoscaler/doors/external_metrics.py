@@ -23,7 +23,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from autoscaler.doors.access_review import Access
-from autoscaler.doors.advice import Advice, Advised, NotKnown, labels_of
+from autoscaler.doors.advice import Advice, Advised, NotKnown, Observer, Result, labels_of
 from autoscaler.doors.front_proxy import Trust, User, user_of
 from autoscaler.selectors import SelectorRefused, parse_selector
 from cluster.api_errors import ApiError
@@ -39,6 +39,8 @@ PEER_NAMES: Final = "slicewise.peer_names"  # in the ASGI scope: common names of
 
 _REASONS: Final = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound"}
 
+_RESULTS: Final[dict[int, Result]] = {400: "mistaken", 401: "refused", 403: "refused", 404: "mistaken"}
+
 
 class _Refused(Exception):
     def __init__(self, status: int, message: str) -> None:
@@ -51,6 +53,7 @@ def create_app(
     trust: Callable[[], Trust | None],
     allows: Callable[[User, Access], bool],
     wall_clock: Callable[[], float],
+    observe: Observer = lambda _result: None,
 ) -> FastAPI:
     """The API. ``trust`` is None until the cluster said whom to trust; ``allows`` raises ApiError."""
     app = FastAPI(title="slicewise external metrics", docs_url=None, redoc_url=None, openapi_url=None)
@@ -58,6 +61,7 @@ def create_app(
 
     @app.exception_handler(_Refused)
     def refused(_request: Request, refusal: _Refused) -> JSONResponse:
+        observe(_RESULTS.get(refusal.status, "not_known"))
         # A connection that is kept would bring the next request to this replica again.
         return JSONResponse(
             status_object(refusal.status, str(refusal)), refusal.status, headers={"connection": "close"}
@@ -104,6 +108,7 @@ def create_app(
         if metric not in METRICS:
             raise _Refused(404, f"no metric {metric!r}; expected one of {', '.join(METRICS)}")
         items = _items(advice, namespace, metric, labelSelector, wall_clock())
+        observe("served")
         return JSONResponse(
             {
                 "kind": "ExternalMetricValueList",

@@ -20,7 +20,7 @@ from typing import Any, Final
 import grpc
 
 from autoscaler.controller import PolicyKey
-from autoscaler.doors.advice import Advice, Advised, NotKnown
+from autoscaler.doors.advice import Advice, Advised, NotKnown, Observer
 from autoscaler.doors.external_metrics import DESIRED_REPLICAS
 from autoscaler.doors.externalscaler import externalscaler_pb2 as pb
 
@@ -60,9 +60,16 @@ def _nothing(what: str, namespace: str, known: dict[PolicyKey, Any]) -> str:
 class ExternalScaler:
     """The service, on asyncio: a stream costs no thread."""
 
-    def __init__(self, advice: Advice, *, push_seconds: float = PUSH_SECONDS) -> None:
-        """``push_seconds``: how often a stream looks for a change."""
+    def __init__(
+        self,
+        advice: Advice,
+        *,
+        push_seconds: float = PUSH_SECONDS,
+        observe: Observer = lambda _result: None,
+    ) -> None:
+        """``push_seconds``: seconds between two looks of a stream. ``observe`` hears of numbers and errors."""
         self._advice = advice
+        self._observe = observe
         self._push_seconds = push_seconds
 
     async def IsActive(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
@@ -93,7 +100,8 @@ class ExternalScaler:
     async def GetMetrics(self, request: Any, context: Any) -> Any:  # noqa: N802
         """The decided count."""
         if request.metricName not in ("", DESIRED_REPLICAS):
-            await context.abort(
+            await self._refuse(
+                context,
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"metricName: got {request.metricName!r}, expected {DESIRED_REPLICAS!r}",
             )
@@ -101,15 +109,18 @@ class ExternalScaler:
         value = pb.MetricValue(
             metricName=DESIRED_REPLICAS, metricValue=replicas, metricValueFloat=float(replicas)
         )
+        self._observe("served")
         return pb.GetMetricsResponse(metricValues=[value])
 
     async def _key(self, ref: Any, context: Any) -> PolicyKey:
         try:
             return policy_of(self._advice, ref.namespace, dict(ref.scalerMetadata))
         except MetadataRefused as refused:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"ScaledObject {ref.name}: {refused}")
+            await self._refuse(
+                context, grpc.StatusCode.INVALID_ARGUMENT, f"ScaledObject {ref.name}: {refused}"
+            )
         except NotKnown as unknown:
-            await context.abort(grpc.StatusCode.NOT_FOUND, str(unknown))
+            await self._refuse(context, grpc.StatusCode.NOT_FOUND, str(unknown))
         raise AssertionError("abort raises")
 
     async def _advised(self, ref: Any, context: Any) -> Advised:
@@ -118,8 +129,12 @@ class ExternalScaler:
             return self._advice.of(key)
         except NotKnown as unknown:
             code = grpc.StatusCode.NOT_FOUND if unknown.cause == "not_found" else grpc.StatusCode.UNAVAILABLE
-            await context.abort(code, str(unknown))
+            await self._refuse(context, code, str(unknown))
         raise AssertionError("abort raises")
+
+    async def _refuse(self, context: Any, code: grpc.StatusCode, sentence: str) -> None:
+        self._observe("not_known" if code is grpc.StatusCode.UNAVAILABLE else "mistaken")
+        await context.abort(code, sentence)
 
 
 def _specs() -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from autoscaler.doors.access_review import AccessReview
-from autoscaler.doors.advice import Advice
+from autoscaler.doors.advice import Advice, Result
 from autoscaler.doors.external_metrics import create_app
 from autoscaler.doors.front_proxy import CONFIG_MAP, NAMESPACE, Trust, TrustRefused, read_trust
 from autoscaler.doors.keda import ExternalScaler
@@ -50,9 +50,15 @@ class Doors:
     """The doors of one controller."""
 
     def __init__(
-        self, options: DoorOptions, api: Api, namespace: str, advice: Advice, is_leader: Callable[[], bool]
+        self,
+        options: DoorOptions,
+        api: Api,
+        namespace: str,
+        advice: Advice,
+        is_leader: Callable[[], bool],
+        observe: Callable[[str, Result], None] = lambda _door, _result: None,
     ) -> None:
-        """Raise NotServing for options that cannot be served."""
+        """Raise NotServing for options that cannot be served. ``observe`` is told of every answer."""
         self.external_metrics: TlsServer | None = None
         self.keda: KedaServer | None = None
         self._trust: FrontProxyTrust | None = None
@@ -64,7 +70,13 @@ class Doors:
                     "kube-apiserver speaks to an aggregated API over TLS only"
                 )
             self._trust = FrontProxyTrust(api, self._trusted)
-            app = create_app(advice, lambda: trust.current, AccessReview(api).allows, time.time)
+            app = create_app(
+                advice,
+                lambda: trust.current,
+                AccessReview(api).allows,
+                time.time,
+                lambda result: observe("external_metrics", result),
+            )
             trust = self._trust
             listener = listening("--external-metrics-port", options.external_metrics_port, options.host)
             self.external_metrics = TlsServer(app, listener, files)
@@ -80,7 +92,10 @@ class Doors:
             host = f"[{options.host}]" if ":" in options.host else options.host or "[::]"
             address = f"{host}:{options.keda_port}"
             self.keda = KedaServer(
-                ExternalScaler(advice), address, is_leader=is_leader, credentials=credentials
+                ExternalScaler(advice, observe=lambda result: observe("keda", result)),
+                address,
+                is_leader=is_leader,
+                credentials=credentials,
             )
         any_open = self.external_metrics is not None or self.keda is not None
         self._label: LeaderLabel | None = None

@@ -150,6 +150,19 @@ AUTOSCALING: Final = Dashboard(
             (panel(names.WARM_PODS_COUNT, where=_CHOSEN), panel(names.WARM_CHANGES_TOTAL)),
         ),
         Row(
+            "Batch",
+            (
+                panel(names.BATCH_HELD_JOBS),
+                panel(names.BATCH_RELEASES_TOTAL),
+                panel(names.BATCH_MISSED_DEADLINES_TOTAL),
+                panel(names.BATCH_EXPECTED_SAVING_GRAMS_TOTAL),
+                panel(names.BATCH_FORECAST_ERROR_RATIO),
+                panel(names.BATCH_PLANS_TOTAL),
+                panel(names.BATCH_PLAN_DURATION_SECONDS),
+            ),
+        ),
+        Row("Doors for HPA and KEDA", (panel(names.DOOR_ANSWERS_TOTAL),)),
+        Row(
             "Node advice",
             (
                 panel(names.EXPANDER_ANSWERS_TOTAL),

@@ -37,6 +37,7 @@ class Decided:
     last_round_seconds: float | None = None
     leader: bool = True
     now: float = 1000.0
+    results: list[str] = field(default_factory=list)
 
     def say(self, name: str, replicas: int, in_flight: float | NoData = 0.0, namespace: str = "n") -> None:
         key = (namespace, f"{name}-policy")

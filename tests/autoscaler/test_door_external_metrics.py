@@ -36,7 +36,14 @@ class Door:
         self.trust: Trust | None = read_trust(CONFIG)
         self.asked: list[tuple[User, Access]] = []
         self.allowed: Callable[[User, Access], bool] = lambda _user, _access: True
-        app = create_app(decided.advice(**options), lambda: self.trust, self._allows, lambda: 1_800_000_000.0)
+        self.results: list[str] = []
+        app = create_app(
+            decided.advice(**options),
+            lambda: self.trust,
+            self._allows,
+            lambda: 1_800_000_000.0,
+            self.results.append,
+        )
 
         async def connected(scope: Any, receive: Any, send: Any) -> None:
             scope[PEER_NAMES] = self.names
@@ -93,8 +100,11 @@ def test_without_a_selector_every_workload_of_the_namespace_is_listed(decided: D
 
 
 def test_a_stale_decision_is_an_error_and_not_a_number(decided: Decided):
+    door = Door(decided)
+    assert door.metric("slicewise_desired_replicas", "name%3Dchat")[0] == 200
     decided.now += 16.0
-    status, answer = Door(decided).metric("slicewise_desired_replicas", "name%3Dchat")
+    status, answer = door.metric("slicewise_desired_replicas", "name%3Dchat")
+    assert door.results == ["served", "not_known"]
     assert (status, answer["kind"], answer["reason"]) == (503, "Status", "ServiceUnavailable")
     assert answer["message"].startswith(
         "Deployment n/chat: the last decision is 16 s old, expected at most 15 s"

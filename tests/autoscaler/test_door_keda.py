@@ -61,7 +61,7 @@ def decided() -> Decided:
 
 @pytest.fixture
 def server(decided: Decided) -> Iterator[KedaServer]:
-    scaler = ExternalScaler(decided.advice(), push_seconds=0.02)
+    scaler = ExternalScaler(decided.advice(), push_seconds=0.02, observe=decided.results.append)
     one = KedaServer(scaler, "127.0.0.1:0", is_leader=lambda: decided.leader)
     one.start()
     yield one
@@ -185,6 +185,7 @@ def test_what_is_not_known_is_a_status_and_never_a_number(server: KedaServer, de
             assert code is grpc.StatusCode.UNAVAILABLE
             assert "the last decision is 16 s old" in words
         assert keda.target() == ("slicewise_desired_replicas", 1, 1.0)  # KEDA can still make its HPA
+    assert decided.results == ["not_known"] * 3
 
 
 def test_a_push_stream_ends_when_the_decision_goes_stale(server: KedaServer, decided: Decided):
@@ -200,6 +201,7 @@ def test_a_decision_that_holds_for_want_of_signals_is_served(server: KedaServer,
     decided.say("chat", 5, NoData("Prometheus does not answer", "outage"))
     with dial(server) as channel:
         assert Keda(channel, policy="chat-policy").value() == (5, 5.0)
+    assert decided.results == ["served"]
 
 
 @pytest.mark.parametrize(

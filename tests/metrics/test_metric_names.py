@@ -22,6 +22,8 @@ GROUPS = (
     "planner",
     "repack",
     "device_order",
+    "batch",
+    "doors",
     "node_advice",
     "warm",
     "node",

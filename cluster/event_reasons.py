@@ -45,6 +45,13 @@ NODE_GROUP_CHOSEN = "NodeGroupChosen"  # Cluster Autoscaler was told which node 
 SCALE_DOWN_HELD = "ScaleDownHeld"  # node autoscalers are told to keep the node
 SCALE_DOWN_RELEASED = "ScaleDownReleased"  # they are no longer told to
 
+# --- batch in time, on the Job or pod
+BATCH_RELEASED = "BatchReleased"  # its best hour within the window has come
+BATCH_AT_RISK = "BatchAtRisk"  # let go at once: its deadline may not hold, or no GPUs are free before it
+BATCH_WINDOW_REFUSED = "BatchWindowRefused"  # its window cannot be read, so it is not held
+BATCH_MISSED = "BatchDeadlineMissed"  # it ended after its completion window
+BATCH_RELEASE_FAILED = "BatchReleaseFailed"  # the API server refused the release; it is tried again
+
 # --- node side, on the Node
 GPU_UNHEALTHY = "GpuUnhealthy"  # a GPU left the published devices
 GPU_RECOVERED = "GpuRecovered"  # a GPU is published again

@@ -61,6 +61,13 @@ class CarbonBoard:
                 out[zone] = NoData(f"the last intensity of zone {zone!r} has expired", "stale")
         return out
 
+    def forecast(self, zone: str) -> tuple[Intensity, ...] | NoData:
+        """What the provider foresees for ``zone``. Asks in the caller's thread: not for the request path."""
+        provider = self._provider
+        if provider is None:
+            return NoData("the policy names no carbon provider", "misconfigured")
+        return provider.forecast(zone, self._clock())
+
     def replace(self, provider: CarbonProvider | None) -> None:
         """Use another provider (the policy changed). Answers of the old one are dropped: they may be of
         another kind.

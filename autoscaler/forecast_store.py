@@ -1,0 +1,155 @@
+"""Tells the scheduler which pods are likely to come: ConfigMap ``slicewise-forecast``, read by
+``scheduler.forecasts``.
+
+Twice a minute the leader puts what it expects of every workload (``coming_replicas``) into classes of GPU
+demand, those of its replicas (``replica_shape``). It writes them when they have changed by more than a tenth
+of a replica, or are half out of date; a forecast that nobody renews ends by itself. What a replica asks for
+is read once a revision, at most ``MOST_READ`` workloads a turn, so a thousand workloads do not come down on
+the API server at once; what is not read yet is left out, and so is what cannot be counted in pods.
+
+A failure costs foresight and nothing else: it is said once and tried again. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from autoscaler.coming_replicas import coming_replicas
+from autoscaler.controller import Policies, View
+from autoscaler.pod_index import PodIndex
+from autoscaler.ports import Scales
+from autoscaler.replica_shape import ReplicaShapes
+from autoscaler.targets import Target, TargetRefused
+from cluster.api_errors import ApiError
+from cluster.client import APPLY_PATCH, Api
+from cluster.periodic import Periodic
+from metrics.samples import NoData
+from scheduler.decider import Decider
+from scheduler.packing.forecast import (
+    FORECAST_CONFIG_MAP,
+    VALID_UNTIL_ANNOTATION,
+    Forecast,
+    write_forecasts,
+)
+from scheduler.packing.mix import classes_of
+
+log = logging.getLogger(__name__)
+
+PERIOD_SECONDS: Final = 30.0
+VALID_SECONDS: Final = 300.0
+MOST_READ: Final = 50
+_SAME: Final = 0.1
+
+Forecasts = Mapping[str, Mapping[str, Forecast]]
+
+
+class ForecastWriter(Periodic):
+    """Owns the thread; ``turn`` is called by it, and by tests."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        policies: Callable[[], Policies],
+        views: Callable[[], Iterable[View]],
+        scales: Scales,
+        pods: PodIndex,
+        shapes: ReplicaShapes,
+        decider: Decider,
+        *,
+        active: Callable[[], bool],
+        period_seconds: float = PERIOD_SECONDS,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``views``: the newest decisions; ``active``: whether this process leads and may write."""
+        super().__init__("forecast", self.turn, period_seconds, if_failed="forecast: a turn failed")
+        self._api, self._namespace, self._active = api, namespace, active
+        self._policies, self._views, self._scales, self._pods = policies, views, scales, pods
+        self._shapes, self._decider, self._wall_clock = shapes, decider, wall_clock
+        self._written: Forecasts = {}
+        self._until = 0.0
+        self._problem = ""
+
+    def turn(self) -> None:
+        """Write if the forecast has changed, or would soon end."""
+        if not self._active():
+            self._until = 0.0
+            return
+        wanted, now = self.expected(), self._wall_clock()
+        if self._until - now > VALID_SECONDS / 2.0 and not differ(self._written, wanted):
+            return
+        until = now + VALID_SECONDS
+        try:
+            self._write(wanted, until)
+        except ApiError as problem:
+            if self._problem != str(problem):
+                log.warning("forecast: ConfigMap %s cannot be written: %s", FORECAST_CONFIG_MAP, problem)
+            self._problem = str(problem)
+            return
+        self._written, self._until, self._problem = wanted, until, ""
+
+    def expected(self) -> Forecasts:
+        """What is coming, by ``namespace.workload`` and class of demand."""
+        policies = {Target.of(policy, key[0]): policy for key, policy in self._policies().items()}
+        coming: dict[Target, Forecast] = {}
+        for view in self._views():
+            policy = policies.get(view.target)
+            if policy is not None:
+                forecast = coming_replicas(policy, view.signals, view.decision)
+                if forecast.mean > 0.0 or forecast.spread > 0.0:
+                    coming[view.target] = forecast
+        self._read_shapes(coming)
+        found: dict[str, dict[str, Forecast]] = {}
+        with self._decider.fleet.lock:
+            shapes = {target: self._shapes.shape(target) for target in coming}
+        for target, forecast in coming.items():
+            shape = shapes[target]
+            if isinstance(shape, NoData):
+                continue
+            classes = found.setdefault(f"{target.namespace}.{target.name}", {})
+            for name, count in classes_of(shape.demand).items():
+                more = Forecast(count * forecast.mean, count * forecast.spread)
+                classes[name] = classes[name] + more if name in classes else more
+        return found
+
+    def _read_shapes(self, targets: Iterable[Target]) -> None:
+        read = 0
+        for target in targets:
+            try:
+                sight = self._scales.read(target)
+            except (TargetRefused, ApiError):
+                continue  # the controller says so at each round
+            pods = [pod for pod in self._pods.matching(target.namespace, sight.selector) if not pod.leaving]
+            if read < MOST_READ and self._shapes.wants_reading(sight, pods):
+                self._shapes.read(sight, pods)
+                read += 1
+
+    def _write(self, wanted: Forecasts, until: float) -> None:
+        labels = {"app.kubernetes.io/name": "slicewise", "app.kubernetes.io/component": "forecast"}
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": FORECAST_CONFIG_MAP,
+                "labels": labels,
+                "annotations": {VALID_UNTIL_ANNOTATION: f"{until:.0f}"},
+            },
+            "data": write_forecasts(wanted),
+        }
+        path = f"/api/v1/namespaces/{self._namespace}/configmaps/{FORECAST_CONFIG_MAP}"
+        self._api.patch(path, body, APPLY_PATCH, {"fieldManager": "slicewise-controller", "force": True})
+
+
+def differ(one: Forecasts, other: Forecasts) -> bool:
+    """Whether two forecasts are so far apart that prices could follow: a tenth of a replica."""
+    if one.keys() != other.keys():
+        return True
+    return any(
+        abs(a.mean - b.mean) > _SAME or abs(a.spread - b.spread) > _SAME
+        for workload in one
+        for name in one[workload].keys() | other[workload].keys()
+        for a, b in [(one[workload].get(name, Forecast(0.0)), other[workload].get(name, Forecast(0.0)))]
+    )

@@ -67,7 +67,7 @@ class ExternalScaler:
         push_seconds: float = PUSH_SECONDS,
         observe: Observer = lambda _result: None,
     ) -> None:
-        """``push_seconds``: seconds between two looks of a stream. ``observe`` hears of numbers and errors."""
+        """``push_seconds``: seconds between looks of a stream. ``observe`` hears of numbers and errors."""
         self._advice = advice
         self._observe = observe
         self._push_seconds = push_seconds

@@ -165,10 +165,11 @@ def test_the_leader_s_pod_alone_has_the_label(control_plane: ControlPlane, names
 
     api = Api.connect(str(control_plane.kubeconfig_for("slicewise-controller")))
     leader = ["a"]
-    labels = {
-        name: LeaderLabel(api, namespace, name, is_leader=lambda name=name: leader == [name])  # type: ignore[misc]
-        for name in ("a", "b")
-    }
+
+    def label_of(pod: str) -> LeaderLabel:
+        return LeaderLabel(api, namespace, pod, is_leader=lambda: leader == [pod])
+
+    labels = {pod: label_of(pod) for pod in ("a", "b")}
     try:
         for leads, order in (("a", "ab"), ("b", "ba"), ("a", "ba")):
             leader[:] = [leads]

@@ -1,0 +1,179 @@
+"""A second writer of the replicas: whom a watch names, whose changes are taken over, and when to stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscaler.other_writer import (
+    WINDOW_SECONDS,
+    Autoscaler,
+    Autoscalers,
+    OtherWriters,
+    Record,
+    author_of,
+)
+from autoscaler.scale_index import ReplicasWriter
+from autoscaler.selectors import parse_selector
+from autoscaler.targets import ScaleSight, Target
+from cluster.api_errors import ApiRefused
+from cluster.wire import ObjectReference
+
+TARGET = Target("apps/v1", "Deployment", "n", "llm")
+
+
+def sight(replicas: int, target: Target = TARGET) -> ScaleSight:
+    return ScaleSight(target, "/", replicas, parse_selector("app=llm"), ObjectReference())
+
+
+def autoscaler(name: str, aims_at: str = "llm", *, paused: bool = False, **reference: str) -> Autoscaler:
+    notes = {"autoscaling.keda.sh/paused": "true"} if paused else {}
+    return msgspec.convert(
+        {
+            "metadata": {"name": name, "namespace": "n", "annotations": notes},
+            "spec": {"scaleTargetRef": {"name": aims_at, **reference}},
+        },
+        Autoscaler,
+    )
+
+
+class WithoutKeda:
+    """An API server that knows no ScaledObjects."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def get(self, path: str, kind: Any) -> Any:
+        self.asked += 1
+        raise ApiRefused(404, "NotFound", "no such group", where=path)
+
+
+def others(writers: Any = lambda _: None, clock: Any = lambda: 0.0) -> OtherWriters:
+    return OtherWriters(WithoutKeda(), writers, clock=clock)  # type: ignore[arg-type]
+
+
+def test_what_was_written_here_is_no_foreign_change():
+    watched = others()
+    assert watched.look(sight(2), 0.0).change is None
+    watched.wrote(TARGET, 5)
+    look = watched.look(sight(5), 5.0)
+    assert (look.rival, look.change) == (None, None)
+
+
+def test_one_foreign_change_is_taken_over_and_named():
+    theirs = ReplicasWriter("kubectl-scale", "Update", "scale", "2026-11-21T10:00:00Z")
+    ours = ReplicasWriter("slicewise-controller", "Update", "scale", "2026-11-21T11:00:00Z")
+    watched = others(lambda _: (ours, theirs))
+    watched.look(sight(2), 0.0)
+    look = watched.look(sight(4), 5.0)
+    assert look.rival is None
+    assert look.change is not None
+    assert look.change.sentence == "kubectl-scale set the replicas from 2 to 4; going on from there"
+    assert watched.look(sight(4), 10.0).change is None
+
+
+def test_two_foreign_changes_within_a_window_stop_us_until_a_window_has_passed():
+    watched = others()
+    watched.look(sight(2), 0.0)
+    watched.look(sight(4), 10.0)
+    watched.wrote(TARGET, 2)
+    assert watched.look(sight(4), 20.0).rival == "somebody"
+    assert watched.look(sight(4), 20.0 + WINDOW_SECONDS).rival == "somebody"
+    assert watched.look(sight(4), 20.1 + WINDOW_SECONDS).rival is None
+
+
+def test_changes_far_apart_never_stop_us():
+    watched = others()
+    replicas = 2
+    for step in range(6):
+        replicas = 5 - replicas
+        assert watched.look(sight(replicas), step * (WINDOW_SECONDS + 1.0)).rival is None
+
+
+def test_pausing_and_resuming_by_hand_is_not_a_second_writer():
+    watched = others()
+    watched.look(sight(3), 0.0)
+    for at, replicas in ((10.0, 0), (20.0, 3), (30.0, 0), (40.0, 2)):
+        assert watched.look(sight(replicas), at).rival is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(0.0, 5000.0)), max_size=20))
+def test_a_record_always_expects_what_was_seen_last(seen: list[tuple[int, float]]):
+    record, now = Record(1), 0.0
+    for replicas, later in seen:
+        before = record.expected
+        now += later
+        record, change = record.seen(replicas, "x", now)
+        assert record.expected == replicas
+        assert (change is None) == (replicas == before)
+
+
+def test_an_autoscaler_on_the_target_is_named_while_it_is_there():
+    watched = others()
+    watched._hpas.replaced([autoscaler("rival", apiVersion="apps/v1", kind="Deployment")])
+    assert watched.look(sight(2), 0.0).rival == "HorizontalPodAutoscaler rival"
+    # Its own writes are not held against anybody later on.
+    for at, replicas in ((1.0, 3), (2.0, 5), (3.0, 4)):
+        look = watched.look(sight(replicas), at)
+        assert (look.rival, look.change) == ("HorizontalPodAutoscaler rival", None)
+    watched._hpas.changed("DELETED", autoscaler("rival"))
+    assert watched.look(sight(4), 4.0).rival is None
+
+
+def test_a_scaled_object_is_named_rather_than_its_own_hpa():
+    watched = others()
+    watched._hpas.replaced([autoscaler("keda-hpa-llm")])
+    watched._keda.replaced([autoscaler("llm-scaler")])
+    assert watched.look(sight(2), 0.0).rival == "ScaledObject llm-scaler"
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "name"),
+    [
+        ("apps/v1", "StatefulSet", "llm"),
+        ("apps/v1", "Deployment", "other"),
+        ("x.example/v1", "Deployment", "llm"),
+    ],
+)
+def test_another_target_is_not_ours(version: str, kind: str, name: str):
+    watched = others()
+    watched._hpas.replaced([autoscaler("rival", name, apiVersion=version, kind=kind)])
+    assert watched.look(sight(2), 0.0).rival is None
+
+
+def test_the_version_of_the_kind_does_not_matter():
+    watched = others()
+    watched._hpas.replaced([autoscaler("rival", apiVersion="apps/v1beta2")])
+    assert watched.look(sight(2), 0.0).rival is not None
+
+
+def test_autoscalers_come_go_move_and_pause():
+    known = Autoscalers("ScaledObject")
+    known.changed("ADDED", autoscaler("a"))
+    known.changed("ADDED", autoscaler("b"))
+    known.changed("DELETED", autoscaler("b"))
+    assert set(known.by_aim.values()) == {"ScaledObject a"}
+    known.changed("MODIFIED", autoscaler("a", "elsewhere"))
+    assert [aim[3] for aim in known.by_aim] == ["elsewhere"]
+    known.changed("MODIFIED", autoscaler("a", "elsewhere", paused=True))
+    known.changed("DELETED", autoscaler("a", "elsewhere", paused=True))
+    assert known.by_aim == {}
+
+
+def test_keda_is_looked_for_now_and_then_and_not_each_time():
+    now = {"seconds": 0.0}
+    watched = others(clock=lambda: now["seconds"])
+    for _ in range(10):
+        watched.look(sight(2), 0.0)
+    assert watched._api.asked == 1  # type: ignore[attr-defined]
+    now["seconds"] = 61.0
+    watched.look(sight(2), 61.0)
+    assert watched._api.asked == 2  # type: ignore[attr-defined]
+
+
+def test_nobody_known_is_somebody():
+    assert author_of(None) == author_of(()) == "somebody"

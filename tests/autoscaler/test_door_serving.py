@@ -169,15 +169,15 @@ def test_the_leader_s_pod_alone_has_the_label(control_plane: ControlPlane, names
     def label_of(pod: str) -> LeaderLabel:
         return LeaderLabel(api, namespace, pod, is_leader=lambda: leader == [pod])
 
-    labels = {pod: label_of(pod) for pod in ("a", "b")}
+    keepers = {pod: label_of(pod) for pod in ("a", "b")}
     try:
         for leads, order in (("a", "ab"), ("b", "ba"), ("a", "ba")):
             leader[:] = [leads]
             for name in order:
-                labels[name].step()
+                keepers[name].step()
             assert labelled() == [leads]
-        labels["a"].start()
-        labels["a"].stop()
+        keepers["a"].start()
+        keepers["a"].stop()
         assert labelled() == []
     finally:
         api.close()

@@ -15,6 +15,7 @@ import numpy as np
 from fastapi import APIRouter
 from numpy.typing import NDArray
 
+from autoscaler.batch.side import BatchSide
 from autoscaler.device_order import DeviceOrderWriter
 from autoscaler.fleetpage.page import fleet_routes
 from autoscaler.fleetpage.reader import FleetReader
@@ -109,6 +110,8 @@ class FleetSide:
         exposition.planner.waiting_pods.set_function(lambda: float(self._planner.waiting()))
         self.side = Side(api, self.live, exposition, recorder, is_leader, dry_run)
         self._repack, self._recut = RepackSide(self.side), RecutSide(self.side)
+        self._batch = BatchSide(self.side, policy_namespace)
+        self.live.feed.listen("pods", self._batch.loop.pods)
         self._order = DeviceOrderWriter(
             api,
             policy_namespace,
@@ -137,9 +140,10 @@ class FleetSide:
         return self.live.residents.census.all_nodes()
 
     def routes(self) -> APIRouter:
-        """The fleet page, and the repacker's newest plan."""
+        """The fleet page, and the newest plans of the repacker and of batch work."""
         routes = fleet_routes(self._reader, self._bills)
         routes.include_router(self._repack.routes())
+        routes.include_router(self._batch.routes())
         return routes
 
     def start(self) -> None:
@@ -151,9 +155,11 @@ class FleetSide:
         self._repack.loop.start()
         self._recut.loop.start()
         self._order.start()
+        self._batch.start()
 
     def stop(self) -> None:
         """Stop them, those that write first."""
+        self._batch.stop()
         self._order.stop()
         self._recut.loop.stop()
         self._repack.loop.stop()

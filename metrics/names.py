@@ -288,8 +288,8 @@ BATCH_HELD_JOBS: Final = Metric(
 BATCH_RELEASES_TOTAL: Final = Metric(
     "slicewise_batch_releases_total",
     "counter",
-    "Held jobs let go, by why: their planned hour, their latest start, too late to be sure, no room before it, a "
-    "window that cannot be read, by a guard with nobody to plan them; or the write failed.",
+    "Held jobs let go, by why: their planned hour, their latest start, too late to be sure, no room before "
+    "it, a window that cannot be read, by a guard with nobody to plan them; or the write failed.",
     ("reason",),
     each(BATCH_RELEASES),
 )

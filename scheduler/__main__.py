@@ -162,6 +162,7 @@ def _live(flags: argparse.Namespace, tls: Tls | None, listener: socket.socket) -
     from scheduler.live import ApiBinder, Live
     from scheduler.planner.gates import GateWatch
     from scheduler.planner.nominate import Nominator
+    from scheduler.windows.guard import WindowGuard
 
     prometheus = _prometheus(flags.prometheus_url)
     api = Api.connect(flags.kubeconfig, flags.context)
@@ -178,13 +179,24 @@ def _live(flags: argparse.Namespace, tls: Tls | None, listener: socket.socket) -
         released=lambda pods: planner.gate_timeouts.inc(len(pods)),
     )
     live.feed.listen("pods", gates)
+    releases = live.service.exposition.batch.releases
+    windows = WindowGuard(
+        api,
+        released=lambda _held, outcome: releases.labels("guard" if outcome == "done" else "error").inc(),
+    )
+    live.feed.listen("pods", windows.pods)
+    jobs = windows.job_reflector(api)
     app = live.service.web(lambda: server.draining(), ApiBinder(api) if flags.bind else None)
     server = _server(app, flags, tls)
     live.start()
     gates.start()
+    jobs.start()
+    windows.start()
     try:
         _serve(server, listener, tls, f"the cluster at {api.host}")
     finally:
+        windows.stop()
+        jobs.stop()
         gates.stop()
         live.stop()
         if prometheus is not None:

@@ -65,7 +65,7 @@ def candidates(
     """
     latest = max((job.latest_start_seconds for job in jobs), default=now)
     slots = min(HORIZON_SLOTS, max(1, int((latest - now) // SLOT_SECONDS) + 1))
-    starts = now + SLOT_SECONDS * np.arange(slots)
+    starts: Floats = now + SLOT_SECONDS * np.arange(slots, dtype=np.float64)
     longest = max((job.expected_seconds for job in jobs), default=0.0)
     until = float(starts[-1]) + longest + SLOT_SECONDS
     money = _money(intensities, prices, pools, now, until, carbon_tonne)

@@ -71,9 +71,10 @@ class Curve:
         edges, values = np.asarray(self.edges), np.asarray(self.values)
         total = np.concatenate([[0.0], np.cumsum(np.diff(edges) * values)])
         inside: Floats = np.interp(at, edges, total)
-        return (
-            inside + np.minimum(0.0, at - edges[0]) * values[0] + np.maximum(0.0, at - edges[-1]) * values[-1]
-        )
+        before = np.minimum(0.0, at - edges[0]) * values[0]
+        beyond: Floats = np.maximum(0.0, at - edges[-1]) * values[-1]
+        total_at: Floats = inside + before + beyond
+        return total_at
 
     def at(self, when: Floats) -> Floats:
         """The value in force at each time; the first and last beyond the ends."""

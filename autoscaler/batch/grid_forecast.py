@@ -95,14 +95,16 @@ class _Fit:
         deviation = seen - usual[:count]
         begin = max(0, count - FITTED_HOURS - hours)
         level = float(np.nanmean(seen))
-        shares, errors = [], []
+        usual_decay: Floats = _USUAL_DECAY ** np.arange(hours, dtype=np.float64)
+        shares: list[float] = []
+        errors: list[float] = []
         for lead in range(hours):
             # The usual value as it was known at the origin: that of the day before for a second day.
             later = seen[begin + lead :] - usual[begin + lead % 24 : count - lead + lead % 24]
             now = deviation[begin : count - lead]
             known = np.isfinite(later) & np.isfinite(now)
             if known.sum() < _LEAST_FITTED:
-                return _USUAL_DECAY ** np.arange(hours), ()
+                return usual_decay, ()
             now, later = now[known], later[known]
             power = float(now @ now)
             share = min(1.0, max(0.0, float(now @ later) / power)) if power > 0.0 else 0.0

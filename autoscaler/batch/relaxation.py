@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from ortools.linear_solver import pywraplp
 
 from autoscaler.batch.candidates import Candidates
@@ -39,7 +40,7 @@ class Relaxed:
     bound: float
     reduced: tuple[Floats, ...]
 
-    def worthwhile(self, best_known: float) -> list[Floats]:
+    def worthwhile(self, best_known: float) -> list[NDArray[np.bool_]]:
         """Which starts a better schedule than ``best_known`` may have: bool[rows, slots] by job."""
         return [one <= max(0.0, best_known - self.bound) + _TOUCH for one in self.reduced]
 
@@ -70,11 +71,11 @@ def relaxed(
             spans = summed[:, choice.occupied_slots :][:, :slots] - summed[:, :slots]
             net = one - choice.job.gpus * spans[list(choice.pools)] - job_prices[index]
             reduced.append(net)
-            pick = np.unravel_index(int(np.argmin(net)), net.shape)
-            least = float(net[pick])
+            row, slot = divmod(int(np.argmin(net)), slots)
+            least, cost = float(net[row, slot]), float(one[row, slot])
             least_sum += min(0.0, least)
-            if least < -_PRICES_OUT * max(1e-12, abs(float(one[pick]))):
-                entered |= program.add(index, (int(pick[0]), int(pick[1])), float(one[pick]))
+            if least < -_PRICES_OUT * max(1e-12, abs(cost)):
+                entered |= program.add(index, (row, slot), cost)
         if not entered:
             return Relaxed(bound + least_sum, tuple(reduced))
     # Not closed: the Lagrangian bound of the last prices holds all the same.

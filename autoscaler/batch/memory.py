@@ -1,0 +1,106 @@
+"""Keeps what was learned of grids and jobs over restarts: ConfigMap ``slicewise-batch-memory``.
+
+Two keys of JSON in one text: ``grids`` (``history``) and ``jobs`` (``durations``), with the time up to
+which ended jobs have been learned from. Read when this process begins to lead, written at most every ten
+minutes and when it has changed. Losing it costs a day of forecasts and some margins, so no failure here
+stops a release.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from autoscaler.batch.durations import Durations
+from autoscaler.batch.history import GridHistory
+from cluster.api_errors import ApiError
+from cluster.client import Api
+from cluster.kept_text import KeptText
+
+log = logging.getLogger(__name__)
+
+CONFIG_MAP: Final = "slicewise-batch-memory"
+KEY: Final = "memory.json"
+PERIOD_SECONDS: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What is known; ``learned_until_seconds``: the newest end of a job that was learned from."""
+
+    grids: GridHistory = field(default_factory=GridHistory)
+    jobs: Durations = field(default_factory=Durations)
+    learned_until_seconds: float = 0.0
+
+
+class _Text(msgspec.Struct):
+    grids: str = "{}"
+    jobs: str = "{}"
+    learned_until: float = 0.0
+
+
+def as_text(learned: Learned) -> str:
+    """The text to keep."""
+    text = _Text(learned.grids.remembered(), learned.jobs.remembered(), learned.learned_until_seconds)
+    return msgspec.json.encode(text).decode()
+
+
+def from_text(text: str) -> Learned:
+    """What ``as_text`` kept. Raises ValueError for anything else."""
+    read = msgspec.json.decode(text.encode(), type=_Text)
+    return Learned(GridHistory.recalled(read.grids), Durations.recalled(read.jobs), read.learned_until)
+
+
+class BatchMemory:
+    """Used by the loop's thread alone."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        *,
+        period_seconds: float = PERIOD_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kept = KeptText(api, namespace, CONFIG_MAP, KEY, "batch-memory")
+        self._period_seconds, self._clock = period_seconds, clock
+        self._written: str | None = None
+        self._next_write = 0.0
+        self._problem = ""
+
+    def read(self) -> Learned:
+        """What was kept; nothing where it cannot be read, which is said."""
+        try:
+            text = self._kept.read(without_key="{}") or "{}"
+            self._written = text
+            return from_text(text)
+        except ApiError as problem:
+            self._say("read", str(problem))
+        except ValueError as problem:
+            self._say("read", f"{problem}; it is begun anew")
+        return Learned()
+
+    def keep(self, learned: Learned) -> None:
+        """Write, if it is time and something changed."""
+        if self._clock() < self._next_write:
+            return
+        self._next_write = self._clock() + self._period_seconds
+        text = as_text(learned)
+        if text == self._written:
+            return
+        try:
+            self._kept.write(text)
+        except ApiError as problem:
+            self._say("write", str(problem))
+        else:
+            self._written, self._problem = text, ""
+
+    def _say(self, what: str, problem: str) -> None:
+        if self._problem != what:
+            log.warning("cannot %s ConfigMap %s, batch learns anew: %s", what, CONFIG_MAP, problem)
+        self._problem = what

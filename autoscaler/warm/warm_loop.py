@@ -43,8 +43,10 @@ PERIOD_SECONDS: Final = 1.0
 # A pod template is read again after so long; a wrong one only makes warm pods that fit less well.
 TEMPLATE_SECONDS: Final = 30.0
 SWEEP_SECONDS: Final = 30.0
-# A replica that found no room within this was refused for another reason.
+# A replica that found no room within this was refused for another reason; others need not wait for it.
 HELPED_SECONDS: Final = 60.0
+# Victims of a preemption are gone, and a nomination is bound, well within this.
+NOMINATED_SECONDS: Final = 5.0
 _MOST_MADE: Final = 8
 
 Json = dict[str, Any]
@@ -138,14 +140,16 @@ class WarmLoop(Periodic):
         sights = {target: sight for target in wanted if (sight := self._sight(target)) is not None}
         refused = {target: self._refused(sight) for target, sight in sights.items()}
         searching = {uid for uids in refused.values() for uid in uids}
-        self._helped = {
-            uid: at for uid, at in self._helped.items() if uid in searching and now - at < HELPED_SECONDS
-        }
+        self._helped = {uid: at for uid, at in self._helped.items() if uid in searching}
+        paused = any(now - at < HELPED_SECONDS for at in self._helped.values()) or any(
+            self._book.held(target) and not self._helped.keys() >= set(uids)
+            for target, uids in refused.items()
+        )
         for target, sight in sights.items():
             key, policy = wanted[target]
             memory = self._memories.setdefault(target, _Memory())
             try:
-                self._keep_warm(key, policy, sight, views.get(target), memory, refused[target], now)
+                self._keep_warm(key, policy, sight, views.get(target), memory, refused[target], paused, now)
             except (ApiError, TargetRefused) as error:
                 self._failed(key, memory, str(error))
             else:
@@ -164,6 +168,7 @@ class WarmLoop(Periodic):
         view: View | None,
         memory: _Memory,
         refused: list[str],
+        paused: bool,
         now: float,
     ) -> None:
         target, owner = sight.target, self._owner_of(key)
@@ -179,7 +184,7 @@ class WarmLoop(Periodic):
             if why:
                 self._failed(key, memory, f"{target}: no placeholders: {why}")
                 count = 0
-            self._place(policy, owner, target, memory, placeholders, refused, count)
+            self._place(policy, owner, target, memory, placeholders, refused, paused, count)
         if policy.warm.prefetch is not None and memory.template is not None:
             prefetches = [pod for pod in mine if pod.kind == "prefetch"]
             held = [pod.node for pod in placeholders if pod.node]
@@ -232,10 +237,10 @@ class WarmLoop(Periodic):
         memory: _Memory,
         existing: list[WarmPod],
         refused: list[str],
+        paused: bool,
         count: int,
     ) -> None:
-        helped = frozenset(self._helped)
-        plan = steps(count, existing, refused, helped=helped, paused=bool(helped))
+        plan = steps(count, existing, refused, helped=frozenset(self._helped), paused=paused)
         for pod, replica in plan.hand_over:
             self._helped[replica] = self._clock()
             self._hands.delete(pod, "placeholder_handed_over", "gives way to a replica")
@@ -257,14 +262,16 @@ class WarmLoop(Periodic):
             return None
 
     def _refused(self, sight: ScaleSight) -> list[str]:
-        """UIDs of the replicas that the scheduler refuses and that have room nowhere, oldest first."""
-        facts = self._fleet.decider.fleet.facts
+        """UIDs of the replicas that the scheduler refuses and that have room nowhere, oldest first. A
+        nomination is room only while it is young: one that was refused had been overtaken.
+        """
+        facts, now = self._fleet.decider.fleet.facts, self._wall_clock()
         pods = [
             pod
             for pod in self._pods.matching(sight.target.namespace, sight.selector)
             if pod.refused_since is not None
             and not (pod.leaving or pod.ready or pod.node)
-            and facts.node_of_pod(pod.uid) is None
+            and (now - pod.refused_since >= NOMINATED_SECONDS or facts.node_of_pod(pod.uid) is None)
         ]
         pods.sort(key=lambda pod: (pod.refused_since or 0.0, pod.name))
         return [pod.uid for pod in pods]

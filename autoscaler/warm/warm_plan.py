@@ -3,8 +3,9 @@
 kube-scheduler preempts placeholders for replicas that ask by device-plugin resources. For replicas that ask
 by resource claim its preemption never helps (the DRA plugin of 1.36 has no pre-filter extensions), so a
 placeholder with a node is deleted here for each replica of the workload that the scheduler has refused and
-nominated nowhere, once a replica. Until those have a node nothing new is made: a placeholder would take the
-very room. Pure.
+nominated nowhere, once a replica. Until those have a node no placeholder may look for one: the scheduler
+might try it first, while the replica still sits out its back-off, and the room would be gone. None is made,
+and those that wait are let go. Pure.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ def steps(
 ) -> Steps:
     """Plan for ``wanted`` placeholders. ``existing``: those that are not leaving; ``refused``: UIDs of the
     workload's replicas that the scheduler refuses; ``helped``: those that were given room before; ``paused``:
-    whether some replica, of whatever workload, still looks for room that was handed to it.
+    whether some replica, of whatever workload, looks for room that is or was handed to it.
     """
     new = [uid for uid in refused if uid not in helped]
     placed = sorted((pod for pod in existing if pod.node), key=lambda pod: (pod.created, pod.name))
     hand_over = tuple(zip(placed, new, strict=False))
     gone = {pod.uid for pod, _ in hand_over}
     rest = [pod for pod in existing if pod.uid not in gone]
-    let_go = tuple(by_age(rest)[: max(0, len(rest) - wanted)])
-    make = 0 if refused or paused else max(0, wanted - len(rest))
-    return Steps(hand_over, let_go, make)
+    if refused or paused:
+        waiting = sum(not pod.node for pod in rest)
+        return Steps(hand_over, tuple(by_age(rest)[: max(waiting, len(rest) - wanted)]))
+    return Steps((), tuple(by_age(rest)[: max(0, len(rest) - wanted)]), max(0, wanted - len(rest)))

@@ -7,6 +7,7 @@ ends the loop first and gives the lease back only when no decision can follow.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -136,6 +137,9 @@ class Parts:
             if self._stop.wait(0.2):
                 self.controller.close()
                 return
+        # The fleet is known and stays: a collector that walked all of it again would stop a round for long.
+        gc.collect()
+        gc.freeze()
         self.controller.run(self._stop)
 
     @property

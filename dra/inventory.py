@@ -1,9 +1,11 @@
 """What GPUs a node offers, whoever publishes them: our DRA driver, NVIDIA's, or the device plugin with its
 labels.
 
-One shape for the three regimes. ``gpus`` is in the order in which first-fit meets them, and everything that
-speaks of "GPU i" (occupied masks, topology bits, ``DeviceRef.gpu``) means position i of that tuple, not the
-driver's index.
+One shape for the three regimes. ``gpus`` is in the order in which first-fit meets whole GPUs (our driver's
+that are not offered whole follow by index), and everything that speaks of "GPU i" (occupied masks, topology
+bits, ``DeviceRef.gpu``) means position i of that tuple, not the driver's index. In which order first-fit
+meets the GPUs for a MIG profile is told apart (``turns``), as a driver may publish the placements of several
+GPUs together. Should the placements of two GPUs alternate, the first of each counts.
 
 From slices: the highest generation of the node's pool counts and must be complete, as for the in-tree
 allocator; slices are read in name order, devices in array order. A partition is recognised by the
@@ -21,12 +23,13 @@ domains) are left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
 from dra.catalog import GpuModel, find_model, whole_gpu_model
+from dra.device_groups import UNIT, Group, device_index, groups, in_order, number, text
 from dra.learned import learned_model
 from dra.mig import Placement, geometry
 from dra.nvlink import CLIQUE_LABEL, MOST_GPUS, TOPOLOGY_LABEL, Topology, pcie_only, topology_for
@@ -34,6 +37,7 @@ from dra.nvlink_islands import as_told
 from dra.quantity import amount
 from dra.resource_api import Device, ResourceSlice
 from dra.shared_gpus import SharedGpu, shared_steps
+from dra.turns import turns
 
 Regime = Literal["slicewise", "nvidia", "device-plugin"]
 
@@ -45,8 +49,6 @@ GPUS_PER_PCIE_ROOT_LABEL = "slicewise.io/gpus-per-pcie-root"
 """Under the device plugin: how many GPUs, counted in index order, hang from one PCIe root of the node."""
 
 _REGIMES: Mapping[str, Regime] = {SLICEWISE_DRIVER: "slicewise", NVIDIA_DRIVER: "nvidia"}
-_UNIT = re.compile(r"memory-slice-(\d+)|(?:.*/)?memorySlice(\d+)")
-_INDEX = re.compile(r"gpu-(\d+)(?:-|$)")
 _RESOURCE_PROFILE = re.compile(r"nvidia\.com/mig-(\d+g\.\d+gb)(?:\.(me\.all|me|gfx)|(-me))?")
 
 
@@ -75,7 +77,8 @@ class DeviceRef:
 
 @dataclass(frozen=True, slots=True)
 class NodeInventory:
-    """The GPUs of a node. ``orders[i]``: the MIG placements of GPU i in published order.
+    """The GPUs of a node. ``orders[i]``: the MIG placements of GPU i in published order. ``turns``: by
+    profile the GPUs in the order in which their placements come, where that is not the order of ``gpus``.
 
     ``static``: device-plugin MIG counts by profile, cut from ``static_model``; ``shared_replicas``: shares
     of GPUs in time-slicing or MPS, those of all ``shared`` GPUs where a DRA driver tells them one by one, in
@@ -94,6 +97,7 @@ class NodeInventory:
     shared_replicas: int = 0
     static_model: GpuModel | None = None
     shared: tuple[SharedGpu, ...] = ()
+    turns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def main_model(self) -> GpuModel | None:
@@ -180,16 +184,6 @@ def from_labels(node: str, labels: Mapping[str, str], allocatable: Mapping[str, 
     )
 
 
-@dataclass(slots=True)
-class _Group:
-    """Devices of one GPU while slices are read, in published order."""
-
-    whole: Device | None
-    parts: list[tuple[Device, Placement]]
-    units: int
-    counted: bool
-
-
 def _from_driver(
     node: str, driver: str, slices: Sequence[ResourceSlice], labels: Mapping[str, str]
 ) -> NodeInventory | None:
@@ -197,15 +191,15 @@ def _from_driver(
     if not pool:
         return None
     units = {
-        counters.name: sum(1 for name in counters.counters if _UNIT.fullmatch(name))
+        counters.name: sum(1 for name in counters.counters if UNIT.fullmatch(name))
         for item in pool
         for counters in item.spec.shared_counters
     }
-    groups = _groups((device for item in pool for device in item.spec.devices), driver, units)
+    by_gpu = groups((device for item in pool for device in item.spec.devices), driver, units)
     shared = tuple(gpu for item in pool for device in item.spec.devices if (gpu := _shared(device, driver)))
-    if not groups and not shared:
+    if not by_gpu and not shared:
         return None
-    listed = list(groups.values())[:MOST_GPUS]
+    listed = in_order(by_gpu.values(), driver)[:MOST_GPUS]
     gpus: list[Gpu] = []
     orders: list[tuple[Placement, ...]] = []
     devices: dict[str, DeviceRef] = {}
@@ -228,6 +222,7 @@ def _from_driver(
         static={},
         shared_replicas=sum(gpu.shares for gpu in shared),
         shared=shared,
+        turns=turns([group.first_at for group in listed]),
     )
 
 
@@ -245,56 +240,12 @@ def _complete_pool(slices: Sequence[ResourceSlice]) -> list[ResourceSlice]:
     return []
 
 
-def _groups(devices: Iterable[Device], driver: str, units: Mapping[str, int]) -> dict[str, _Group]:
-    groups: dict[str, _Group] = {}
-    for device in devices:
-        kind = text(device, driver, "type")
-        counted = bool(device.consumes_counters)
-        key = (
-            device.consumes_counters[0].counter_set
-            if counted
-            else text(device, driver, "parentUUID") or text(device, driver, "uuid") or device.name
-        )
-        placement = _placement(device, driver) if kind == "mig" else None
-        if kind != "gpu" and placement is None:
-            continue
-        group = groups.setdefault(key, _Group(None, [], units.get(key, 0), counted))
-        if placement is None:
-            group.whole = device
-        else:
-            group.parts.append((device, placement))
-            group.units = max(group.units, placement.start + placement.size)
-    return groups
-
-
-def _placement(device: Device, driver: str) -> Placement | None:
-    """Where a partition lies, by the memory slices it consumes or, made beforehand, has."""
-    profile = text(device, driver, "profile")
-    if len(device.consumes_counters) == 1:
-        return _placement_of(profile, tuple(device.consumes_counters[0].counters))
-    names = [name for consumption in device.consumes_counters for name in consumption.counters]
-    return _placement_of(profile, tuple(names or device.capacity))
-
-
-@lru_cache(maxsize=16384)
-def _placement_of(profile: str, names: tuple[str, ...]) -> Placement | None:
-    """One object for equal placements, as a fleet has a million; None when the memory slices are not in one
-    run.
-    """
-    units = sorted(
-        int(match.group(1) or match.group(2)) for name in names if (match := _UNIT.fullmatch(name))
-    )
-    if not profile or not units or units != list(range(units[0], units[0] + len(units))):
-        return None
-    return Placement(profile, units[0], len(units))
-
-
 @lru_cache(maxsize=256)
 def _legal(model: GpuModel) -> frozenset[Placement]:
     return frozenset(geometry(model).placements)
 
 
-def _gpu(position: int, group: _Group, driver: str) -> Gpu:
+def _gpu(position: int, group: Group, driver: str) -> Gpu:
     sample = group.whole if group.whole is not None else group.parts[0][0]
     product = text(sample, driver, "productName")
     memory = sample.capacity.get("memory")
@@ -303,10 +254,9 @@ def _gpu(position: int, group: _Group, driver: str) -> Gpu:
     placements = tuple(placement for _, placement in group.parts)
     if not _legal(model).issuperset(placements):
         model = learned_model(model, group.units, [(device.name, p) for device, p in group.parts])
-    index = _INDEX.match(sample.name)
     uuid_name = "uuid" if group.whole is not None else "parentUUID"
     return Gpu(
-        index=int(index.group(1)) if index else position,
+        index=device_index(sample.name, position),
         uuid=text(sample, driver, uuid_name),
         model=model,
         partitionable=group.counted and bool(placements),
@@ -344,7 +294,7 @@ def _model(product: str, name: str, memory_mib: int) -> GpuModel:
     return whole_gpu_model(product, memory_mib)
 
 
-def _topology(gpus: list[Gpu], groups: list[_Group], driver: str, labels: Mapping[str, str]) -> Topology:
+def _topology(gpus: list[Gpu], groups: list[Group], driver: str, labels: Mapping[str, str]) -> Topology:
     """Wiring by GPU index, then renamed to positions; indices that do not fit a node leave it without
     NVLink.
     """
@@ -361,20 +311,6 @@ def _topology(gpus: list[Gpu], groups: list[_Group], driver: str, labels: Mappin
     usual = topology_for(gpus[0].model, present, known, gpus[0].product).reordered(order)
     told = [None if group.whole is None else number(group.whole, driver, "nvlinkIsland") for group in groups]
     return as_told(usual, told, gpus[0].model)
-
-
-def text(device: Device, driver: str, name: str) -> str:
-    """A string attribute in the driver's own domain, "" when absent or of another type."""
-    attribute = device.attributes.get(name)
-    if attribute is None:
-        attribute = device.attributes.get(f"{driver}/{name}")
-    return (attribute.string or "") if attribute is not None else ""
-
-
-def number(device: Device, driver: str, name: str) -> int | None:
-    """A whole number among the attributes in the driver's own domain, None when absent or of another type."""
-    attribute = device.attributes.get(name) or device.attributes.get(f"{driver}/{name}")
-    return attribute.int_ if attribute is not None else None
 
 
 def _count(value: str) -> int:

@@ -1,9 +1,10 @@
 """ResourceSlices for an inventory: as our driver publishes them, and as NVIDIA's would for the same hardware.
 
-Ours (driver ``gpu.slicewise.io``): one pool a node; one slice a GPU, MIG placements in least-harm order for
-what is occupied now, the whole GPU last, so that first-fit itself packs. Re-publishing one GPU's order
-changes one slice and needs no new generation. NVIDIA's (``gpu.nvidia.com``): one slice a GPU, devices sorted
-by name.
+Ours (driver ``gpu.slicewise.io``): one pool a node; MIG placements by profile, those of all GPUs of a model
+in one slice, in the order that makes first-fit take the best of them (``dra.node_order``), then the whole
+GPUs. Re-publishing an order changes the slices concerned and needs no new generation. In the form for 1.34,
+and where each GPU's order is given: one slice a GPU, the whole GPU last. NVIDIA's (``gpu.nvidia.com``): one
+slice a GPU, devices sorted by name.
 
 Counters of a partitionable GPU, both forms: one per memory slice (unit) and one per engine kind whose use is
 known for all profiles; capacity is the largest use by any profile. Compute slices get no counter: 7 of them
@@ -26,6 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dra.catalog import GpuModel, MigProfile
 from dra.inventory import NVIDIA_DRIVER, SLICEWISE_DRIVER, Gpu, NodeInventory
 from dra.mig import Placement, geometry
+from dra.node_order import Run, run_places
 from dra.nvlink import islands
 from dra.quantity import mebibytes
 from dra.slice_parts import (
@@ -67,34 +69,69 @@ def to_slices(
     version: Version = "1.35+",
     generation: int = 1,
     orders: Sequence[Sequence[Placement]] | None = None,
+    runs: Sequence[Run] | None = None,
 ) -> list[Json]:
     """Our driver's slices, JSON-ready, counter slices first.
 
-    ``occupied_masks``: occupied units of each GPU by position; ``weights``: as for ``Geometry.lost``;
-    ``orders``: of each GPU's placements, where that is decided otherwise (``dra.device_order``). Raises
-    ValueError when the masks are not one for each GPU.
+    ``occupied_masks``: occupied units of each GPU by position; ``weights``: as for ``Geometry.lost``. Where
+    the order is decided otherwise: ``runs``, of all GPUs (``dra.node_order``), or ``orders``, of each GPU's
+    placements. Raises ValueError when the masks are not one for each GPU.
     """
     if len(occupied_masks) != len(inventory.gpus):
         raise ValueError(
             f"node {inventory.node}: got {len(occupied_masks)} occupied masks for {len(inventory.gpus)} GPUs"
         )
+    own = (
+        tuple(tuple(order) for order in orders)
+        if orders is not None
+        else tuple(
+            geometry(gpu.model).least_harm_order(mask, weights)
+            for gpu, mask in zip(inventory.gpus, occupied_masks, strict=True)
+        )
+    )
     island_of = _island_of(inventory)
-    bodies: list[list[Json]] = []
-    for position, gpu in enumerate(inventory.gpus):
-        if orders is not None:
-            order = tuple(orders[position])
-        else:
-            order = geometry(gpu.model).least_harm_order(occupied_masks[position], weights)
-        offered = set(inventory.orders[position]) or set(order)
-        devices = [_partition(gpu, p) for p in order if p in offered] if gpu.partitionable else []
-        if gpu.whole:
-            devices.append(_whole(inventory, gpu, island_of[position]))
-        bodies.append(devices)
+    wholes = [
+        [_whole(inventory, gpu, island_of[position])] if gpu.whole else []
+        for position, gpu in enumerate(inventory.gpus)
+    ]
     counters = [
         counter_set(gpu.model, device_name(gpu), zeros=False) if gpu.partitionable else None
         for gpu in inventory.gpus
     ]
+    if version == "1.34" or orders is not None:
+        bodies = [
+            _parts(inventory, [(position, placement) for placement in order]) + whole
+            for position, (order, whole) in enumerate(zip(own, wholes, strict=True))
+        ]
+    else:
+        if runs is None:
+            runs = _runs(inventory, own)
+        cut = [gpu.partitionable for gpu in inventory.gpus]
+        beside = [device for whole, parted in zip(wholes, cut, strict=True) if parted for device in whole]
+        alone = [whole for whole, parted in zip(wholes, cut, strict=True) if not parted]
+        bodies = [*(_parts(inventory, run) for run in runs), beside, *alone]
+        bodies = [devices for devices in bodies if devices]
     return _assemble(inventory.node, SLICEWISE_DRIVER, inventory.pool, bodies, counters, version, generation)
+
+
+def _runs(inventory: NodeInventory, orders: Sequence[Sequence[Placement]]) -> list[Run]:
+    """Each GPU's own order, the GPUs in theirs."""
+    models = {position: gpu.model for position, gpu in enumerate(inventory.gpus) if gpu.partitionable}
+    return [
+        tuple((i, placement) for i in positions for placement in orders[i] if placement.profile == profile)
+        for _, profile, positions in run_places(models)
+    ]
+
+
+def _parts(inventory: NodeInventory, run: Sequence[tuple[int, Placement]]) -> list[Json]:
+    """The devices of a run, as far as the inventory has them (one made of hardware alone has all)."""
+    offered = [set(order) for order in inventory.orders]
+    return [
+        _partition(inventory.gpus[position], placement)
+        for position, placement in run
+        if inventory.gpus[position].partitionable
+        and (placement in offered[position] or not offered[position])
+    ]
 
 
 def nvidia_slices(inventory: NodeInventory, *, version: Version = "1.35+", generation: int = 1) -> list[Json]:

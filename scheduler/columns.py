@@ -37,7 +37,8 @@ class Columns:
     """All columns, or those of some rows (then plain copies).
 
     uint16[n, G] ``occupied``, ``certain``, ``full`` (mask of a whole GPU, BEYOND past the node's count);
-    int32[n, G] ``model_id`` (-1 beyond), ``order_id`` (0 where no MIG instance can be made); int32[n]
+    int32[n, G] ``model_id`` (-1 beyond), ``order_id`` (0 where no MIG instance can be made); int64[n, G]
+    ``turns`` (``dra.turns.packed``: when first-fit comes to the GPU, by profile); int32[n]
     ``topology_id``, ``zone_id``, ``class_id``, ``row_model`` (-1: none); bool[n, G] ``whole`` (offered as a
     whole GPU); bool[n] ``valid``, ``mixed`` (several models), ``best_links`` (the device plugin prefers
     linked GPUs); int32[n] ``whole_as`` (what ``nvidia.com/gpu`` stands for: WHOLE_IS_GPU, WHOLE_IS_SHARED
@@ -56,6 +57,7 @@ class Columns:
     full: Masks
     model_id: Ids
     order_id: Ids
+    turns: NDArray[np.int64]
     whole: NDArray[np.bool_]
     topology_id: Ids
     zone_id: Ids
@@ -139,6 +141,7 @@ def empty_columns(rows: int, gpus: int, profiles: int, images: int, weights: int
         full=masks(),
         model_id=ids(rows, gpus),
         order_id=ids(rows, gpus, value=0),
+        turns=np.zeros((rows, gpus), dtype=np.int64),
         whole=np.zeros((rows, gpus), dtype=np.bool_),
         topology_id=ids(rows),
         zone_id=ids(rows),

@@ -15,10 +15,11 @@ Pure. Steps are bounded: a search that is cut off answers ``Unsure``, never a gu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dra.mig import Placement
 from dra.shared_gpus import NOTHING, Part, SharedGpu, plus, taken
+from dra.turns import Turns, in_turn
 from scheduler.demand import GpuRequest
 
 MOST_STEPS = 4000
@@ -42,7 +43,8 @@ class Site:
     ``orders`` are empty where no MIG instance can be made; ``whole`` says which GPUs are offered whole,
     ``allowed`` which are of a model that the pod accepts (None: all). ``whole_as``: what ``nvidia.com/gpu``
     stands for on a node of equal MIG instances (the profile) or of shared GPUs ("shared"); None where it is
-    a whole GPU. ``shared``: the shared GPUs in published order, where they are told one by one.
+    a whole GPU. ``shared``: the shared GPUs in published order, where they are told one by one. ``turns``: in
+    which order the GPUs come, by profile (``dra.turns``).
     """
 
     fulls: tuple[int, ...]
@@ -53,6 +55,7 @@ class Site:
     whole_as: str | None = None
     allowed: tuple[bool, ...] | None = None
     shared: tuple[SharedGpu, ...] = ()
+    turns: Turns = field(default_factory=dict)
 
     @property
     def full(self) -> Room:
@@ -154,7 +157,8 @@ class _Search:
         kind, profile = steps[index]
         repeats = index + 1 < len(steps) and steps[index + 1] == steps[index]
         position = 0
-        for gpu, full in enumerate(self.site.fulls):
+        for gpu in in_turn(self.site.turns, profile, len(self.site.fulls)):
+            full = self.site.fulls[gpu]
             if not self.site.is_allowed(gpu):
                 continue
             before = self.masks[gpu]

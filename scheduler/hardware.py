@@ -6,6 +6,9 @@ an offset for each, so that one gather answers for every GPU of every node:
 
     units taken = taken(profile)[order_offset[order_id] + (occupied & order_mask[order_id])]
 
+Of several GPUs with room first-fit takes the one whose turn comes first (``dra.turns``): its rank is in four
+bits of column ``turns`` that belong to the profile's place among those of the model (``turn_shift``).
+
 Order 0 stands for "no MIG here" (GPUs beyond the node's count, GPUs that are not cut): nothing fits. Tables
 are built on first use and extended when a new order or topology turns up. Pure; holds no lock: the Fleet's
 lock covers it.
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 from dra.catalog import GpuModel
 from dra.mig import Placement, geometry
 from dra.nvlink import Topology, best_set, set_bandwidth, share_tables
+from dra.turns import MOST_PROFILES, RANK_BITS
 from scheduler.interning import Interner
 
 Order = tuple[Placement, ...]
@@ -107,6 +111,18 @@ class Hardware:
             self._taken[profile] = (len(self.orders), table)
         return table
 
+    def turn_shift(self, profile: str) -> NDArray[np.int64]:
+        """int64[models + 1]: by how many bits to shift ``turns`` for the rank of a GPU of the model; the
+        highest, where every rank is 0, for models without the profile and for id -1.
+        """
+        last = RANK_BITS * MOST_PROFILES
+        found = np.full(len(self.models) + 1, last, dtype=np.int64)
+        for index, model in enumerate(self.models):
+            slots = profile_slots(model)
+            if profile in slots:
+                found[index] = min(RANK_BITS * slots.index(profile), last)
+        return found
+
     def model_facts(self, name: str, fact: Callable[[GpuModel], float]) -> NDArray[np.float64]:
         """float64[models]: one number of each model; ``name`` identifies the fact."""
         known = self._model_arrays.get(name)
@@ -133,6 +149,11 @@ class Hardware:
         self._taken.clear()
         self.epoch += 1
         return renamed
+
+
+def profile_slots(model: GpuModel) -> tuple[str, ...]:
+    """The profiles of a model that have a rank of their own in column ``turns``, in their places."""
+    return tuple(profile.name for profile in model.profiles)[:MOST_PROFILES]
 
 
 def _taken_units(model: GpuModel | None, order: Order, profile: str) -> NDArray[np.uint16]:

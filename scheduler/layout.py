@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from dra.catalog import GpuModel, find_model, whole_gpu_model
 from dra.inventory import NodeInventory
 from dra.shared_gpus import NOTHING, Part, SharedGpu
+from dra.turns import packed
 from scheduler.columns import NO_ID, WHOLE_IS_GPU, WHOLE_IS_SHARED, Columns
 from scheduler.first_fit import Room, Site
-from scheduler.hardware import Hardware
+from scheduler.hardware import Hardware, profile_slots
 from scheduler.host_needs import Need
 from scheduler.interning import Interner
 from scheduler.kept_objects import NodeFact
@@ -31,6 +32,7 @@ class Layout:
     site: Site
     model_ids: tuple[int, ...]
     order_ids: tuple[int, ...]
+    turns: tuple[int, ...]
     topology_id: int
     row_model: int
     mixed: bool
@@ -55,6 +57,7 @@ def layout_of(
         shared_total=inventory.shared_replicas,
         whole_as=whole_as,
         shared=inventory.shared,
+        turns=inventory.turns,
     )
     gpus = node.labels.get("nvidia.com/gpu.count", "")
     return Layout(
@@ -65,6 +68,7 @@ def layout_of(
             hardware.order_id(model_id, order)
             for model_id, order in zip(model_ids, inventory.orders, strict=True)
         ),
+        turns=packed(inventory.turns, [profile_slots(gpu.model) for gpu in inventory.gpus]),
         topology_id=hardware.topology_id(inventory.topology, row_model) if inventory.gpus else NO_ID,
         row_model=row_model,
         mixed=len({*model_ids, *(hardware.model_id(gpu.model) for gpu in inventory.shared)}) > 1,
@@ -85,6 +89,8 @@ def write_layout(columns: Columns, row: int, layout: Layout) -> None:
     columns.full[row, :count] = layout.site.fulls
     columns.model_id[row, :count] = layout.model_ids
     columns.order_id[row, :count] = layout.order_ids
+    if layout.inventory.turns:
+        columns.turns[row, :count] = layout.turns
     columns.whole[row, :count] = layout.site.whole
     columns.topology_id[row] = layout.topology_id
     columns.row_model[row] = layout.row_model

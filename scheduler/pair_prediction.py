@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scheduler.columns import WHOLE_IS_GPU, Columns
 from scheduler.demand import Demand
 from scheduler.hardware import Hardware
-from scheduler.prediction import Flags, Occupancy, Prediction, cut
+from scheduler.prediction import Flags, Occupancy, Prediction, cut, ranks
 
 Ints = NDArray[np.int64]
 
@@ -121,10 +121,12 @@ def predict_pairs(
         feasible &= ~sharing | ((before.shared + shares <= columns.shared_total) & here)
     for profile, asking in wants.profiles.items():
         pairs = np.flatnonzero(asking[of])
+        turn = ranks(columns, profile, hardware)
         for count in np.unique(wants.cut[of[pairs]]).tolist():
             rows = pairs[wants.cut[of[pairs]] == count]
             masks = after[rows]
-            feasible[rows] &= cut(columns.order_id[rows], masks, allowed[rows], profile, count, hardware)
+            own = None if turn is None else turn[rows]
+            feasible[rows] &= cut(columns.order_id[rows], own, masks, allowed[rows], profile, count, hardware)
             after[rows] = masks
     after[~feasible] = before.masks[~feasible]
     return Prediction(feasible, np.zeros(len(columns), dtype=np.bool_), after, {}, shares)

@@ -1,12 +1,13 @@
 """Which devices first-fit gives one demand on every node at once, and the occupied masks after it.
 
-Model: requests in order; each takes the first GPU, in the order the node's devices are met, on which it
-fits. A whole GPU needs an entirely free one; a MIG instance takes the first free placement in published
-order (``scheduler.hardware`` tables); under the device plugin, fixed MIG instances and shared replicas are
-counts, and so are shares of GPUs that a DRA driver tells one by one; who asks for more than one share of one
-GPU needs the GPU that has most left. The allocator behind resource claims backtracks: where the greedy walk
-fails for a demand of several kinds and there are units enough, the exact search of ``scheduler.first_fit``
-decides; a search that was cut off, or one too many, is ``unsure`` and no ground for a veto.
+Model: requests in order; each takes the first GPU, in the order in which the node's devices are met for that
+profile, on which it fits. A whole GPU needs an entirely free one; a MIG instance takes the first free
+placement in published order (``scheduler.hardware`` tables); under the device plugin, fixed MIG instances and
+shared replicas are counts, and so are shares of GPUs that a DRA driver tells one by one; who asks for more
+than one share of one GPU needs the GPU that has most left. The allocator behind resource claims backtracks:
+where the greedy walk fails for a demand of several kinds and there are units enough, the exact search of
+``scheduler.first_fit`` decides; a search that was cut off, or one too many, is ``unsure`` and no ground for a
+veto.
 
 The device plugin's own preference for linked GPUs is not followed here: which of the free GPUs it takes
 changes no mask count, only the NVLink share, and ``scoring.nvlink`` prices that. Pure: arrays in, arrays
@@ -21,14 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dra.shared_gpus import NOTHING
+from dra.turns import RANK_BITS, unpacked
 from scheduler.columns import WHOLE_IS_GPU, WHOLE_IS_SHARED, Columns, Ids, Masks
 from scheduler.demand import Demand, GpuRequest
 from scheduler.first_fit import NoRoom, Room, Site, first_fit
-from scheduler.hardware import Hardware
+from scheduler.hardware import Hardware, profile_slots
 from scheduler.interning import Interner
 
 Flags = NDArray[np.bool_]
+Ranks = NDArray[np.int64]
 _MOST_SEARCHES = 200
+_LAST = 1 << RANK_BITS
 
 
 @dataclass(slots=True)
@@ -130,7 +134,9 @@ def predict(
             column = profiles.find(profile) if any_static else None
             if column is not None:
                 fixed = columns.static_total[:, column] > 0
-            found = cut(columns.order_id, after, allowed & ~fixed[:, None], profile, request.count, hardware)
+            turn = ranks(columns, profile, hardware)
+            free = allowed & ~fixed[:, None]
+            found = cut(columns.order_id, turn, after, free, profile, request.count, hardware)
             if column is not None:
                 wanted = _instances(static_instances, profile, rows)
                 wanted += np.where(fixed, request.count, 0)
@@ -169,7 +175,17 @@ def site_of(
         if whole_as == WHOLE_IS_SHARED
         else profiles.values[whole_as],
         allowed=tuple(bool(flag) for flag in allowed[:count]),
+        turns=turns_of(columns, row, hardware),
     )
+
+
+def turns_of(columns: Columns, row: int, hardware: Hardware) -> dict[str, tuple[int, ...]]:
+    """A row's turns, by profile."""
+    count = int(columns.gpu_count[row])
+    numbers = columns.turns[row, :count].tolist()
+    models = columns.model_id[row, :count].tolist()
+    slots = [profile_slots(hardware.models[model]) if model >= 0 else () for model in models]
+    return unpacked(numbers, slots)
 
 
 def _instances(static: dict[str, NDArray[np.int64]], profile: str, rows: int) -> NDArray[np.int64]:
@@ -241,8 +257,18 @@ def _row_allowed(columns: Columns, allowed: Flags) -> Flags:
     return fine
 
 
-def cut(order_id: Ids, after: Masks, allowed: Flags, profile: str, count: int, hardware: Hardware) -> Flags:
-    """Cut ``count`` instances of a profile out of ``after`` in place; return where all were found."""
+def cut(
+    order_id: Ids,
+    turn: Ranks | None,
+    after: Masks,
+    allowed: Flags,
+    profile: str,
+    count: int,
+    hardware: Hardware,
+) -> Flags:
+    """Cut ``count`` instances of a profile out of ``after`` in place, ``turn`` as of ``ranks``; return where
+    all were found.
+    """
     offsets, order_masks = hardware.order_offsets()
     table = hardware.taken(profile)
     base = offsets[order_id]
@@ -252,13 +278,25 @@ def cut(order_id: Ids, after: Masks, allowed: Flags, profile: str, count: int, h
     taken = table[base + (after & keep)]
     taken[~allowed] = 0
     for instance in range(count):
-        first = (taken != 0).argmax(axis=1)
+        fits = taken != 0
+        first = fits.argmax(axis=1) if turn is None else np.where(fits, turn, _LAST).argmin(axis=1)
         units = taken[every, first]
         found &= units != 0
         after[every, first] |= units
         if instance + 1 < count:
             fresh = table[base[every, first] + (after[every, first] & keep[every, first])]
             taken[every, first] = np.where(allowed[every, first], fresh, 0)
+    return found
+
+
+def ranks(columns: Columns, profile: str, hardware: Hardware) -> Ranks | None:
+    """int64[k, G]: when first-fit comes to each GPU for a profile; of equals the first position. None where
+    it comes to all in the order of their positions.
+    """
+    if not columns.turns.any():
+        return None
+    shift = hardware.turn_shift(profile)[columns.model_id]
+    found: Ranks = columns.turns >> shift & _LAST - 1
     return found
 
 
@@ -287,6 +325,7 @@ def _search(
             for part in (
                 before.masks,
                 columns.order_id,
+                columns.turns,
                 allowed,
                 columns.static_total,
                 before.static,

@@ -1,31 +1,28 @@
-"""In which order the virtual driver publishes a GPU's MIG placements.
+"""In which order the virtual driver publishes a node's MIG placements.
 
 ``ByWorth`` is the real driver's way: the tables that the controller writes to ConfigMap
-``slicewise-device-order``, by what is occupied now (``dra.device_order``); without a table the least-harm
-order. ``Fixed`` never changes, lowest or highest start first: what a driver without knowledge of the demand
-can do, to compare with.
+``slicewise-device-order``, by what is occupied now, over all GPUs of the node, and only anew when first-fit
+would otherwise take another device (``dra.node_order``); without a table the least-harm order. ``Fixed``
+never changes, lowest or highest start first, a slice a GPU: what a driver without knowledge of the demand can
+do, to compare with.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from cluster.client import Api
 from cluster.reflector import Reflector
 from cluster.wire import ConfigMap
 from dra.catalog import GpuModel
-from dra.device_order import (
-    CONFIG_MAP,
-    KEY,
-    OrderRefused,
-    OrderTable,
-    device_order,
-    order_holds,
-    parse_tables,
-)
+from dra.device_order import CONFIG_MAP, KEY, OrderRefused, OrderTable, parse_tables
+from dra.inventory import Gpu
+from dra.node_order import Run, Runs
 from dra.placement import Placement, placements
 
 log = logging.getLogger(__name__)
@@ -33,14 +30,19 @@ log = logging.getLogger(__name__)
 Direction = Literal["ascending", "descending"]
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The order on one node: ``runs`` over all GPUs, or ``orders`` of each GPU."""
+
+    runs: tuple[Run, ...] | None = None
+    orders: tuple[tuple[Placement, ...], ...] | None = None
+
+
 class PlacementOrder(Protocol):
     """What the virtual driver asks."""
 
-    def order(self, model: GpuModel, mask: int) -> tuple[Placement, ...]:
-        """All placements of a GPU with ``mask`` occupied, to be published."""
-
-    def holds(self, model: GpuModel, mask: int, published: Sequence[Placement]) -> bool:
-        """Whether what is published still gives every pod what the order of now would."""
+    def of(self, node: str, gpus: Sequence[Gpu], masks: Sequence[int]) -> Published:
+        """The order to publish on a node with ``masks`` occupied."""
 
 
 def order_reflector(api: Api, namespace: str, book: ByWorth) -> Reflector[ConfigMap]:
@@ -55,11 +57,11 @@ class Fixed:
     def __init__(self, direction: Direction) -> None:
         self._sign = 1 if direction == "ascending" else -1
 
-    def order(self, model: GpuModel, mask: int) -> tuple[Placement, ...]:
-        return tuple(sorted(placements(model), key=lambda p: (p.size, self._sign * p.start)))
+    def of(self, node: str, gpus: Sequence[Gpu], masks: Sequence[int]) -> Published:
+        return Published(orders=tuple(self._order(gpu.model) for gpu in gpus))
 
-    def holds(self, model: GpuModel, mask: int, published: Sequence[Placement]) -> bool:
-        return True
+    def _order(self, model: GpuModel) -> tuple[Placement, ...]:
+        return tuple(sorted(placements(model), key=lambda p: (p.size, self._sign * p.start)))
 
 
 class ByWorth:
@@ -67,15 +69,16 @@ class ByWorth:
 
     def __init__(self) -> None:
         self._tables: Mapping[str, OrderTable] = {}
+        self._runs: defaultdict[str, Runs] = defaultdict(Runs)
         self._lock = threading.Lock()
         self.renewed: Callable[[], None] = lambda: None
         """Called when there are new tables."""
 
-    def order(self, model: GpuModel, mask: int) -> tuple[Placement, ...]:
-        return device_order(model, mask, self._table(model))
-
-    def holds(self, model: GpuModel, mask: int, published: Sequence[Placement]) -> bool:
-        return order_holds(model, mask, published, self._table(model))
+    def of(self, node: str, gpus: Sequence[Gpu], masks: Sequence[int]) -> Published:
+        models = {position: gpu.model for position, gpu in enumerate(gpus) if gpu.partitionable}
+        with self._lock:
+            tables = self._tables
+        return Published(runs=tuple(self._runs[node].now(models, dict(enumerate(masks)), tables)))
 
     def replaced(self, items: Sequence[ConfigMap]) -> None:
         for item in items:
@@ -92,7 +95,3 @@ class ByWorth:
         with self._lock:
             self._tables = tables
         self.renewed()
-
-    def _table(self, model: GpuModel) -> OrderTable | None:
-        with self._lock:
-            return self._tables.get(model.name)

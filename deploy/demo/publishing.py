@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from deploy.demo.fleet import DemoNode, gpu_uuid, node_labels, topology_of
+from deploy.demo.placement_orders import Published
 from dra.inventory import NVIDIA_DRIVER, SLICEWISE_DRIVER, DeviceRef, Gpu, NodeInventory, Regime, from_slices
 from dra.mig import Placement, geometry
 from dra.resource_api import slices_from_json
@@ -65,12 +66,13 @@ def slices(
     masks: Sequence[int],
     weights: Mapping[str, float],
     side: Side,
-    orders: Sequence[Sequence[Placement]] | None = None,
+    order: Published | None = None,
 ) -> list[dict[str, Any]]:
-    """The node's ResourceSlices. The plain side's do not depend on what is allocated, nor on ``orders``."""
+    """The node's ResourceSlices. The plain side's do not depend on what is allocated, nor on ``order``."""
     if side == "plain":
         return list(nvidia_slices(inventory))
-    return list(to_slices(inventory, masks, weights, version="1.35+", orders=orders))
+    order = order or Published()
+    return list(to_slices(inventory, masks, weights, version="1.35+", orders=order.orders, runs=order.runs))
 
 
 def published(node: DemoNode, documents: Sequence[dict[str, Any]]) -> NodeInventory:

@@ -1,11 +1,11 @@
 """A DRA driver without hardware: publishes the demo's ResourceSlices and follows what is allocated.
 
 One instance drives all nodes of one side. On the Slicewise side it does what the node's driver does on real
-hardware: whenever a claim is allocated or released on a GPU, or the order it is told changes, that GPU's
-slice is published anew (``placement_orders``), one patch, no generation bump; and not at all where first-fit
-would take the same devices over what is published. Every patch makes kube-scheduler look at all pods that
-wait. On the plain side slices are published once, in the order of NVIDIA's driver. It also knows, on both
-sides, which units are occupied, for the measurements.
+hardware: whenever a claim is allocated or released on a node, or the order it is told changes, the slices
+whose order no longer holds are published anew (``placement_orders``), one patch each, no generation bump;
+and not at all where first-fit would take the same devices over what is published. Every patch makes
+kube-scheduler look at all pods that wait. On the plain side slices are published once, in the order of
+NVIDIA's driver. It also knows, on both sides, which units are occupied, for the measurements.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.demo.fleet import DemoNode
-from deploy.demo.placement_orders import ByWorth, PlacementOrder
+from deploy.demo.placement_orders import ByWorth, PlacementOrder, Published
 from deploy.demo.publishing import Side, device_classes, hardware, published, slices
 from deploy.local.rest import MERGE_PATCH, Connection, RequestRefused
 from dra.inventory import DeviceRef, NodeInventory
-from dra.placement import Placement
 from dra.resource_api import ResourceClaim
 
 _SLICES = "/apis/resource.k8s.io/v1/resourceslices"
@@ -62,7 +61,7 @@ class VirtualDriver:
         self._hardware = {node.name: hardware(node, side, weights) for node in nodes}
         self._inventories: dict[str, NodeInventory] = {}
         self._documents: dict[str, list[dict[str, Any]]] = {}
-        self._orders: dict[str, list[tuple[Placement, ...]]] = {}
+        self._orders: dict[str, Published] = {}
         self._claims: dict[str, tuple[Held, ...]] = {}
         self._masks: dict[str, tuple[int, ...]] = {}
         self._whole_sets: dict[tuple[str, str], tuple[str, int]] = {}
@@ -85,7 +84,7 @@ class VirtualDriver:
         for name, node in self._nodes.items():
             inventory = self._hardware[name]
             nothing = [0] * len(inventory.gpus)
-            self._orders[name] = [self._order.order(gpu.model, 0) for gpu in inventory.gpus]
+            self._orders[name] = self._order.of(name, inventory.gpus, nothing)
             documents = slices(inventory, nothing, self._weights, self._side, self._orders[name])
             self._documents[name] = documents
             self._inventories[name] = published(node, documents)
@@ -205,24 +204,24 @@ class VirtualDriver:
                     self._renew(connection, name, masks)
 
     def _renew(self, connection: Connection, name: str, masks: Sequence[int]) -> None:
-        inventory, published = self._hardware[name], self._orders[name]
-        orders = [
-            before if self._order.holds(gpu.model, mask, before) else self._order.order(gpu.model, mask)
-            for gpu, mask, before in zip(inventory.gpus, masks, published, strict=True)
-        ]
-        if orders == published:
+        inventory = self._hardware[name]
+        order = self._order.of(name, inventory.gpus, masks)
+        if order == self._orders[name]:
             return
-        renewed = slices(inventory, masks, self._weights, self._side, orders)
-        for old, new in zip(self._documents[name], renewed, strict=True):
+        renewed = slices(inventory, masks, self._weights, self._side, order)
+        documents = self._documents[name]
+        for index, (old, new) in enumerate(zip(documents, renewed, strict=True)):
             if old["spec"].get("devices") == new["spec"].get("devices"):
                 continue
             try:
                 path = f"{_SLICES}/{new['metadata']['name']}"
                 connection.request("PATCH", path, {"spec": {"devices": new["spec"]["devices"]}}, MERGE_PATCH)
                 self.republished += 1
+                documents[index] = new
             except (RequestRefused, OSError) as problem:
-                # What is published now is not known: the next change of this node publishes all of it.
+                # What is published now is not known: the next change of this node publishes it again.
                 self.problems.append(f"node {name}: {problem}")
-                self._orders[name] = [() for _ in orders]
+                documents[index] = {**old, "spec": {**old["spec"], "devices": None}}
+                self._orders[name] = Published()
                 return
-        self._documents[name], self._orders[name] = renewed, orders
+        self._orders[name] = order

@@ -1,7 +1,8 @@
 """The devices that the driver publishes, JSON-ready: attributes, capacities, counters, taints, order.
 
-One body a GPU, in the order of the GPUs' numbers. MIG placements stand in the order that makes first-fit take
-the best (``dra.device_order``), for what is occupied now. Attributes are those of ``dra.slices`` and, where
+``body`` has all devices of one GPU, MIG placements in the order that makes first-fit take the best
+(``dra.device_order``), for what is occupied now; ``part`` and ``whole`` have one each, for slices that hold
+devices of several GPUs. Attributes are those of ``dra.slices`` and, where
 the card tells them, by the standard names ``resource.kubernetes.io/pcieRoot`` and ``.../pciBusID``, also
 numaNode, cudaComputeCapability, driverVersion. nvlinkTopology, nvlinkIsland (the lowest number of the GPUs
 that NVLink reaches) and clique (rack-scale domain) are on whole GPUs only, as MIG instances have no NVLink.
@@ -96,13 +97,20 @@ def counter_sets(node: Hardware) -> list[Json | None]:
 
 def body_depends_on(node: Hardware, gpu: OfferedGpu, now: Circumstances, wires: Wiring) -> object:
     """A value that is equal only where ``body`` would be, quick to compare."""
+    return (
+        device_depends_on(node, gpu, now, wires),
+        now.occupied.get(gpu.card.uuid, 0),
+        now.tables.get(gpu.model.name),
+    )
+
+
+def device_depends_on(node: Hardware, gpu: OfferedGpu, now: Circumstances, wires: Wiring) -> object:
+    """A value that is equal only where ``part`` and ``whole`` would be, quick to compare."""
     uuid = gpu.card.uuid
     troubled = gpu.withheld or gpu.card.health.state == "unhealthy"
     return (
         id(gpu),  # of one ``Hardware``, which the caller keeps
-        now.occupied.get(uuid, 0),
         frozenset(name for name in now.held if name in node.targets) if troubled else None,
-        now.tables.get(gpu.model.name),
         now.unhealthy_since.get(uuid),
         now.versions,
         now.features,
@@ -114,29 +122,51 @@ def body_depends_on(node: Hardware, gpu: OfferedGpu, now: Circumstances, wires: 
 
 def body(node: Hardware, gpu: OfferedGpu, now: Circumstances, wires: Wiring) -> list[Json]:
     """The devices of one GPU, in published order."""
+    last = whole(gpu, now, wires)
+    most = MOST_DEVICES - (last is not None)
+    order = (
+        device_order(gpu.model, taken(gpu, now), now.tables.get(gpu.model.name)) if parted(gpu, now) else ()
+    )
+    named = [placement for placement in order if name_of(gpu.number, placement) in node.targets]
+    parts = [part(node, gpu, placement, now) for placement in named[:most]]
+    return [device for device in (*parts, last) if device is not None]
+
+
+def parted(gpu: OfferedGpu, now: Circumstances) -> bool:
+    """Whether MIG devices of the GPU are offered."""
+    return gpu.cut and now.features.counters
+
+
+def taken(gpu: OfferedGpu, now: Circumstances) -> int:
+    """The units of the GPU that nobody else can have."""
+    return (now.occupied.get(gpu.card.uuid, 0) | gpu.withheld) & gpu.full_mask
+
+
+def part(node: Hardware, gpu: OfferedGpu, placement: Placement, now: Circumstances) -> Json | None:
+    """The MIG device at a placement, None where it is not offered."""
+    name = name_of(gpu.number, placement)
+    if name not in node.targets or _withdrawn(gpu, name, placement.bits, now):
+        return None
+    return _named(name, gpu, _partition(gpu, placement, now), now)
+
+
+def whole(gpu: OfferedGpu, now: Circumstances, wires: Wiring) -> Json | None:
+    """The device that stands for the GPU itself, whole or shared, None where it is not offered."""
+    name = name_of(gpu.number)
+    if gpu.kind == "mig" or _withdrawn(gpu, name, gpu.full_mask, now):
+        return None
+    return _named(name, gpu, _whole(gpu, wires, now), now)
+
+
+def _withdrawn(gpu: OfferedGpu, name: str, units: int, now: Circumstances) -> bool:
     sick = gpu.card.health.state == "unhealthy"
-    found: list[Json] = []
-    for name, placement in _ordered(node, gpu, now):
-        held = name in now.held
-        taken = placement.bits if placement is not None else gpu.full_mask
-        if not held and (taken & gpu.withheld or (sick and not now.features.taints)):
-            continue
-        device = _whole(gpu, wires, now) if placement is None else _partition(gpu, placement, now)
-        if sick and now.features.taints:
-            device["taints"] = [_taint(gpu.card, now)]
-        found.append({"name": name, **device})
-    return found
+    return name not in now.held and bool(units & gpu.withheld or (sick and not now.features.taints))
 
 
-def _ordered(node: Hardware, gpu: OfferedGpu, now: Circumstances) -> Sequence[tuple[str, Placement | None]]:
-    whole: list[tuple[str, Placement | None]] = [] if gpu.kind == "mig" else [(name_of(gpu.number), None)]
-    if not gpu.cut or not now.features.counters:
-        return whole
-    mask = now.occupied.get(gpu.card.uuid, 0) | gpu.withheld
-    order = device_order(gpu.model, mask & gpu.full_mask, now.tables.get(gpu.model.name))
-    named = [(name_of(gpu.number, placement), placement) for placement in order]
-    parts = [(name, placement) for name, placement in named if name in node.targets]
-    return [*parts[: MOST_DEVICES - len(whole)], *whole]
+def _named(name: str, gpu: OfferedGpu, device: Json, now: Circumstances) -> Json:
+    if gpu.card.health.state == "unhealthy" and now.features.taints:
+        device["taints"] = [_taint(gpu.card, now)]
+    return {"name": name, **device}
 
 
 def _whole(gpu: OfferedGpu, wires: Wiring, now: Circumstances) -> Json:

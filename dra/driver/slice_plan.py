@@ -1,8 +1,10 @@
 """Which ResourceSlices there should be, and which writes lead there from those that are.
 
-Names start with five hex digits, as the in-tree allocator reads slices in name order: counters from 00000 on,
-the GPU with number n at 00100 + n, so that a GPU that comes or goes renames no other. From Kubernetes 1.35 on
-counters have slices of their own; in 1.34 they are in the GPU's.
+Names start with five hex digits, as the in-tree allocator reads slices in name order. From Kubernetes 1.35
+on: counters from 00000; MIG devices by model and profile from 00020 (``mig_slices``); GPUs that are offered
+whole beside their parts from 000e0; any other GPU with number n at 00100 + n, so that one that comes or goes
+renames no other. In 1.34 counters must be in the slice of the devices that use them: all devices of the GPU
+with number n at 00100 + n, its counters with them.
 
 Consumers use the highest generation of a pool and nothing while it is incomplete. So when the set of
 devices or their meaning changes, every slice is written with a new generation; when only the order of devices
@@ -17,15 +19,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from dra.driver.devices import Circumstances, body, body_depends_on, counter_sets, wiring
-from dra.driver.hardware import Hardware
-from dra.slice_parts import MOST_COUNTER_SETS, SLICEWISE_DRIVER, Json, Version, slice_name
+from dra.driver.devices import (
+    Circumstances,
+    Wiring,
+    body,
+    body_depends_on,
+    counter_sets,
+    device_depends_on,
+    parted,
+    whole,
+    wiring,
+)
+from dra.driver.hardware import Hardware, OfferedGpu
+from dra.driver.mig_slices import MigSlices
+from dra.slice_parts import MOST_COUNTER_SETS, MOST_DEVICES, SLICEWISE_DRIVER, Json, Version, slice_name
 
 CONTENTS_ANNOTATION = "gpu.slicewise.io/contents"
+FIRST_MIG_SLICE = 0x20
+FIRST_EITHER_SLICE = 0xE0
 FIRST_GPU_SLICE = 0x100
 
 _MOST_POOL = 253
@@ -81,43 +97,83 @@ def wanted(node_name: str, node: Hardware, now: Circumstances, version: Version)
 
 
 class SliceBuilder:
-    """``wanted`` that remembers the slice of each GPU: one claim changes one of up to 16. For one thread."""
+    """``wanted`` that remembers: what a claim does not change is not built again, and an order that still
+    gives every pod the best device is kept as it is published. For one thread.
+    """
 
     def __init__(self, node_name: str) -> None:
         self._node_name = node_name
         self._node: Hardware | None = None
         self._known: dict[int, tuple[object, Wanted | None]] = {}
+        self._mig = MigSlices()
 
     def wanted(self, node: Hardware, now: Circumstances, version: Version) -> dict[str, Wanted]:
         """The slices that there should be, by object name."""
         if node is not self._node:
             self._node, self._known = node, {}
+            self._mig.forget_devices()
         wires = wiring(node)
-        counters = counter_sets(node)
-        slices: list[tuple[str, Wanted]] = []
-        sets: list[Json] = []
-        for gpu, own in zip(node.gpus, counters, strict=True):
-            basis = version, body_depends_on(node, gpu, now, wires)
-            known = self._known.get(gpu.number)
-            if known is None or known[0] != basis:
-                devices = body(node, gpu, now, wires)
-                inside = {"sharedCounters": [own]} if version == "1.34" and own is not None else {}
-                # A slice without devices would say nothing.
-                known = basis, _digested({**inside, "devices": devices}) if devices else None
-                self._known[gpu.number] = known
-            if known[1] is not None:
-                name = slice_name(FIRST_GPU_SLICE + gpu.number, SLICEWISE_DRIVER, self._node_name)
-                slices.append((name, known[1]))
-                if own is not None:
-                    sets.append(own)
-        firsts = range(0, len(sets), MOST_COUNTER_SETS) if version != "1.34" else ()
-        found = {
-            slice_name(number, SLICEWISE_DRIVER, self._node_name): _digested(
-                {"sharedCounters": sets[first : first + MOST_COUNTER_SETS]}
-            )
-            for number, first in enumerate(firsts)
-        }
-        return found | dict(slices)
+        counters = [
+            own
+            for gpu, own in zip(node.gpus, counter_sets(node), strict=True)
+            if own is not None and parted(gpu, now)
+        ]
+        found: dict[int, Wanted] = {}
+        if version == "1.34":
+            for gpu, own in zip(node.gpus, counter_sets(node), strict=True):
+                basis = version, body_depends_on(node, gpu, now, wires)
+                make = partial(_combined, node, gpu, now, wires, own)
+                self._put(found, FIRST_GPU_SLICE + gpu.number, basis, make)
+        else:
+            for index, first in enumerate(range(0, len(counters), MOST_COUNTER_SETS)):
+                found[index] = _digested({"sharedCounters": counters[first : first + MOST_COUNTER_SETS]})
+            for index, (run_basis, devices) in enumerate(self._mig.slices(node, now, wires)):
+                self._put(found, FIRST_MIG_SLICE + index, (version, run_basis), partial(_listed, devices))
+            beside = [gpu for gpu in node.gpus if parted(gpu, now)]
+            for index, first in enumerate(range(0, len(beside), MOST_DEVICES)):
+                gpus = beside[first : first + MOST_DEVICES]
+                self._put_wholes(found, FIRST_EITHER_SLICE + index, node, gpus, now, wires)
+            for gpu in node.gpus:
+                if not parted(gpu, now):
+                    self._put_wholes(found, FIRST_GPU_SLICE + gpu.number, node, [gpu], now, wires)
+        named = {index: slice_name(index, SLICEWISE_DRIVER, self._node_name) for index in sorted(found)}
+        return {name: found[index] for index, name in named.items()}
+
+    def _put_wholes(
+        self,
+        found: dict[int, Wanted],
+        index: int,
+        node: Hardware,
+        gpus: Sequence[OfferedGpu],
+        now: Circumstances,
+        wires: Wiring,
+    ) -> None:
+        basis = tuple(device_depends_on(node, gpu, now, wires) for gpu in gpus)
+        self._put(found, index, ("1.35+", basis), partial(_wholes, gpus, now, wires))
+
+    def _put(self, found: dict[int, Wanted], index: int, basis: object, make: Callable[[], Json]) -> None:
+        known = self._known.get(index)
+        if known is None or known[0] != basis:
+            contents = make()
+            # A slice without devices would say nothing.
+            known = self._known[index] = basis, _digested(contents) if contents["devices"] else None
+        if known[1] is not None:
+            found[index] = known[1]
+
+
+def _combined(
+    node: Hardware, gpu: OfferedGpu, now: Circumstances, wires: Wiring, counters: Json | None
+) -> Json:
+    inside = {"sharedCounters": [counters]} if counters is not None else {}
+    return {**inside, "devices": body(node, gpu, now, wires)}
+
+
+def _listed(devices: list[Json]) -> Json:
+    return {"devices": devices}
+
+
+def _wholes(gpus: Sequence[OfferedGpu], now: Circumstances, wires: Wiring) -> Json:
+    return {"devices": [device for gpu in gpus if (device := whole(gpu, now, wires)) is not None]}
 
 
 def kept(document: Mapping[str, Any], node: str, pool: str) -> Kept:

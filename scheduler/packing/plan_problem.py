@@ -88,7 +88,8 @@ class Need:
 class NodeKind:
     """Hardware of a node. ``pools``: worth of F free GPUs, one table a pool; ``best_links``: several whole
     GPUs are given as the best-linked free set, not the first ones; ``needs`` by shape, None where it can
-    never run.
+    never run; ``turns``: by profile the GPUs in the order in which first-fit comes to them, where that is not
+    by position.
     """
 
     gpus: tuple[Gpu, ...]
@@ -96,6 +97,7 @@ class NodeKind:
     needs: tuple[Need | None, ...]
     topology: Topology | None = None
     best_links: bool = False
+    turns: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,11 +154,12 @@ class Replay:
                         after[index] = (1 << self.problem.values[gpu.value].units) - 1
                 continue
             media = MEDIA if self.problem.profiles[step].media else 0
+            positions = (hardware.turns[step] if hardware.turns else ()) or range(len(hardware.gpus))
             for _ in range(count):
-                for index, gpu in enumerate(hardware.gpus):
+                for index in positions:
                     if not need.gpus >> index & 1:
                         continue
-                    bits = self.units_taken(gpu.order, step, after[index])
+                    bits = self.units_taken(hardware.gpus[index].order, step, after[index])
                     if bits:
                         after[index] |= bits | media
                         break

@@ -34,7 +34,7 @@ from scheduler.packing.plan_problem import (
     Wanted,
 )
 from scheduler.planner.admission import Constraints
-from scheduler.prediction import expected, parts_each, predict
+from scheduler.prediction import expected, parts_each, predict, turns_of
 from scheduler.pricing import priced
 from scheduler.scoring.context import World
 from scheduler.scoring.fragmentation import node_value
@@ -304,6 +304,7 @@ def _kinds(
             for part in (
                 columns.model_id,
                 columns.order_id,
+                columns.turns,
                 columns.whole,
                 columns.topology_id,
                 columns.best_links,
@@ -322,12 +323,14 @@ def _kinds(
             )
             if same not in needs:
                 needs[same] = tuple(_need(world, columns, row, shape, profiles) for shape in shapes)
-            kinds.append(_kind(world, columns, row, needs[same]))
+            kinds.append(_kind(world, columns, row, needs[same], profiles))
         found[row] = known[key]
     return kinds, found
 
 
-def _kind(world: World, columns: Columns, row: int, needs: tuple[Need | None, ...]) -> NodeKind:
+def _kind(
+    world: World, columns: Columns, row: int, needs: tuple[Need | None, ...], profiles: Sequence[str]
+) -> NodeKind:
     dual, _ = _factors(world)
     count = int(columns.gpu_count[row])
     pools: dict[tuple[int, bool], int] = {}
@@ -345,12 +348,14 @@ def _kind(world: World, columns: Columns, row: int, needs: tuple[Need | None, ..
             tables.append(tuple((dual * table[pool[0], : count + 1]).tolist()))
         gpus.append(Gpu(model, order if order > 0 else -1, pools[pool], bool(columns.whole[row, position])))
     topology = int(columns.topology_id[row])
+    turns = turns_of(columns, row, world.hardware)
     return NodeKind(
         gpus=tuple(gpus),
         pools=tuple(tables),
         needs=needs,
         topology=world.hardware.topologies.values[topology][0] if topology >= 0 else None,
         best_links=bool(columns.best_links[row]),
+        turns=tuple(turns.get(profile, ()) for profile in profiles) if turns else (),
     )
 
 

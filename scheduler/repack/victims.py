@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from dra.shared_gpus import taken
+from dra.turns import in_turn
 from scheduler.demand import Demand, GpuRequest
 from scheduler.repack.holding import Holding
 
@@ -125,7 +126,8 @@ class _Ground:
         if profile not in self._spots:
             site = self._holding.site
             found: list[tuple[int, int]] = []
-            for gpu, full in enumerate(site.fulls):
+            for gpu in in_turn(site.turns, profile, len(site.fulls)):
+                full = site.fulls[gpu]
                 if not self._allowed[gpu]:
                     continue
                 if profile is None:

@@ -1,0 +1,107 @@
+"""In which order a node's MIG placements are published, over all its GPUs: what first-fit takes is the best
+card of the node and the best place on it.
+
+The in-tree allocator takes the first device that satisfies a request, slices in name order, devices in array
+order. With a slice a GPU it would take the first GPU with room, whatever that costs. So placements of one
+profile stand together, those of all GPUs of a model in one slice where it has room for them (64 devices): a
+*run*. In a run the GPU that loses least worth comes first (``dra.device_order`` says what is lost), of equals
+the lower position; all placements of one GPU follow one another, in its own order. GPUs without room stand at
+the end. Without a table GPUs keep their positions.
+
+A run is published anew only when first-fit would otherwise take another device (``run_holds``): each write of
+a slice makes kube-scheduler look again at every pod that waits. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+
+from dra.catalog import GpuModel
+from dra.device_order import OrderTable, device_order
+from dra.placement import Placement
+from dra.slice_parts import MOST_DEVICES
+
+Run = tuple[tuple[int, Placement], ...]
+"""(position of the GPU, placement), in published order."""
+
+
+class Runs:
+    """The runs of one node as they were published last. For one thread."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[GpuModel, str, int], Run] = {}
+
+    def now(
+        self, models: Mapping[int, GpuModel], masks: Mapping[int, int], tables: Mapping[str, OrderTable]
+    ) -> list[Run]:
+        """The runs to publish: those of last time where they hold, else the best. ``models`` and ``masks``:
+        of the GPUs that are cut, by position; ``tables``: by name of the model.
+        """
+        found = []
+        for model, profile, positions in run_places(models):
+            best = best_run(model, profile, positions, masks, tables.get(model.name))
+            key = model, profile, positions[0]
+            kept = self._kept.get(key)
+            if kept is None or not run_holds(kept, best, masks):
+                kept = self._kept[key] = best
+            found.append(kept)
+        return found
+
+
+def run_places(models: Mapping[int, GpuModel]) -> Iterator[tuple[GpuModel, str, tuple[int, ...]]]:
+    """(model, profile, positions) of each run, in the order of their slices. ``models``: by position."""
+    by_model: dict[GpuModel, list[int]] = {}
+    for position in sorted(models):
+        by_model.setdefault(models[position], []).append(position)
+    for model, positions in by_model.items():
+        for profile in model.profiles:
+            if profile.starts:
+                most = max(1, MOST_DEVICES // len(profile.starts))
+                for first in range(0, len(positions), most):
+                    yield model, profile.name, tuple(positions[first : first + most])
+
+
+def best_run(
+    model: GpuModel,
+    profile: str,
+    positions: Iterable[int],
+    masks: Mapping[int, int],
+    table: OrderTable | None,
+) -> Run:
+    """All placements of a profile on the GPUs at ``positions``, best first. ``masks``: occupied units, by
+    position.
+    """
+    turns = sorted(positions, key=lambda position: (_loss(model, profile, masks[position], table), position))
+    return tuple(
+        (position, placement)
+        for position in turns
+        for placement in _own_order(model, profile, masks[position], table)
+    )
+
+
+def run_holds(published: Run, wanted: Run, masks: Mapping[int, int]) -> bool:
+    """Whether both have the same devices and first-fit takes the same one over both while the masks stay as
+    they are: then publishing anew would change nothing.
+    """
+    return set(published) == set(wanted) and _first(published, masks) == _first(wanted, masks)
+
+
+@lru_cache(maxsize=8192)
+def _own_order(model: GpuModel, profile: str, mask: int, table: OrderTable | None) -> tuple[Placement, ...]:
+    return tuple(p for p in device_order(model, mask, table) if p.profile == profile)
+
+
+@lru_cache(maxsize=8192)
+def _loss(model: GpuModel, profile: str, mask: int, table: OrderTable | None) -> tuple[int, int]:
+    """(0, worth that the best placement costs) where one fits, else (1, 0)."""
+    first = _own_order(model, profile, mask, table)[0]
+    if first.bits & mask:
+        return 1, 0
+    if table is None or table.units != model.units:
+        return 0, 0
+    return 0, table.worth[mask] - table.worth[mask | first.bits]
+
+
+def _first(run: Run, masks: Mapping[int, int]) -> tuple[int, Placement] | None:
+    return next(((position, p) for position, p in run if not p.bits & masks[position]), None)

@@ -230,10 +230,11 @@ class Collector:
         """Ask what every round asks; take what the slow questions have brought."""
         urgent = {name: q for name, q in self._questions.items() if not q.good_for_seconds}
         slow = {name: q for name, q in self._questions.items() if q.good_for_seconds}
-        answers = self._slow.current(slow, at)
         texts = {name: question.text(()) for name, question in urgent.items()}
         given = self._source.query_many({**texts, **self._outside_asked}, at)
         self._outside_given = {name: given[name] for name in self._outside_asked}
+        # Begun only now, so that Prometheus does not work on it while the round waits.
+        answers = self._slow.current(slow, at)
         for name, question in urgent.items():
             answers[name] = Answer(question, given[name], self._scope)
         return answers

@@ -174,7 +174,7 @@ class Watched:
                 self._writes += 1
             return write(*arguments)
 
-        parts.signals.scales.write = written  # type: ignore[method-assign]
+        parts.signals.scales.write = written  # type: ignore[method-assign, assignment]
 
     def _begin(self) -> None:
         self._seconds, self._queries, self._samples, self._writes = 0.0, 0, 0, 0

@@ -195,6 +195,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         daemon_threads = True
         request_queue_size = 256
 
+        def handle_error(self, request: object, client_address: object) -> None:
+            return  # a client that hangs up is no fault of ours
+
     Server(("127.0.0.1", options.port), Handler).serve_forever()
     return 0
 

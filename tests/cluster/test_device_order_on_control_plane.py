@@ -9,7 +9,9 @@ from cluster.api_errors import ApiRefused
 from cluster.client import Api
 from deploy.demo.placement_orders import ByWorth, order_reflector
 from dra.catalog import models
-from dra.device_order import CONFIG_MAP, device_order, order_table
+from dra.device_order import CONFIG_MAP, order_table
+from dra.inventory import Gpu
+from dra.node_order import Runs
 from scheduler.packing.mig_values import mask_values
 from scheduler.packing.prices import PriceTables
 
@@ -54,8 +56,11 @@ def test_what_the_controller_writes_reaches_the_driver(control_plane, account):
         )
         writer.turn()
         assert told.wait(10.0)
+        told_tables = {H100.name: order_table(WORTH.tolist())}
+        gpus = [Gpu(0, "GPU-0", H100, True)]
         for mask in (0, 0b1, 0b11110000):
-            assert book.order(H100, mask) == device_order(H100, mask, order_table(WORTH.tolist()))
+            expected = Runs().now({0: H100}, {0: mask}, told_tables)
+            assert book.of(f"node-{mask}", gpus, (mask,)).runs == tuple(expected)
     finally:
         watch.stop()
         control_plane.request("DELETE", PATH, accepted=(200, 404))

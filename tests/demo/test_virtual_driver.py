@@ -1,6 +1,4 @@
-"""The virtual driver publishes a GPU anew exactly when first-fit would otherwise take another device."""
-
-import threading
+"""The virtual driver publishes a slice anew exactly when first-fit would otherwise take another device."""
 
 import msgspec
 import pytest
@@ -9,8 +7,10 @@ from deploy.demo.fleet import ZONES, DemoNode, Shape
 from deploy.demo.placement_orders import ByWorth, Fixed
 from deploy.demo.virtual_driver import VirtualDriver
 from dra.catalog import models
-from dra.device_order import device_order, order_holds
+from dra.mig import geometry
+from dra.node_order import Runs, run_holds
 from dra.resource_api import ResourceClaim
+from tests.polling import until
 
 SHAPE = Shape("h100", 1, "g", "H100-80GB", "NVIDIA-H100-80GB-HBM3", 2, True, "nvswitch", 64, 512)
 
@@ -19,7 +19,7 @@ class Server:
     """Stands for the API server: keeps what is patched."""
 
     def __init__(self):
-        self.patched, self.came = [], threading.Event()
+        self.patched = []
 
     def __enter__(self):
         return self
@@ -30,7 +30,6 @@ class Server:
     def request(self, method, path, body, content_type=""):
         if method == "PATCH":
             self.patched.append([device["name"] for device in body["spec"]["devices"]])
-            self.came.set()
 
 
 def claim(device, uid="c"):
@@ -62,35 +61,40 @@ def driver_of():
 
 
 H100 = models()["H100-80GB"]
-EMPTY = device_order(H100, 0, None)
-
-
-def place(holds):
-    """The first place of the order that, once taken, leaves the published order good, or spoils it."""
-    return next(p for p in EMPTY if order_holds(H100, p.bits, EMPTY, None) == holds)
+MODELS = dict.fromkeys(range(2), H100)
 
 
 def device(placement, gpu=0):
     return f"gpu-{gpu}-{placement.profile.replace('.', '').replace('+', '-')}-{placement.start}"
 
 
-def test_a_gpu_whose_order_is_spoilt_is_published_anew(driver_of):
+def runs_at(mask):
+    return {run[0][1].profile: run for run in Runs().now(MODELS, {0: mask, 1: 0}, {})}
+
+
+def test_only_profiles_whose_order_is_spoilt_are_published_anew(driver_of):
     driver, server = driver_of(ByWorth())
-    taken = place(holds=False)
+    before = runs_at(0)
+    for taken in geometry(H100).placements:
+        masks, after = {0: taken.bits, 1: 0}, runs_at(taken.bits)
+        spoilt = [name for name, run in before.items() if not run_holds(run, after[name], masks)]
+        if 0 < len(spoilt) < len(before):
+            break
+    assert 0 < len(spoilt) < len(before)
     driver.changed("ADDED", claim(device(taken)))
-    assert server.came.wait(5.0)
-    (names,) = server.patched
-    assert names[:-1] == [device(p) for p in device_order(H100, taken.bits, None)]
+    until(lambda: len(server.patched) == len(spoilt), 5.0, "the slices that are spoilt")
+    driver.stop()
+    assert server.patched == [[device(p, gpu) for gpu, p in after[name]] for name in spoilt]
     assert driver.masks() == {"h100-1": (taken.bits, 0)}
     assert not driver.problems
 
 
-def test_a_gpu_whose_order_still_holds_is_left_alone(driver_of):
+def test_what_changes_no_first_choice_is_not_published(driver_of):
     driver, server = driver_of(ByWorth())
-    driver.changed("ADDED", claim(device(place(holds=True))))
-    driver.changed("ADDED", claim(device(place(holds=False), gpu=1), uid="d"))
-    assert server.came.wait(5.0)
-    assert [names[0].split("-")[1] for names in server.patched] == ["1"]
+    driver.changed("ADDED", claim("gpu-1-1g10gb-0"))  # without a table the first GPU comes first
+    driver.stop()
+    assert server.patched == []
+    assert driver.masks() == {"h100-1": (0, 1)}
 
 
 def test_a_fixed_order_is_never_published_anew(driver_of):

@@ -122,17 +122,18 @@ def test_sixteen_gpus_of_any_model_stay_inside_the_limits_of_the_api(name, count
 @given(st.sampled_from(MIG_MODELS), st.integers(1, 8))
 def test_the_scheduler_side_reads_back_what_is_published(name, count):
     node = offered(*(of_catalogue(i, name) for i in range(count)))
+    published = wanted("node-1", node, now(), "1.35+")
     documents = [
         {
             "metadata": {"name": n},
             "spec": {
                 "driver": SLICEWISE_DRIVER,
                 "nodeName": "node-1",
-                "pool": {"name": pool_name("node-1"), "generation": 1, "resourceSliceCount": count + 1},
+                "pool": {"name": pool_name("node-1"), "generation": 1, "resourceSliceCount": len(published)},
                 **slice_.contents,
             },
         }
-        for n, slice_ in wanted("node-1", node, now(), "1.35+").items()
+        for n, slice_ in published.items()
     ]
     read = from_slices("node-1", slices_from_json(documents))
     assert read is not None

@@ -1,10 +1,10 @@
 """Carbon saved by batch jobs with 24-hour windows, and deadlines kept, on 18 grid zones of 2023.
 
-1,000 jobs a case; every zone with every seed is a case, its four weeks drawn from the year (``simulator.
-batch_study``). Compared: starting at once, a threshold, green hours, Slicewise with its own forecast,
-Slicewise told the true intensities, and a perfect forecast without margins. Writes build/bench/batch.json.
-Usage: python -m benchmarks.batch [--seeds 5] [--zones ZONE,…] [--jobs 1000] [--gpus 24] [--effort 0]
-[--processes 1]
+1,000 jobs a case; every zone with every seed is a case, its four weeks drawn from the year
+(``simulator.batch_study``). Compared: starting at once, a threshold, green hours, Slicewise with its own
+forecast, and a perfect forecast of intensities and durations; ``--policies`` also knows ``slicewise-told``
+(true intensities, own margins). Writes build/bench/batch.json. Usage:
+python -m benchmarks.batch [--seeds 5] [--zones ZONE,…] [--jobs 1000] [--gpus 24] [--effort 0] [--processes 1]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from metrics.carbon.file import TableRefused
 from simulator.batch_study import (
     DEFAULT_FILE,
     FIRST_SEED,
+    POLICIES,
     BatchAsked,
     Case,
     as_json,
@@ -34,6 +35,7 @@ from simulator.batch_study import (
 from simulator.packing_command import format_table
 
 OUTPUT = Path("build/bench/batch.json")
+COMPARED = tuple(name for name in POLICIES if name != "slicewise-told")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--days", type=float, default=28.0)
     parser.add_argument("--gpus", type=float, default=24.0)
     parser.add_argument("--effort", type=float, default=0.0, help="deterministic seconds of CP-SAT a plan")
+    parser.add_argument("--policies", default=",".join(COMPARED))
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args(arguments)
@@ -54,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file=str(DEFAULT_FILE),
         zones=tuple(options.zones.split(",")) if options.zones else tuple(table.columns),
         seeds=tuple(range(FIRST_SEED, FIRST_SEED + options.seeds)),
+        policies=tuple(options.policies.split(",")),
         jobs=options.jobs,
         days=options.days,
         gpus=options.gpus,

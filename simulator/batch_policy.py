@@ -7,7 +7,7 @@
   with its hours chosen by hindsight on the past week.
 - ``slicewise``: the product's own ``schedule`` with its own forecast from the zone's history.
 - ``slicewise-told``: the same, told the true intensities of the next two days: what is lost to the forecast.
-- ``perfect``: the same, told true intensities and every job's true duration, with no margins: the yardstick.
+- ``perfect``: the same, told true intensities and true durations, with no margin but one step: the yardstick.
 
 All but ``perfect`` know of a job what ``durations`` knows. Starts are requests: who starts when GPUs are
 short is the replay's business.

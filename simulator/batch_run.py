@@ -104,7 +104,7 @@ class _Replay:
     def _job(self, run: BatchRun, factor: float, queue: float) -> HeldJob:
         deadline = self._arrived(run) + run.window_seconds
         if self._policy.exact:
-            return HeldJob(run.key, run.gpus, deadline, run.seconds, run.seconds)
+            return HeldJob(run.key, run.gpus, deadline, run.seconds, run.seconds, STEP_SECONDS)
         expected = self._expected(run)
         known = not isinstance(self._durations.expected_seconds(run.family, run.declared_seconds), NoData)
         longest = expected * factor if known else max(expected, run.window_seconds / 2.0)

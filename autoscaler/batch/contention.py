@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from autoscaler.batch.candidates import SLOT_SECONDS, Candidates
 from autoscaler.batch.curve import Floats
@@ -66,8 +65,11 @@ def allowed(choice: Candidates, left: Floats) -> Floats:
     if choice.job.gpus <= 0.0:
         return costs
     for row, pool in enumerate(choice.pools):
-        spans = sliding_window_view(left[pool], choice.occupied_slots).min(axis=1)
-        costs[row, spans[: costs.shape[1]] + _SLACK < choice.job.gpus] = np.inf
+        # How many slots too full come before each: a span is free where that does not grow.
+        full = np.zeros(left.shape[1] + 1, dtype=np.int64)
+        np.cumsum(left[pool] + _SLACK < choice.job.gpus, out=full[1:])
+        spans = full[choice.occupied_slots :] - full[: -choice.occupied_slots]
+        costs[row, spans[: costs.shape[1]] > 0] = np.inf
     return costs
 
 

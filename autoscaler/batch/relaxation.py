@@ -68,8 +68,9 @@ def relaxed(
         least_sum = 0.0
         for index, (choice, one) in enumerate(zip(choices, costs, strict=True)):
             slots = one.shape[1]
-            spans = summed[:, choice.occupied_slots :][:, :slots] - summed[:, :slots]
-            net = one - choice.job.gpus * spans[list(choice.pools)] - job_prices[index]
+            ends = summed[:, choice.occupied_slots : choice.occupied_slots + slots]
+            spans = (ends - summed[:, :slots])[list(choice.pools)]
+            net = one - choice.job.gpus * spans - job_prices[index]
             reduced.append(net)
             row, slot = divmod(int(np.argmin(net)), slots)
             least, cost = float(net[row, slot]), float(one[row, slot])

@@ -58,6 +58,39 @@ def add_servers(page: Page) -> None:
         page.add("istio_request_duration_milliseconds_sum", pod("istio", reporter=reporter), 0, growth)
         page.add("istio_requests_total", pod("istio", reporter=reporter), 0, 45)
     page.add("http_requests_in_flight", pod("generic"), 6)
+    # 3 requests a second, 600 tokens in, 150 out, 30 ms from token to token, 5 s in all.
+    old, new = pod("old-tokens", engine="0"), pod("new-tokens", engine="0")
+    for where in (old, new):
+        page.add("vllm:request_success_total", {**where, "finished_reason": "stop"}, 0, 45)
+        page.add("vllm:prompt_tokens_total", where, 0, 45 * 600)
+        page.add("vllm:generation_tokens_total", where, 0, 45 * 150)
+    for name, each, mean in (
+        ("vllm:request_prompt_tokens", 1, 600),
+        ("vllm:request_generation_tokens", 1, 150),
+        ("vllm:inter_token_latency_seconds", 149, 0.03),
+        ("vllm:e2e_request_latency_seconds", 1, 5),
+    ):
+        page.add(f"{name}_sum", new, 0, 45 * each * mean)
+        page.add(f"{name}_count", new, 0, 45 * each)
+    page.add("vllm:time_per_output_token_seconds_sum", old, 0, 45 * 149 * 0.03)
+    page.add("vllm:time_per_output_token_seconds_count", old, 0, 45 * 149)
+    for rank in ("0", "1"):  # of one engine: not to be added
+        where = pod("sglang-tokens", tp_rank=rank)
+        page.add("sglang:prompt_tokens_total", where, 0, 45 * 600)
+        page.add("sglang:generation_tokens_total", where, 0, 45 * 150)
+        page.add("sglang:num_requests_total", where, 0, 45)
+    for direction, tokens in (("input", 600), ("output", 150)):
+        kind = pod("triton-tokens", model="m", response_metric_type=f"total_{direction}_tokens")
+        page.add(f"nv_llm_{direction}_token_len_sum", kind, 0, 45 * tokens)
+        page.add(f"nv_llm_{direction}_token_len_count", kind, 0, 45)
+    for name, value in (
+        ("tgi_request_input_length", 600),
+        ("tgi_request_generated_tokens", 150),
+        ("tgi_request_mean_time_per_token_duration", 0.03),
+        ("tgi_request_duration", 5),
+    ):
+        page.add(f"{name}_sum", pod("tgi-tokens"), 0, 45 * value)
+        page.add(f"{name}_count", pod("tgi-tokens"), 0, 45)
     # A model server behind a sidecar: the server's own word goes first.
     page.add("vllm:num_requests_running", pod("meshed"), 5)
     page.add("istio_requests_total", pod("meshed", reporter="destination"), 0, 45)

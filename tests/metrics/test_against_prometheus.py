@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
+from autoscaler.answers import Answer
+from autoscaler.questions import Need, questions
 from deploy.local import binaries, commands
 from deploy.local.ports import PortClaims
 from deploy.local.processes import Processes
@@ -26,9 +28,10 @@ from metrics import dcgm
 from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets, share_above
 from metrics.prometheus import Prometheus
 from metrics.samples import NoData, Vector
-from metrics.servers import GENERIC, PRESETS, VLLM, Scope, generic
+from metrics.servers import EVERYTHING, GENERIC, PRESETS, VLLM, Scope, generic
 from metrics.servers.check import check
 from metrics.servers.detect import detect, detection_query
+from metrics.servers.means import PART, means_query
 from scheduler.interference_learning import Standing, queries, samples
 from tests.metrics.server_pages import add_servers
 from tests.polling import until
@@ -255,7 +258,7 @@ def test_vllm_cache_usage_by_the_newest_name_a_pod_has(scraped):
 
 
 def test_vllm_request_rate_from_the_counter_else_from_the_histogram(scraped):
-    rates = scraped.pods(VLLM.request_rate_query(WINDOW_SECONDS))
+    rates = scraped.pods(VLLM.request_rate_query(WINDOW_SECONDS, Scope(matchers='namespace="shop"')))
     assert rates == {"new": pytest.approx(3.0), "old": pytest.approx(1.0)}
 
 
@@ -301,6 +304,7 @@ def test_every_query_of_every_server_is_promql(scraped):
     for name, preset in PRESETS.items():
         queries = [preset.running_query(), preset.waiting_query(), preset.cache_usage_query()]
         queries += [preset.latency_buckets_query(m, 60.0) for m in ("e2e", "ttft", "itl")]
+        queries += [means_query(preset, ("ttft",), 60.0)]
         for query in queries:
             if query is not None:
                 answer = scraped.prometheus.query(query, scraped.at)
@@ -328,6 +332,58 @@ def test_the_check_tells_what_each_server_lacks(scraped):
     assert by_server["shop", "vllm"].pods == ("half", "new", "old")
     assert vllm["in flight"].finding.startswith("missing on 1 of 3 pods")
     assert by_server["serving", "vllm"].others == ("istio",)
+
+
+def means_of(scraped, server, measure, pod_name):
+    query = means_query(PRESETS[server], (measure,), WINDOW_SECONDS)
+    answer = scraped.prometheus.query(query, scraped.at)
+    assert isinstance(answer, Vector), (query, answer)
+    parts = {s.labels[PART]: s.value for s in answer.samples if s.labels["pod"] == pod_name}
+    names = {part.rpartition(" ")[0] for part in parts}
+    return {name: parts[f"{name} total"] / parts[f"{name} count"] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("server", "pod_name", "known"),
+    [
+        ("vllm", "new-tokens", {"tokens in", "tokens out", "itl", "e2e"}),
+        ("vllm", "old-tokens", {"tokens in", "tokens out", "itl"}),  # by the names of older releases
+        ("sglang", "sglang-tokens", {"tokens in", "tokens out"}),
+        ("tgi", "tgi-tokens", {"tokens in", "tokens out", "itl", "e2e"}),
+        ("triton", "triton-tokens", {"tokens in", "tokens out"}),
+    ],
+)
+def test_tokens_and_times_a_request_by_old_and_new_names(scraped, server, pod_name, known):
+    expected = {"tokens in": 600.0, "tokens out": 150.0, "itl": 0.03, "e2e": 5.0}
+    found = means_of(scraped, server, "e2e", pod_name)
+    assert found == {name: pytest.approx(value) for name, value in expected.items() if name in known}
+
+
+def test_without_a_histogram_the_time_in_the_server_tells_how_long_a_request_takes(scraped):
+    assert means_of(scraped, "triton", "e2e", "triton") == {"e2e": pytest.approx(2.0)}
+    assert means_of(scraped, "torchserve", "e2e", "torchserve") == {"e2e": pytest.approx(2.0)}
+
+
+def test_a_few_buckets_are_selected_as_the_server_spells_them(scraped):
+    query = VLLM.latency_buckets_query("e2e", WINDOW_SECONDS, bounds=("1.0", "+Inf"))
+    assert set(buckets_by_pod(scraped.buckets(query))["shop", "old"]) == {1.0, math.inf}
+    query = VLLM.latency_buckets_query("e2e", WINDOW_SECONDS, bounds=("+Inf",))
+    assert set(buckets_by_pod(scraped.buckets(query))["shop", "old"]) == {math.inf}
+
+
+def test_the_questions_of_all_servers_together_are_promql_and_keep_them_apart(scraped):
+    needs = [
+        Need(name, preset.tells_waiting_of_in_flight, (), (), (("e2e", 60.0),), True)
+        for name, preset in PRESETS.items()
+    ]
+    asked = questions(needs, EVERYTHING)
+    given = scraped.prometheus.query_many({name: one.text(()) for name, one in asked.items()}, scraped.at)
+    for name, answer in given.items():
+        assert isinstance(answer, Vector) or answer.cause == "empty", (name, answer)
+    in_flight = Answer(asked["in flight"], given["in flight"], EVERYTHING)
+    assert in_flight.by_pod("tgi")["serving", "tgi"] == 6.0
+    assert ("serving", "tgi") not in in_flight.by_pod("vllm")
+    assert sum(1 for one in asked.values() if not one.good_for_seconds) == 3
 
 
 def test_generic_histogram_in_milliseconds(scraped):

@@ -53,7 +53,10 @@ def test_what_waits_is_told_apart(lines: Lines):
     assert load_on_page(PRESETS["bentoml"], lines.page("bentoml")) == PageLoad(6.0, None)
 
 
-@pytest.mark.parametrize("server", ["triton", "torchserve", "tensorflow-serving", "istio", "inference-gateway"])
+UNREADABLE = ["triton", "torchserve", "tensorflow-serving", "istio", "inference-gateway"]
+
+
+@pytest.mark.parametrize("server", UNREADABLE)
 def test_a_rate_or_another_pod_s_load_is_left_to_prometheus(lines: Lines, server: str):
     assert not readable(PRESETS[server])
     page = lines.page("picker" if server == "inference-gateway" else server)

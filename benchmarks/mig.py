@@ -4,7 +4,8 @@
 on both grids (``simulator.mig_grid``), the same arrivals for every policy (``simulator.mig_study``). Then the
 same in other places: models, mixes and numbers of cards. Last the order in which a driver publishes devices,
 without a queue: who is accepted when placements come lowest start first, highest start first and as the
-controller says (``slicewise-installed``), the extender the same. Writes build/bench/mig.json. Usage:
+controller says (``slicewise-installed``; ``slicewise-gpu-slices`` with one slice a GPU), the extender the
+same, for three mixes on two nodes of 4 GPUs and one of 8. Writes build/bench/mig.json. Usage:
 python -m benchmarks.mig [--loads 0.9,1.0,1.4] [--seeds 20] [--policies …] [--elsewhere 10] [--orders 20]
 [--processes 1]
 """
@@ -42,8 +43,10 @@ ELSEWHERE: tuple[tuple[str, int, int, str], ...] = (
     ("A30-24GB", 4, 4, "1g:50,2g:35,4g:15"),
 )
 """(model, nodes, GPUs a node, mix) of the runs that nothing was tuned on."""
-ORDERS = ("slicewise-installed", "driver-ascending", "driver-descending")
-ORDER_MIXES = (MIX, "1g:30,2g:20,3g:15,4g:25,7g:10")
+ORDERS = ("slicewise-installed", "slicewise-gpu-slices", "driver-ascending", "driver-descending")
+ORDER_MIXES = (MIX, "1g:30,2g:20,3g:15,4g:25,7g:10", "1g:60,2g:20,3g:15,7g:5")
+ORDER_SIZES = ((2, 4), (1, 8))  # (nodes, GPUs a node)
+ORDER_LOAD = 0.9
 ELSEWHERE_POLICIES = ("slicewise", "slicewise-webhook", "hami", "first-fit")
 
 
@@ -83,10 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 result["elsewhere"].append(found)
                 _write(result, began)
     for mix in ORDER_MIXES if options.orders else ():
-        for load in loads:
-            place = ("H100-80GB", 2, 4, mix)
-            found = _study(place, "memory", load, ORDERS, options.orders, options.processes, refusing=True)
-            result["orders"].append(found)
+        for size in ORDER_SIZES:
+            place = ("H100-80GB", *size, mix)
+            found = _study(
+                place, "memory", ORDER_LOAD, ORDERS, options.orders, options.processes, refusing=True
+            )
+            result["orders"].append({**found, "nodes": size[0]})
             _write(result, began)
     print(f"{OUTPUT}: {time.monotonic() - began:.0f} s")
     return 0

@@ -7,8 +7,8 @@ the machine) after it came is deleted and counts as refused. The sides, one afte
 plane of its own:
 
 - ``plain``: kube-scheduler as it ships, devices as NVIDIA's driver names and sorts them;
-- ``slicewise``: the shipped profile with extender, planner and controller, and a driver that publishes each
-  card's placements in the order that the controller writes (``dra.device_order``);
+- ``slicewise``: the shipped profile with extender, planner and controller, and a driver that publishes the
+  node's placements in the order that the controller writes (``dra.node_order``);
 - ``ascending``, ``descending``: the same, but the driver publishes the lowest, or highest, start first and
   never anew. What the order of devices is worth.
 
@@ -16,10 +16,12 @@ Mean scheduling is wall-clock time from creation to bound, as the API server's w
 the pods for which nothing but the control plane's own work stood in between: room was free when they came and
 no waiting pod could have taken it. (MIGBench keeps waiting in virtual time and scheduling in wall-clock time
 in the same way.) Beside it: kube-scheduler's own histogram of successful attempts, over all pods. Waits and
-GPC utilisation are in the study's seconds. Writes build/bench/mig_on_cluster.json, with
-``--patience`` build/bench/mig_orders_on_cluster.json. Usage:
+GPC utilisation are in the study's seconds. With ``--seeds`` the whole is played for so many seeds, one after
+the other from ``--seed`` on; ``accepted`` has each side's count of accepted pods by seed, ``paired`` what
+``slicewise`` accepts more than each other side (mean and 95 % interval over seeds), ``sides`` the first seed.
+Writes build/bench/mig_on_cluster.json, with ``--patience`` build/bench/mig_orders_on_cluster.json. Usage:
 python -m benchmarks.mig_on_cluster [--jobs 500] [--load 1.4] [--speed 60] [--nodes 2] [--gpus 4] [--seed 42]
-[--sides plain,slicewise,ascending,descending] [--mix 1g:35,2g:25,3g:25,7g:5] [--patience SECONDS]
+[--seeds 1] [--sides plain,slicewise,ascending,descending] [--mix 1g:35,2g:25,3g:25,7g:5] [--patience SECONDS]
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ from dra.mig import geometry
 from dra.resource_api import ResourceClaim
 from simulator.mig_arrivals import Arrivals, draw, parse_mix
 from simulator.mig_grid import full_name, mig_model
+from simulator.paired import difference
 
 OUTPUT = Path("build/bench/mig_on_cluster.json")
 REFUSING_OUTPUT = Path("build/bench/mig_orders_on_cluster.json")
@@ -241,6 +244,25 @@ def _pod(name: str, profile: str) -> dict[str, Any]:
     }
 
 
+def summary(runs: Sequence[dict[str, Any]], sides: Sequence[str]) -> dict[str, Any]:
+    """Accepted pods by side and seed, and how many more ``slicewise`` accepts than each other side."""
+    accepted = {side: [run["sides"][side]["accepted"] for run in runs] for side in sides}
+    paired = {}
+    for other in sides:
+        if "slicewise" in sides and other != "slicewise":
+            pairs = zip(accepted["slicewise"], accepted[other], strict=True)
+            found = difference([ours - theirs for ours, theirs in pairs])
+            ends = None if found.ends is None else [round(end, 2) for end in found.ends]
+            paired[other] = {"mean": round(found.mean, 2), "ci95": ends}
+    return {"seeds": [run["seed"] for run in runs], "accepted": accepted, "paired": paired}
+
+
+def write(output: Path, report: dict[str, Any]) -> None:
+    """The report so far, so that a run that is cut off leaves what it had."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit status 1 when a side could not be carried out."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mig_on_cluster", description=__doc__)
@@ -250,6 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--gpus", type=int, default=4)
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="play N seeds (default: 1)")
     parser.add_argument("--mix", default=MIX)
     parser.add_argument(
         "--patience", type=float, metavar="SECONDS", help="a pod that is not bound by then is refused"
@@ -264,34 +287,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.profiles = [full_name(model, name) for name in mix]
     options.weights = list(mix.values())
     slices = [profile.compute_slices for profile in map(model.profile, options.profiles) if profile]
-    arrivals = draw(
-        options.weights,
-        slices,
-        capacity=options.nodes * options.gpus * model.compute_slices,
-        load=options.load,
-        jobs=options.jobs,
-        seed=options.seed,
-    )
+    capacity = options.nodes * options.gpus * model.compute_slices
     report: dict[str, Any] = {
         "command": f"python -m benchmarks.mig_on_cluster --jobs {options.jobs} --load {options.load:g} "
         f"--speed {options.speed:g} --nodes {options.nodes} --gpus {options.gpus} --seed {options.seed} "
-        f"--mix {options.mix} --sides {options.sides}"
+        + (f"--seeds {options.seeds} " if options.seeds > 1 else "")
+        + f"--mix {options.mix} --sides {options.sides}"
         + (f" --patience {options.patience:g}" if options.patience is not None else ""),
         "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "cpu": platform.machine()},
         "target_milliseconds": TARGET_MILLISECONDS,
+        "jobs": options.jobs,
         "sides": {},
+        "runs": [],
     }
     output = OUTPUT if options.patience is None else REFUSING_OUTPUT
-    for side in sides:
-        say(f"{side}: {options.jobs} jobs, about {arrivals.at[-1] / options.speed:.0f} s of arrivals")
-        try:
-            report["sides"][side] = side_run(side, options, arrivals, options.profiles)
-        except (RunFailed, RequestRefused) as failed:
-            say(f"mig_on_cluster: {side}: {failed}")
-            return 1
-        say(f"{side}: {json.dumps(report['sides'][side])}")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    for seed in range(options.seed, options.seed + options.seeds):
+        arrivals = draw(
+            options.weights, slices, capacity=capacity, load=options.load, jobs=options.jobs, seed=seed
+        )
+        run: dict[str, Any] = {"seed": seed, "sides": {}}
+        for side in sides:
+            length = arrivals.at[-1] / options.speed
+            say(f"seed {seed}, {side}: {options.jobs} jobs, about {length:.0f} s of arrivals")
+            try:
+                run["sides"][side] = side_run(side, options, arrivals, options.profiles)
+            except (RunFailed, RequestRefused) as failed:
+                say(f"mig_on_cluster: seed {seed}, {side}: {failed}")
+                return 1
+            say(f"seed {seed}, {side}: {json.dumps(run['sides'][side])}")
+            if seed == options.seed:
+                report["sides"] = run["sides"]
+                write(output, report)
+        report["runs"].append(run)
+        report |= summary(report["runs"], sides)
+        write(output, report)
     print(f"written: {output}")
     return 0
 

@@ -88,7 +88,7 @@ def _orders(study: Json) -> Iterator[str]:
     names = list(found[0]["policies"])
     others = [name for name in names if name.startswith("driver-")]
     heads = [*(f"`{name}`" for name in names), *(f"− `{name}`" for name in others)]
-    yield _row("mix, load", heads)
+    yield _row("mix; cluster; load", heads)
     yield "|---" * (len(heads) + 1) + "|"
     for one in found:
         mix = " : ".join(f"{name.split('.')[0]} {weight:g}" for name, weight in one["mix"].items())
@@ -99,7 +99,8 @@ def _orders(study: Json) -> Iterator[str]:
         ]
         pairs = [one["paired"].get(f"slicewise-installed-vs-{name}") for name in others]
         cells += [_difference(pair["accepted_percent"], 2) if pair else "" for pair in pairs]
-        yield _row(f"{mix}, {one['load']:g}", cells)
+        nodes = one.get("nodes", 1)
+        yield _row(f"{mix}; {nodes} × {one['cards'] // nodes} GPUs; {one['load']:g}", cells)
 
 
 def _cluster(report: Json) -> Iterator[str]:
@@ -116,6 +117,22 @@ def _cluster(report: Json) -> Iterator[str]:
             "republished_slices",
         )
         yield _row(f"`{name}`", [str(side.get(key, "")) for key in keys])
+    if len(report.get("seeds", ())) > 1:
+        yield from _seeds(report)
+
+
+def _seeds(report: Json) -> Iterator[str]:
+    """Accepted pods by seed; the table before is of the first one."""
+    yield from (
+        "",
+        f"Accepted of {report['jobs']} pods by seed, and what `slicewise` accepts more [95 %]:",
+        "",
+    )
+    yield _row("side", [*(f"seed {seed}" for seed in report["seeds"]), "`slicewise` − it"])
+    yield "|---" * (len(report["seeds"]) + 2) + "|"
+    for name, counts in report["accepted"].items():
+        pair = report["paired"].get(name)
+        yield _row(f"`{name}`", [*map(str, counts), _difference(pair, 2) if pair else ""])
 
 
 def _row(name: str, cells: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from simulator.mig_grid import Grid
 from simulator.mig_policies.fgd import Fgd
 from simulator.mig_policies.hami import fullest_newest, newest, release_2_10
 from simulator.mig_policies.nvidia_dra import NvidiaDra
-from simulator.mig_policies.product import FixedOrder, ProductNodes, ProductTables
+from simulator.mig_policies.product import FixedOrder, GpuSlices, Installed
 from simulator.mig_policies.ranked import Ranked
 from simulator.mig_policies.simple import FirstFit, Random, ascending
 from simulator.mig_policies.slicewise import Slicewise, SlicewiseNode, SlicewisePlan
@@ -23,8 +23,8 @@ MIG_POLICIES: Mapping[str, Maker] = MappingProxyType(
         "slicewise": lambda _weights, _seed: SlicewisePlan(),
         "slicewise-webhook": lambda _weights, _seed: Slicewise(),
         "slicewise-node": lambda _weights, _seed: SlicewiseNode(),
-        "slicewise-tables": lambda _weights, _seed: ProductTables(),
-        "slicewise-installed": lambda _weights, _seed: ProductNodes(),
+        "slicewise-installed": lambda _weights, _seed: Installed(),
+        "slicewise-gpu-slices": lambda _weights, _seed: GpuSlices(),
         "driver-ascending": lambda _weights, _seed: FixedOrder(1),
         "driver-descending": lambda _weights, _seed: FixedOrder(-1),
         "hami": lambda _weights, _seed: Ranked(newest),
@@ -38,7 +38,9 @@ MIG_POLICIES: Mapping[str, Maker] = MappingProxyType(
     }
 )
 
-MEMORY_ONLY = frozenset({"slicewise-tables", "slicewise-installed", "driver-ascending", "driver-descending"})
+MEMORY_ONLY = frozenset(
+    {"slicewise-installed", "slicewise-gpu-slices", "driver-ascending", "driver-descending"}
+)
 """They place by the product's own code, which knows the hardware's grid only."""
 
 

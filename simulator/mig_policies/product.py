@@ -1,17 +1,18 @@
-"""``slicewise-tables`` and ``slicewise-installed``: placement by exactly what the installed product computes.
+"""``slicewise-installed`` and what is left of it with other orders: placement by exactly what the installed
+product computes.
 
 The price loop (``scheduler.price_loop``) runs on the simulated clock with its period: demand counted as the
 fleet's view counts it (what runs and what waits, smoothed), the packing LP, the value tables of
 ``scheduler.packing.mig_tables``. Starts follow from ``dra.device_order`` on the table as the driver reads it.
 Memory grid only: it is the hardware's.
 
-- ``slicewise-tables``: the cheapest card of all. To be compared with ``slicewise-webhook``, the rule as the
-  study states it.
-- ``slicewise-installed``: what an extender and a driver can choose: the node by the price of what first-fit
-  will take there, the first GPU in slice order with room, the first start in published order. To be compared
-  with ``slicewise-node``.
-- ``driver-ascending``, ``driver-descending``: the same with a driver that publishes the lowest, or highest,
-  start first, whatever is occupied. The extender prices what that gives.
+- ``slicewise-installed``: the extender chooses the node by the price of what first-fit will take there; on it
+  first-fit takes the cheapest GPU and start, as the driver publishes them in that order (``dra.node_order``).
+  So the cheapest card of all. To be compared with ``slicewise-webhook``, the rule as the study states it.
+- ``slicewise-gpu-slices``: the same with one slice a GPU, as in Kubernetes 1.34: first-fit takes the first
+  GPU with room, on it the first start in published order. To be compared with ``slicewise-node``.
+- ``driver-ascending``, ``driver-descending``: as the last with a driver that publishes the lowest, or
+  highest, start first, whatever is occupied. The extender prices what that gives.
 
 As the rule they are told which profiles there are (one request of each in the policy's ``demand.classes``)
 and not in what shares. What the product knows otherwise: tables up to a period old, and a pod that has waited
@@ -40,7 +41,7 @@ _ROUND = 9
 _MOST_PROFILES = 64
 
 
-class ProductTables:
+class Installed:
     """Least money lost over all cards."""
 
     def __init__(self) -> None:
@@ -115,7 +116,7 @@ class ProductTables:
         )
 
 
-class ProductNodes(ProductTables):
+class GpuSlices(Installed):
     """As above, on the first card of each node that has room."""
 
     def _cards(self, fleet: Fleet, profile: int) -> list[int]:
@@ -125,7 +126,7 @@ class ProductNodes(ProductTables):
         return list(first.values())
 
 
-class FixedOrder(ProductNodes):
+class FixedOrder(GpuSlices):
     """As above with a published order that never changes: by start, ``sign`` 1 lowest first, -1 highest."""
 
     def __init__(self, sign: int) -> None:

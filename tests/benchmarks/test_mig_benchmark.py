@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from benchmarks.mig_jobs import Jobs, figures
+from benchmarks.mig_on_cluster import summary
 from benchmarks.mig_page import numbers
 from cluster.wire import Pod
 from simulator.mig_arrivals import Arrivals
@@ -108,5 +109,22 @@ def test_the_page_says_what_the_files_say():
     assert "| `hami` | 14 / 14; 14.00; 14.0 |" in page
     assert "| `slicewise` − `hami` | -36 [-70, -2] |" in page
     assert "| `slicewise` | 1 (1) / 0 | 1 (1) / 0 |" in page
-    assert "| 1g 35, 1.4 | 90.00; 90.00 | 88.00; 88.00 | +2.00 [+1.50, +2.50] |" in page
+    assert "| 1g 35; 1 × 8 GPUs; 1.4 | 90.00; 90.00 | 88.00; 88.00 | +2.00 [+1.50, +2.50] |" in page
     assert "| `slicewise` | 67.7 |" in page
+    assert "by seed" not in page
+
+
+def test_seeds_are_compared_in_pairs():
+    runs = [
+        {"seed": 42 + n, "sides": {"ascending": {"accepted": a}, "slicewise": {"accepted": b}}}
+        for n, (a, b) in enumerate([(250, 254), (260, 262), (240, 246)])
+    ]
+    found = summary(runs, ["ascending", "slicewise"])
+    assert found["accepted"] == {"ascending": [250, 260, 240], "slicewise": [254, 262, 246]}
+    assert found["paired"]["ascending"]["mean"] == 4.0
+    low, high = found["paired"]["ascending"]["ci95"]
+    assert low < 4.0 < high
+    report = {"command": "it", "jobs": 300, "sides": runs[0]["sides"], **found}
+    page = numbers({"command": "it", "studies": []}, [report])
+    assert "| `ascending` | 250 | 260 | 240 | +4.00" in page
+    assert "| `slicewise` | 254 | 262 | 246 |  |" in page

@@ -54,7 +54,7 @@ def test_the_same_arrivals_are_placed_the_same_but_for_what_is_known_of_them():
 
     class Both:
         def __init__(self):
-            self.product = MIG_POLICIES["slicewise-tables"]((), 0)
+            self.product = MIG_POLICIES["slicewise-installed"]((), 0)
             self.rule = MIG_POLICIES["slicewise-webhook"]((), 0)
 
         def choose(self, fleet, profile):

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 
 import numpy as np
@@ -33,9 +33,10 @@ from metrics.samples import NoData
 from scheduler.bill import Bill
 from scheduler.columns import Columns, Rows
 from scheduler.demand import Demand, parse_demand
-from scheduler.feasibility import Reason
+from scheduler.feasibility import Reason, interruptible
 from scheduler.fleet import Fleet
 from scheduler.kept_objects import pod_uid
+from scheduler.on_demand import ANNOTATION, must_be_on_demand
 from scheduler.packing.prices import PriceTables
 from scheduler.pricing import TERMS, priced
 from scheduler.ranking import DECIMALS, distinct, rank, rank_of
@@ -93,7 +94,7 @@ class Decider:
     def demand(self, pod: Pod) -> Demand | None:
         """What the pod asks for; None when it asks for no GPU."""
         with self.fleet.lock:
-            return parse_demand(pod, self.fleet.facts, self.fleet.facts.classes)
+            return self._asked(pod)
 
     def filter(self, pod: Pod, names: Sequence[str], *, choose: bool = True) -> FilterOutcome:
         """Say which of the nodes can take the pod, the cheapest of them only (``shortlist``). Unknown nodes,
@@ -283,8 +284,24 @@ class Decider:
 
     # --- inside -------------------------------------------------------------------------------------------
 
-    def _judged(self, pod: Pod) -> Demand | None:
+    def _asked(self, pod: Pod) -> Demand | None:
         demand = parse_demand(pod, self.fleet.facts, self.fleet.facts.classes)
+        if demand is None or ANNOTATION not in pod.metadata.annotations:
+            return demand
+        facts = self.fleet.facts
+        must, problem = must_be_on_demand(pod, pod_uid(pod), facts.siblings, self._stands_stable)
+        problems = (*demand.problems, problem) if problem else demand.problems
+        return replace(demand, on_demand=must, problems=problems)
+
+    def _stands_stable(self, uid: str) -> bool:
+        """Whether a pod stands, or is about to, on a node that is not interruptible."""
+        row = self.fleet.rows.get(self.fleet.facts.node_of_pod(uid) or "")
+        if row is None:
+            return False
+        return not interruptible(self._keeper.world().policy, self.fleet.view(np.array([row])))[0]
+
+    def _judged(self, pod: Pod) -> Demand | None:
+        demand = self._asked(pod)
         if demand is not None and not demand.understood:
             self.not_understood += 1
             return None

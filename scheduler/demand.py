@@ -100,7 +100,7 @@ class Demand:
 
     ``nvlink_need``, ``nvlink_weight`` and ``interference`` (a class) are None where the policy's default
     holds. ``models`` are catalogue names; None is any. ``cpu_milli`` and ``memory_mib``: effective requests,
-    0 where nothing is asked for.
+    0 where nothing is asked for. ``on_demand``: not on a node that may be taken away (``on_demand``).
     """
 
     requests: tuple[GpuRequest, ...]
@@ -115,6 +115,7 @@ class Demand:
     interference: str | None = None
     cpu_milli: int = 0
     memory_mib: int = 0
+    on_demand: bool = False
 
     @property
     def key(self) -> Demand:

@@ -34,6 +34,7 @@ from scheduler.kept_objects import (
     node_fact,
     pod_uid,
 )
+from scheduler.on_demand import Siblings
 from scheduler.pod_shape import PodShape, pod_shape
 from scheduler.reported_devices import ReportedDevices
 from scheduler.slice_index import SliceIndex
@@ -57,6 +58,7 @@ class Facts:
         self.reported = ReportedDevices()
         self.standing = Standing(self.pods, self.claim_index)
         self.reservations = self.standing.reservations
+        self.siblings = Siblings()
         self._pods_of_claim: dict[ClaimKey, set[str]] = defaultdict(set)
         self._pods_of_template: dict[ClaimKey, set[str]] = defaultdict(set)
         self._plain: dict[PodShape, Resolved | None] = {}
@@ -209,6 +211,7 @@ class Facts:
             # It asks for no device: only the CPU and memory it takes away from pods with GPUs matter.
             return self.drop_pod(uid, counted=True) | self.hosts.put(uid, pod.spec.node_name, host_need(pod))
         counted = self.hosts.drop(uid)
+        self.siblings.put(uid, pod)
         namespace = shape.namespace
         extended = pod.status.extended_resource_claim_status
         notes = pod.metadata.annotations
@@ -305,7 +308,9 @@ class Facts:
             unlink(self._pods_of_claim, old.claims, uid)
             unlink(self._pods_of_template, _template_keys(old), uid)
             del self.pods[uid]
-        if fact is not None:
+        if fact is None:
+            self.siblings.drop(uid)
+        else:
             self.pods[uid] = fact
             touched |= self.standing.enter(fact)
             for key in fact.claims:

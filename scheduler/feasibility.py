@@ -16,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.policy import ClusterPolicy
 from scheduler.columns import WHOLE_IS_SHARED, Columns
 from scheduler.demand import Demand, GpuRequest
 from scheduler.prediction import Prediction, allowed_gpus, certain, nothing, parts_each, predict
@@ -55,12 +56,25 @@ def refusals(
             open_[here] = False
 
     refuse(~has_device(columns), f"needs {demand}; the node offers no GPU", unresolvable=True)
+    if demand.on_demand:
+        refuse(
+            interruptible(world.policy, columns),
+            "too few replicas of its workload stand on nodes that are not interruptible; this one is",
+            unresolvable=True,
+        )
     _carbon(demand, world, columns, refuse)
     _links(demand, world, columns, fits, refuse)
     failing = np.flatnonzero(open_ & ~fits.feasible & ~fits.unsure)
     if failing.size:
         _full(demand, world, columns.take(failing), failing, reasons, told)
     return reasons
+
+
+def interruptible(policy: ClusterPolicy, columns: Columns) -> Flags:
+    """bool[k]: rows whose node class has interruptions."""
+    known = np.array([one.interruptions_per_hour > 0.0 for one in policy.nodes] + [False])
+    found: Flags = known[columns.class_id]
+    return found
 
 
 def _carbon(demand: Demand, world: World, columns: Columns, refuse: Callable[..., None]) -> None:

@@ -47,6 +47,7 @@ def stands_with_others(demand: Demand, world: World) -> bool:
     """Whether the demand may be priced here; if not, ``pricing.priced`` does it."""
     return (
         is_common(demand)
+        and not demand.on_demand
         and isinstance(world.interference, NoData)
         and world.policy.carbon.classes.get(demand.carbon_class or "") is None
         and nvlink.link_need(demand, world.policy) != "required"

@@ -46,7 +46,8 @@ class Case:
             return None
         if wanted <= seen.current and not seen.unschedulable and seen.ready >= seen.current:
             return None
-        return Wish(self.workload.sight, seen, wanted, self._missed)
+        newest = min(self.first.state.windows.newest, self.workload.policy.max_replicas)
+        return Wish(self.workload.sight, seen, wanted, self._missed, newest)
 
     def decided(self, placeable: int | NoData | None) -> tuple[Signals, Decision]:
         """Decide with the fleet's answer; None where it was not asked."""

@@ -30,8 +30,8 @@ from autoscaler.collect import Collector, Workload
 from autoscaler.decide import Decision
 from autoscaler.following import followed
 from autoscaler.other_writer import Rivals
-from autoscaler.placeable import NodeRequest
-from autoscaler.placement import NOTHING_ASKED, Placed, Placement
+from autoscaler.placeable import NOTHING_ASKED, NodeRequest, Placed
+from autoscaler.placement import Placement
 from autoscaler.ports import Recorder, Scales, Store, Victims
 from autoscaler.reasons import ReasonClass
 from autoscaler.signals import NOT_ASKED, Signals
@@ -121,6 +121,7 @@ class Controller:
         self._clock, self._wall_clock = clock, wall_clock
         self._pool = ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="scale")
         self._memories: dict[Target, _Memory] = {}
+        self._lacking: dict[Target, int] = {}
         self._contradicting: set[Target] = set()
 
     @property
@@ -175,6 +176,8 @@ class Controller:
         begun = [self._isolated(w, partial(self._begin, w, signals_of)) for w in workloads]
         cases = [case for case in begun if case is not None]
         placed = self._place(cases)
+        self.node_requests = placed.requests
+        self._lacking = {request.target: request.replicas for request in placed.requests}
         writing = []
         for case, signals, decision in self._settle(cases, placed):
             finish = partial(self._isolated, case.workload, partial(self._finish, case, signals, decision))
@@ -184,7 +187,6 @@ class Controller:
                 writing.append(self._pool.submit(finish))
         for written in writing:
             written.result()
-        self.node_requests = placed.requests
         self._keep_learned()
         self.last_round_seconds = self._clock()
         self._metrics.loop_duration_seconds.observe(self.last_round_seconds - began)
@@ -298,7 +300,7 @@ class Controller:
         )
         self._count(target, signals, decision)
         room = None if isinstance(signals.placeable, NoData) else signals.placeable
-        self._metrics.room(*_labels(target), room, max(case.first.replicas, signals.current))
+        self._metrics.room(*_labels(target), room, self._lacking.get(target, 0))
         self._contradicted(sight)
 
     def _contradicted(self, sight: ScaleSight) -> None:

@@ -4,9 +4,10 @@
 
 The room is one moment's, and it is handed out once: a copy that one workload was given is gone for the next.
 First come the replicas that exist and have no node yet, of all workloads; they are asked for already and will
-take their room whatever is decided now. Then come those that are wanted beyond. Within both, the higher
-priority of the pods goes first, then the workload whose objective is missed most (share missed over share
-allowed), then the one that lacks most of what it wants, then the name.
+take their room whatever is decided now. Then come those that are wanted beyond, last those that only later
+steps would ask for: these decide nothing but what nodes are requested for. Within each, the higher priority
+of the pods goes first, then the workload whose objective is missed most (share missed over share allowed),
+then the one that lacks most of what it wants, then the name.
 
 What the scheduler refuses although there seems to be room is left to the scheduler, who sees more (volumes,
 quotas, ports): the answer is then ``NoData``, on which nothing more is asked for and nothing is taken back.
@@ -17,9 +18,9 @@ nothing: the room is not reserved beyond the round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from autoscaler.targets import Target
 from metrics.samples import NoData
@@ -41,8 +42,9 @@ class Ask:
     """One workload's question.
 
     Of its replicas ``placed`` have a node (or room is held for them) and ``waiting`` do not; ``refused`` of
-    the waiting were refused by the scheduler for too long. ``wanted`` are wanted in all, were there room.
-    ``missed``: share of requests that miss the objective over the share that may, 0 without an objective.
+    the waiting were refused by the scheduler for too long. ``wanted`` would be asked for now, were there
+    room, and ``eventually`` once steps and windows allow it. ``missed``: share of requests that miss the
+    objective over the share that may, 0 without an objective.
     """
 
     target: Target
@@ -52,6 +54,7 @@ class Ask:
     wanted: int
     refused: int = 0
     missed: float = 0.0
+    eventually: int = 0
 
     @property
     def lack(self) -> float:
@@ -83,12 +86,23 @@ class NodeRequest:
 Answers = dict[Target, int | NoData]
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The answers of one round, and what new nodes would be good for."""
+
+    answers: Answers
+    requests: tuple[NodeRequest, ...] = ()
+
+
+NOTHING_ASKED: Final = Placed({})
+
+
 def in_turn(asks: Iterable[Ask]) -> list[Ask]:
     """Return the asks in the order in which they are given room."""
     return sorted(asks, key=_turn)
 
 
-def hand_out(asks: Sequence[Ask], room: Room) -> Answers:
+def hand_out(asks: Sequence[Ask], room: Room) -> Placed:
     """Answer every ask: how many replicas it may have, none counted twice."""
     turns = in_turn(asks)
     found = {ask.target: _given(ask, room, ask.waiting) for ask in turns}
@@ -108,18 +122,21 @@ def hand_out(asks: Sequence[Ask], room: Room) -> Answers:
         # Where those that wait find no room, more of the same find none either.
         given = _given(ask, room, more) if kept == ask.waiting else 0
         answers[ask.target] = ask.placed + kept + given
-    return answers
+    lacking = [(ask, _lacking(ask, answers[ask.target], room)) for ask in turns]
+    requests = tuple(
+        NodeRequest(ask.target, replicas, ask.shape.demand, ask.shape.constraints)
+        for ask, replicas in lacking
+        if replicas and isinstance(ask.shape, ReplicaShape)
+    )
+    return Placed(answers, requests)
 
 
-def node_requests(asks: Iterable[Ask], answers: Mapping[Target, int | NoData]) -> tuple[NodeRequest, ...]:
-    """Return what is wanted and has no room, in the order in which room is given."""
-    found = []
-    for ask in in_turn(asks):
-        placeable = answers.get(ask.target)
-        if isinstance(placeable, int) and placeable < ask.wanted and isinstance(ask.shape, ReplicaShape):
-            lacking = ask.wanted - placeable
-            found.append(NodeRequest(ask.target, lacking, ask.shape.demand, ask.shape.constraints))
-    return tuple(found)
+def _lacking(ask: Ask, placeable: int | NoData, room: Room) -> int:
+    """How many of all the replicas that are wanted find no room."""
+    if isinstance(placeable, NoData):
+        return 0
+    more = max(ask.wanted, ask.eventually) - placeable
+    return more if placeable < ask.wanted else more - _given(ask, room, more)
 
 
 def _given(ask: Ask, room: Room, copies: int) -> int:

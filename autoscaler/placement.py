@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from autoscaler.free_room import Admitted, FreeRoom
-from autoscaler.placeable import Answers, Ask, NodeRequest, hand_out, node_requests
+from autoscaler.placeable import NOTHING_ASKED, Ask, Placed, hand_out
 from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight
 from autoscaler.replica_shape import ReplicaShapes
@@ -29,30 +29,21 @@ NOT_SYNCED = NoData("the fleet is not known yet", "outage")
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A workload that would have ``wanted`` replicas, were there room. ``missed``: share of requests that
-    miss its objective over the share that may, 0 without one.
+    """A workload that would have ``wanted`` replicas now, were there room, and ``eventually`` once steps and
+    windows allow it. ``missed``: share of requests that miss its objective over the share that may, 0
+    without one.
     """
 
     sight: ScaleSight
     signals: Signals
     wanted: int
     missed: float = 0.0
+    eventually: int = 0
 
     @property
     def grows(self) -> bool:
         """Whether the answer matters to this workload itself, and not only to the others."""
         return self.wanted > self.signals.current or self.signals.unschedulable > 0
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """The answers of one round, and what new nodes would be good for."""
-
-    answers: Answers
-    requests: tuple[NodeRequest, ...] = ()
-
-
-NOTHING_ASKED = Placed({})
 
 
 class Placement(Protocol):
@@ -95,11 +86,11 @@ class FleetPlacement:
         decider = self._service.decider
         with decider.fleet.lock:
             asks = [self._ask(wish, pods) for wish, pods in looked]
-            answers = hand_out(asks, FreeRoom(decider, self._admitted))
+            placed = hand_out(asks, FreeRoom(decider, self._admitted))
+        # The others were asked only for the room that their replicas will take.
         grows = {wish.sight.target for wish in wishes if wish.grows}
-        growing = [ask for ask in asks if ask.target in grows]
-        kept = {target: answer for target, answer in answers.items() if target in grows}
-        return Placed(kept, node_requests(growing, kept))
+        answers = {target: answer for target, answer in placed.answers.items() if target in grows}
+        return Placed(answers, placed.requests)
 
     def forget(self, target: Target) -> None:
         """See ``Placement``."""
@@ -122,4 +113,5 @@ class FleetPlacement:
             wanted=max(wish.wanted, wish.signals.current),
             refused=min(waiting, wish.signals.unschedulable),
             missed=wish.missed,
+            eventually=wish.eventually,
         )

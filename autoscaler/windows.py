@@ -35,6 +35,11 @@ class Windows:
         return Windows((*peaks, (now, replicas)), (*troughs, (now, replicas)))
 
     @property
+    def newest(self) -> int:
+        """The newest recommendation."""
+        return self.peaks[-1][1]
+
+    @property
     def highest(self) -> int:
         """The highest recommendation still inside the scale-down window."""
         return self.peaks[0][1]

@@ -226,9 +226,9 @@ class AutoscalerMetrics:
             self.signal_available.labels(namespace, kind, name, signal)
         self.foreign_changes.labels(namespace, kind, name)
 
-    def room(self, namespace: str, kind: str, name: str, placeable: int | None, wanted: int) -> None:
-        """Show how many of the ``wanted`` replicas there is room for; None where nobody asked or nobody could
-        tell: nothing is unplaceable then.
+    def room(self, namespace: str, kind: str, name: str, placeable: int | None, unplaceable: int) -> None:
+        """Show how many replicas there is room for, None where nobody asked or nobody could tell, and how
+        many are wanted and find none.
         """
         key = namespace, kind, name
         if placeable is not None:
@@ -237,7 +237,7 @@ class AutoscalerMetrics:
         elif key in self._placeable_known:
             self._placeable_known.discard(key)
             self.placeable_replicas.remove(*key)
-        self.unplaceable_replicas.labels(*key).set(0 if placeable is None else max(0, wanted - placeable))
+        self.unplaceable_replicas.labels(*key).set(unplaceable)
         self.signals_contradict.labels(namespace, kind, name)
 
     def forget(self, namespace: str, kind: str, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.placeable import Ask, ReplicaShape, hand_out, in_turn, node_requests
+from autoscaler.placeable import Ask, ReplicaShape, hand_out, in_turn
 from autoscaler.targets import Target
 from metrics.samples import NoData
 from scheduler.demand import Demand, GpuRequest
@@ -39,7 +39,7 @@ class Pile:
 
 
 def answers(gpus: int, *asks: Ask) -> dict[str, int | NoData]:
-    return {target.name: answer for target, answer in hand_out(asks, Pile(gpus)).items()}
+    return {target.name: answer for target, answer in hand_out(asks, Pile(gpus)).answers.items()}
 
 
 def test_a_workload_is_told_what_runs_and_what_still_fits():
@@ -93,13 +93,21 @@ def test_an_unknown_shape_is_an_unknown_answer():
 
 def test_what_has_no_room_becomes_a_node_request():
     asks = [ask("a", placed=1, wanted=3), ask("b", wanted=2, shape=shape(8)), ask("c", placed=1, wanted=2)]
-    requests = node_requests(asks, hand_out(asks, Pile(1)))
+    requests = hand_out(asks, Pile(1)).requests
     # In turn: b lacks all it wants, a two thirds, c half; b's 8 GPUs are nowhere, a gets the one there is.
     assert [(one.target.name, one.replicas, one.demand.whole_gpus) for one in requests] == [
         ("b", 2, 8),
         ("a", 1, 1),
         ("c", 1, 1),
     ]
+
+
+def test_what_only_later_steps_ask_for_takes_no_room_and_is_requested_too():
+    asks = [ask("a", placed=1, wanted=5, eventually=9), ask("b", placed=1, wanted=2)]
+    found = hand_out(asks, Pile(6))
+    assert sorted(answer for answer in found.answers.values() if isinstance(answer, int)) == [2, 5]
+    # One GPU is left for the later steps of a; the other three have to come.
+    assert [(one.target.name, one.replicas) for one in found.requests] == [("a", 3)]
 
 
 @given(
@@ -113,7 +121,7 @@ def test_room_is_never_given_twice_and_never_beyond_what_is_wanted(gpus: int, si
         ask(f"w{index}", placed=placed, waiting=waiting, wanted=placed + waiting + more, shape=shape(each))
         for index, (placed, waiting, more, each) in enumerate(sizes)
     ]
-    found = hand_out(asks, Pile(gpus))
+    found = hand_out(asks, Pile(gpus)).answers
     used = 0
     for one in asks:
         answer = found[one.target]

@@ -135,7 +135,7 @@ def _pod(server: ModelServer, node: str, python: Path) -> dict[str, Any]:
         "ports": [{"name": name, "containerPort": port} for port, name in ports.items()],
         "volumeMounts": mounts,
         "readinessProbe": {
-            "httpGet": {"path": server.ready_path, "port": server.http_port},
+            "httpGet": {"path": server.ready_path, "port": server.ready_port},
             "periodSeconds": 1,
             # A server that is busy is not one that should get no requests.
             "timeoutSeconds": 10,

@@ -17,8 +17,9 @@ MODEL_FOLDER = "/model"
 @dataclass(frozen=True, slots=True)
 class ModelServer:
     """One server. ``package`` names its environment (`deploy.local.model_servers`), ``preset`` what Slicewise
-    calls it; ``arguments`` follow the interpreter; ``method``, ``path`` and ``body`` are one request to the
-    model. ``look_seconds`` is how often the controller asks its pods: more often where a start takes less.
+    calls it; ``arguments`` follow the interpreter; ``ready_port`` and ``ready_path`` answer once the model
+    does; ``method``, ``path`` and ``body`` are one request to the model. ``look_seconds`` is how often the
+    controller asks its pods: more often where a start takes less.
     """
 
     package: str
@@ -26,6 +27,7 @@ class ModelServer:
     arguments: tuple[str, ...]
     http_port: int
     metrics_port: int
+    ready_port: int
     ready_path: str
     method: str
     path: str
@@ -51,6 +53,7 @@ MLSERVER = ModelServer(
     arguments=("-c", "from mlserver.cli import main; main()", "start", MODEL_FOLDER),
     http_port=8080,
     metrics_port=8082,
+    ready_port=8080,
     ready_path="/v2/models/model/ready",
     method="POST",
     path="/v2/models/model/infer",
@@ -65,6 +68,7 @@ BENTOML = ModelServer(
     arguments=("-m", "bentoml", "serve", "service:Sleeper", "--host", "0.0.0.0", "--port", "3000"),
     http_port=3000,
     metrics_port=3000,
+    ready_port=3000,
     ready_path="/readyz",
     method="POST",
     path="/predict",
@@ -78,15 +82,19 @@ RAY_SERVE = ModelServer(
     arguments=(f"{MODEL_FOLDER}/app.py",),
     http_port=8000,
     metrics_port=8080,
-    ready_path="/-/healthz",
+    ready_port=8001,
+    ready_path="/",
     method="GET",
     path="/",
     look_seconds=1.0,  # a page of Ray's is half a megabyte
     environment={
         "HTTP_PORT": "8000",
         "METRICS_PORT": "8080",
+        "READY_PORT": "8001",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
+        # Its workers, the model among them, would give way to everything else on the machine.
+        "RAY_worker_niceness": "0",
         # Its processes have 30 s by themselves, which two starts on two busy cores may take.
         "RAY_raylet_start_wait_time_s": "120",
     },

@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import ray
 from ray import serve
@@ -37,6 +38,19 @@ class Sleeper:
         return "1.0"
 
 
+class Ready(BaseHTTPRequestHandler):
+    """Says that the model is there. Ray's own ``/-/healthz`` says so as soon as the proxy listens, seconds
+    before the model does, and requests would wait there.
+    """
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     stop = threading.Event()
@@ -54,7 +68,10 @@ def main() -> None:
     )
     serve.start(http_options={"host": "0.0.0.0", "port": int(os.environ["HTTP_PORT"])})
     serve.run(Sleeper.bind())
+    ready = ThreadingHTTPServer(("0.0.0.0", int(os.environ["READY_PORT"])), Ready)
+    threading.Thread(target=ready.serve_forever, daemon=True).start()
     stop.wait()
+    ready.shutdown()
     serve.shutdown()
     ray.shutdown()
 

@@ -51,9 +51,16 @@ def relaxed(
     left: Floats,
     start: Sequence[Chosen],
     left_out_cost: float,
+    good_enough: float,
 ) -> Relaxed | None:
-    """Solve the relaxation from the starts of a schedule; None when GLOP gives up."""
+    """Solve the relaxation from the starts of a schedule, until its bound reaches ``good_enough``; None when
+    GLOP gives up.
+    """
     program = _Program(choices, left, left_out_cost)
+    for index, one in enumerate(costs):
+        row, slot = divmod(int(np.argmin(one)), one.shape[1])
+        if np.isfinite(one[row, slot]):
+            program.add(index, (row, slot), float(one[row, slot]))
     for index, (one, pick) in enumerate(zip(costs, start, strict=True)):
         if pick is not None:
             program.add(index, pick, float(one[pick]))
@@ -79,7 +86,9 @@ def relaxed(
                 entered |= program.add(index, (row, slot), cost)
         if not entered:
             return Relaxed(bound + least_sum, tuple(reduced))
-    # Not closed: the Lagrangian bound of the last prices holds all the same.
+        if bound + least_sum >= good_enough:
+            break
+    # Not closed, or close enough: the Lagrangian bound of the last prices holds all the same.
     return Relaxed(bound + least_sum, tuple(one - min(0.0, float(one.min())) for one in reduced))
 
 

@@ -45,17 +45,19 @@ def solve(
     finite = [one[np.isfinite(one)] for one in costs]
     dearest = max((float(one.max()) for one in finite if one.size), default=0.0)
     left_out_cost = LEFT_OUT_TIMES * max(dearest, 1e-12)
-    found = relaxed(choices, costs, left, best, left_out_cost)
+
+    def value(chosen: Sequence[Chosen]) -> float:
+        out, cost = worth(choices, chosen)
+        return cost + out * left_out_cost
+
+    known = value(best)
+    found = relaxed(choices, costs, left, best, left_out_cost, known - CLOSE_ENOUGH * abs(known))
     if found is None:
         return best, method
     priced = [replace(choice, costs=reduced) for choice, reduced in zip(choices, found.reduced, strict=True)]
     rounded = by_orders(priced, left)
     if worth(choices, rounded) < worth(choices, best):
         best, method = rounded, _ROUNDED
-
-    def value(chosen: Sequence[Chosen]) -> float:
-        out, cost = worth(choices, chosen)
-        return cost + out * left_out_cost
 
     if value(best) - found.bound <= CLOSE_ENOUGH * abs(value(best)):
         return best, _ROUNDED

@@ -23,7 +23,7 @@ from scheduler.windows.shelf import HeldObject, JobShelf, PodShelf, held_job, he
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 5.0
-GRACE_SECONDS = 30.0
+GRACE_SECONDS = 10.0
 
 Released = Callable[[HeldObject, Outcome], None]
 

@@ -93,9 +93,8 @@ class Grids:
 
     def current(self):
         now = self._clock()
-        return dict(
-            ("DE", step) for step in self._steps() if step.at_seconds <= now < step.valid_until_seconds
-        )
+        steps = [step for step in self._steps() if step.at_seconds <= now < step.valid_until_seconds]
+        return {"DE": steps[0]} if steps else {}
 
     def forecast(self, zone):
         if self.silent or zone != "DE":

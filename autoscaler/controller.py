@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
 
-from autoscaler import reasons
 from autoscaler.announce import announcement
 from autoscaler.case import Case
 from autoscaler.collect import Collector, Workload
@@ -353,7 +352,7 @@ class Controller:
 
     def _adopt(self, target: Target) -> None:
         self._memories[target] = _Memory()
-        self._metrics.adopt(*_labels(target), reasons.CODES)
+        self._metrics.adopt(*_labels(target))
 
     def _forget(self, target: Target) -> None:
         del self._memories[target]
@@ -364,10 +363,6 @@ class Controller:
         self._metrics.forget(*_labels(target))
 
     def _count(self, target: Target, signals: Signals, decision: Decision) -> None:
-        labels = _labels(target)
-        self._metrics.current_replicas.labels(*labels).set(signals.current)
-        self._metrics.desired_replicas.labels(*labels).set(decision.replicas)
-        self._metrics.decisions.labels(*labels, decision.reasons[0].code).inc()
         seen = {
             "in_flight": signals.in_flight,
             "request_rate": signals.request_rate,
@@ -376,9 +371,13 @@ class Controller:
             "slo_missed": signals.slo_missed,
             "waiting": signals.waiting,
         }
-        for signal, value in seen.items():
-            available = 0 if isinstance(value, NoData) else 1
-            self._metrics.signal_available.labels(*labels, signal).set(available)
+        self._metrics.decision(
+            _labels(target),
+            current=signals.current,
+            desired=decision.replicas,
+            reason=decision.reasons[0].code,
+            available={signal: not isinstance(value, NoData) for signal, value in seen.items()},
+        )
 
 
 def _labels(target: Target) -> tuple[str, str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -212,14 +212,14 @@ class AutoscalerMetrics:
         self.signals_contradict = _gauge(registry, names.AUTOSCALER_SIGNALS_CONTRADICT)
         self.direct_scrapes = _counter(registry, names.AUTOSCALER_DIRECT_SCRAPES_TOTAL)
         self.loop_duration_seconds = _histogram(registry, names.AUTOSCALER_LOOP_DURATION_SECONDS)
+        self._decided: dict[tuple[str, str, str], _DecisionSeries] = {}
 
-    def adopt(self, namespace: str, kind: str, name: str, reasons: Iterable[str] = ()) -> None:
-        """Start the workload's counters and signal gauges at 0.
+    def adopt(self, namespace: str, kind: str, name: str) -> None:
+        """Start the workload's error counters and signal gauges at 0.
 
-        Replica gauges appear when they are first set: of a new workload nothing is known, which is not 0.
+        Replica gauges appear when they are first set: of a new workload nothing is known, which is not 0. So
+        do the counters of reasons, of which a workload sees a few and could see dozens.
         """
-        for reason in reasons:
-            self.decisions.labels(namespace, kind, name, reason)
         for reason in names.TARGET_ERRORS:
             self.target_errors.labels(namespace, kind, name, reason)
         for signal in names.SIGNALS:
@@ -240,8 +240,28 @@ class AutoscalerMetrics:
         self.unplaceable_replicas.labels(*key).set(unplaceable)
         self.signals_contradict.labels(namespace, kind, name)
 
+    def decision(
+        self,
+        workload: tuple[str, str, str],
+        *,
+        current: int,
+        desired: int,
+        reason: str,
+        available: Mapping[str, bool],
+    ) -> None:
+        """Show one decision about a workload (namespace, kind, name), and which signals it had."""
+        series = self._decided.get(workload)
+        if series is None:
+            series = self._decided[workload] = _DecisionSeries(self, workload)
+        series.current.set(current)
+        series.desired.set(desired)
+        series.counter(reason).inc()
+        for signal, there in available.items():
+            series.signal(signal).set(1 if there else 0)
+
     def forget(self, namespace: str, kind: str, name: str) -> None:
         """Drop every series of the workload."""
+        self._decided.pop((namespace, kind, name), None)
         labels = {"namespace": namespace, "kind": kind, "name": name}
         self.desired_replicas.remove_by_labels(labels)
         self.current_replicas.remove_by_labels(labels)
@@ -253,6 +273,29 @@ class AutoscalerMetrics:
         self.target_errors.remove_by_labels(labels)
         self.signal_available.remove_by_labels(labels)
         self.signals_contradict.remove_by_labels(labels)
+
+
+class _DecisionSeries:
+    """The series of one workload's decisions: looked up once, since a round sets them for every workload."""
+
+    def __init__(self, metrics: AutoscalerMetrics, workload: tuple[str, str, str]) -> None:
+        self._metrics, self._workload = metrics, workload
+        self.current = metrics.current_replicas.labels(*workload)
+        self.desired = metrics.desired_replicas.labels(*workload)
+        self._reasons: dict[str, Counter] = {}
+        self._signals: dict[str, Gauge] = {}
+
+    def counter(self, reason: str) -> Counter:
+        found = self._reasons.get(reason)
+        if found is None:
+            found = self._reasons[reason] = self._metrics.decisions.labels(*self._workload, reason)
+        return found
+
+    def signal(self, name: str) -> Gauge:
+        found = self._signals.get(name)
+        if found is None:
+            found = self._signals[name] = self._metrics.signal_available.labels(*self._workload, name)
+        return found
 
 
 class NodeMetrics:

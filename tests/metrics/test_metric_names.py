@@ -136,13 +136,22 @@ def test_build_info_says_which_build_runs():
 def test_an_adopted_workload_counts_from_zero_and_a_forgotten_one_leaves_nothing():
     exposition = Exposition("controller", "1")
     autoscaler = exposition.autoscaler
-    autoscaler.adopt("shop", "Deployment", "llm", ["in_flight", "hold"])
-    workload = {"namespace": "shop", "kind": "Deployment", "name": "llm"}
-    assert value(exposition, "slicewise_autoscaler_decisions_total", **workload, reason="hold") == 0
-    assert value(exposition, "slicewise_autoscaler_desired_replicas", **workload) is None
-    autoscaler.desired_replicas.labels(**workload).set(4)
-    autoscaler.forget("shop", "Deployment", "llm")
-    assert b'name="llm"' not in exposition.render()[0]
+    key = ("shop", "Deployment", "llm")
+    for _ in range(2):  # a policy may come back
+        autoscaler.adopt(*key)
+        workload = dict(zip(("namespace", "kind", "name"), key, strict=True))
+        errors = "slicewise_autoscaler_target_errors_total"
+        assert value(exposition, errors, **workload, reason="not_found") == 0
+        assert value(exposition, "slicewise_autoscaler_desired_replicas", **workload) is None
+        for _ in range(3):
+            autoscaler.decision(key, current=2, desired=4, reason="Steady", available={"in_flight": True})
+        assert value(exposition, "slicewise_autoscaler_desired_replicas", **workload) == 4
+        assert value(exposition, "slicewise_autoscaler_decisions_total", **workload, reason="Steady") == 3
+        available = "slicewise_autoscaler_signal_available"
+        assert value(exposition, available, **workload, signal="in_flight") == 1
+        assert value(exposition, available, **workload, signal="latency") == 0
+        autoscaler.forget(*key)
+        assert b'name="llm"' not in exposition.render()[0]
 
 
 def test_policy_refusal_keeps_the_time_of_the_last_success():

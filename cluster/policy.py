@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from cluster.autoscaling_policy import AutoscalingPolicy, autoscaling_policy_schema, load_autoscaling_policy
 from cluster.batch_policy import Batch
 from cluster.interference_policy import Interference
+from cluster.node_policy import ScaleDown
 from cluster.policy_model import (
     API_VERSION,
     AtLeastOne,
@@ -52,6 +53,7 @@ __all__ = [
     "Prices",
     "Problem",
     "Repack",
+    "ScaleDown",
     "Terms",
     "autoscaling_policy_schema",
     "cluster_policy_schema",
@@ -267,6 +269,7 @@ class ClusterPolicy(PolicyModel):
     planner: Planner = Planner()
     repack: Repack = Repack()
     mig_geometry: MigGeometry = MigGeometry()
+    scale_down: ScaleDown = ScaleDown()
     batch: Batch = Batch()
 
     def contradictions(self) -> Sequence[tuple[tuple[str | int, ...], object, str, str]]:

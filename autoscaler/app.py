@@ -69,12 +69,18 @@ def _as_json(view: View) -> dict[str, Any]:
             "unschedulable": seen.unschedulable,
             "silent": seen.silent,
         },
+        "server": view.server or None,
         "signals": {
             "inFlight": _value(seen.in_flight),
+            "waiting": _value(seen.waiting),
             "requestsPerSecond": _value(seen.request_rate),
             "p95Seconds": _value(seen.p95_seconds),
             "gpuUtilisation": _value(seen.gpu_utilisation),
             "coldStartSeconds": _value(seen.cold_start_seconds),
+            "tokensIn": _value(seen.tokens_in),
+            "tokensOut": _value(seen.tokens_out),
+            "tokenSeconds": _value(seen.token_seconds),
+            "serviceSeconds": _value(seen.service_seconds),
         },
         "reasons": [{"code": r.code, "sentence": r.sentence} for r in view.decision.reasons],
     }

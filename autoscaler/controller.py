@@ -59,7 +59,8 @@ Policies = Mapping[PolicyKey, AutoscalingPolicy]
 @dataclass(frozen=True, slots=True)
 class View:
     """The newest decision about a workload, for people and for the doors: what was seen, what was decided and
-    why. ``decided_at_seconds`` is of the controller's clock.
+    why. ``decided_at_seconds`` is of the controller's clock; ``server`` is what was recognised where the policy
+    names none.
     """
 
     target: Target
@@ -67,6 +68,7 @@ class View:
     decision: Decision
     written: bool
     decided_at_seconds: float = 0.0
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +297,7 @@ class Controller:
         self._memories[target] = _Memory(
             decision.state if written or not changes else unchanged,
             decision.reasons[0].reason_class,
-            view=View(target, signals, decision, written, case.now),
+            view=View(target, signals, decision, written, case.now, self._collector.server_of(target) or ""),
         )
         self._count(target, signals, decision)
         room = None if isinstance(signals.placeable, NoData) else signals.placeable

@@ -59,8 +59,8 @@ Policies = Mapping[PolicyKey, AutoscalingPolicy]
 @dataclass(frozen=True, slots=True)
 class View:
     """The newest decision about a workload, for people and for the doors: what was seen, what was decided and
-    why. ``decided_at_seconds`` is of the controller's clock; ``server`` is what was recognised where the policy
-    names none.
+    why. ``decided_at_seconds`` is of the controller's clock; ``server`` is what was recognised where the
+    policy names none.
     """
 
     target: Target

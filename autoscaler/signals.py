@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metrics.samples import NoData
+from metrics.streams import StreamLag
 
 NOT_ASKED = NoData("not asked for by the policy")
 
@@ -33,7 +34,8 @@ class Signals:
     sets the replicas, None for nobody. ``waiting`` is the part of ``in_flight`` that waits. ``tokens_in`` and
     ``tokens_out`` are means a request, ``service_seconds`` is the mean latency of the objective's measure and
     ``token_seconds`` the mean time between two tokens, both over the last learning period. ``unix_seconds``
-    is the time of day, for the season of the forecast.
+    is the time of day, for the season of the forecast. ``grid_grams_per_kwh`` is the mean intensity of the
+    grids under the pods. ``stream`` is how far the consumer group lags that a policy with ``lag`` names.
     """
 
     current: int
@@ -56,6 +58,8 @@ class Signals:
     service_seconds: float | NoData = NOT_ASKED
     token_seconds: float | NoData = NOT_ASKED
     unix_seconds: float | NoData = NOT_ASKED
+    grid_grams_per_kwh: float | NoData = NOT_ASKED
+    stream: StreamLag | NoData = NOT_ASKED
 
     @property
     def idle(self) -> bool:

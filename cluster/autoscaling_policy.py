@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from cluster.carbon_trade_policy import CarbonTrade
+from cluster.lag_policy import Lag
 from cluster.policy_model import (
     API_VERSION,
     AtLeastOne,
@@ -198,6 +200,8 @@ class AutoscalingPolicy(PolicyModel):
     in_flight: InFlight | None = None
     latency: Latency | None = None
     slo: Slo | None = None
+    lag: Lag | None = None
+    carbon: CarbonTrade | None = None
     gpu_utilisation: GpuUtilisation | None = None
     scale_up: ScaleUp = ScaleUp()
     scale_down: ScaleDown = ScaleDown()
@@ -247,12 +251,23 @@ class AutoscalingPolicy(PolicyModel):
                     "leave a gap between the two",
                 )
             )
-        if self.in_flight is None and self.latency is None and self.slo is None:
+        if self.carbon is not None:
+            found.extend(self.carbon.against(None if self.slo is None else self.slo.attainment))
+        if self.lag is not None and (self.in_flight is not None or self.slo is not None):
+            found.append(
+                (
+                    ("lag",),
+                    self.lag.group,
+                    "no inFlight and no slo beside it",
+                    "size a streaming consumer by lag alone, or delete lag",
+                )
+            )
+        if self.in_flight is None and self.latency is None and self.slo is None and self.lag is None:
             found.append(
                 (
                     ("inFlight",),
                     None,
-                    "inFlight or latency, or an objective (slo)",
+                    "inFlight or latency, an objective (slo), or lag for a streaming consumer",
                     "state the objective, or give one of the two signals",
                 )
             )

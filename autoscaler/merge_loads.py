@@ -29,6 +29,8 @@ from metrics.servers.page import PageLoad
 # Requests come and go between two looks: so much is no contradiction (share, and square roots of the load).
 RELATIVE_BOUND: Final = 0.25
 DEVIATIONS: Final = 2.0
+# Of the pods asked, so many must have a fresh page before it is taken for that of the others.
+LEAST_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,10 @@ def merged(
         Apart(len(both), by_pages, by_prometheus) if both and contradict(by_pages, by_prometheus) else None
     )
     distrusted = set(both) if apart is not None and by_prometheus > by_pages else set[str]()
+    # A few pods say nothing of the others; half of the sample does.
+    speaks = bool(pages) and len(pages) >= LEAST_SHARE * sum(name in asked for name in present)
     growth = max(1.0, by_pages / by_prometheus) if by_prometheus > 0.0 else 1.0
-    typical = sum(page.in_flight for page in pages.values()) / len(pages) if pages else None
+    typical = sum(page.in_flight for page in pages.values()) / len(pages) if speaks else None
     by_pod: dict[str, float] = {}
     in_flight = waiting = 0.0
     queue_known, estimated, silent = True, 0, 0

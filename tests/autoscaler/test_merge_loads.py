@@ -84,6 +84,12 @@ def test_an_idle_pod_of_prometheus_does_not_hide_a_burst_in_the_sample():
     assert load.in_flight == pytest.approx(500.0)
 
 
+def test_a_few_of_the_sample_say_nothing_of_the_others():
+    old = loads([2.0] * 100)
+    assert merge(100, old, loads([9.0] * 3), asked=64).in_flight == pytest.approx(97 * 2.0 + 3 * 9.0)
+    assert merge(100, {}, loads([9.0] * 3), asked=64).silent == 97
+
+
 def test_a_pod_that_nobody_tells_of_is_silent_and_an_estimated_one_is_not():
     assert merge(3, loads([1.0]), loads([1.0, 2.0])).silent == 1
     assert merge(100, {}, loads([3.0] * 60), asked=64).silent == 4

@@ -28,6 +28,7 @@ from autoscaler.scrape import NOT_SCRAPED, DirectScrape, Followed
 from autoscaler.server_memory import AUTO, ServerMemory
 from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.slow_answers import SlowAnswers
+from autoscaler.streams import stream_of, stream_queries
 from autoscaler.targets import ScaleSight, Target
 from cluster.policy import AutoscalingPolicy
 from metrics.samples import NoData, Vector
@@ -94,11 +95,13 @@ class Collector:
         executor: Executor | None = None,
         unschedulable_after_seconds: float = UNSCHEDULABLE_AFTER_SECONDS,
         doomed: Callable[[PodSight], bool] = lambda _pod: False,
+        grid: Callable[[Sequence[PodSight]], float | NoData] = lambda _pods: NOT_ASKED,
     ) -> None:
         """``scrape`` asks the pods themselves; without it Prometheus alone tells. ``executor`` asks what is
-        not urgent; without it the round does. ``doomed``: whether the pod's node is about to go.
+        not urgent; without it the round does. ``doomed``: whether the pod's node is about to go. ``grid``: mean intensity of the grids
+        under some pods, g/kWh.
         """
-        self._doomed = doomed
+        self._doomed, self._grid = doomed, grid
         self._source, self._pods, self._scope, self._scrape = source, pods, scope, scrape
         self._unschedulable_after = unschedulable_after_seconds
         self._kept: dict[Target, _Kept] = {}
@@ -135,7 +138,10 @@ class Collector:
         )
         if needs != self._needs:
             self._needs, self._questions = needs, questions.questions(needs, self._scope)
-        self._outside_asked = outside_queries((w.policy.outside for w in workloads), self._scope)
+        self._outside_asked = {
+            **outside_queries((w.policy.outside for w in workloads), self._scope),
+            **stream_queries((w.policy.lag for w in workloads), self._scope),
+        }
         read = Answers(self._answers(at))
         self._follow(workloads, seen)
         return lambda workload: self._signals(workload, seen[workload.sight.target], read, at)
@@ -275,6 +281,8 @@ class Collector:
             token_seconds=means.token_seconds,
             service_seconds=means.service_seconds,
             unix_seconds=now,
+            grid_grams_per_kwh=NOT_ASKED if policy.carbon is None else self._grid(seen.present),
+            stream=stream_of(policy.lag, self._outside_given),
         )
 
     def _load(self, workload: Workload, seen: _Seen, read: Answers, now: float) -> MergedLoad:

@@ -50,6 +50,7 @@ def create_app(parts: Parts) -> FastAPI:
         return JSONResponse([_as_json(view) for view in parts.controller.views])
 
     app.include_router(parts.fleet.routes())
+    app.include_router(parts.nodes.routes())
     return app
 
 

@@ -22,6 +22,7 @@ from autoscaler.fleet_side import FleetSide
 from autoscaler.forecast_store import ForecastWriter
 from autoscaler.learned_store import LearnedStore
 from autoscaler.nodes.expander import Tls
+from autoscaler.nodes.hints import Lacking
 from autoscaler.nodes.side import NodesSide
 from autoscaler.other_writer import OtherWriters
 from autoscaler.placement import FleetPlacement
@@ -109,6 +110,7 @@ class Parts:
         self.page.start()
         self.election.start()
         self.warm.start()
+        self.nodes.begin()
         self.doors.start()
         self._thread = threading.Thread(target=self._run, name="autoscaler", daemon=True)
         self._thread.start()
@@ -207,6 +209,7 @@ def build(options: Options) -> Parts:
         exposition.autoscaler,
         matchers=options.prometheus_matchers,
         notices=notices,
+        grid=lambda seen: fleet.grid_under([pod.node for pod in seen if pod.node]),
     )
 
     def sets_replicas(target: Target) -> bool:
@@ -283,6 +286,9 @@ def build(options: Options) -> Parts:
         fleet.side,
         policy_namespace=options.namespace,
         policy_name=options.policy_name,
+        lacking=lambda: [
+            Lacking(one.demand, one.constraints, one.replicas) for one in controller.node_requests
+        ],
         expander_address=options.expander_address,
         tls=options.expander_tls,
     )

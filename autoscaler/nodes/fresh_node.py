@@ -4,7 +4,8 @@ A fleet of that one node is filled by the code that places pods: largest demand 
 place it, until nothing more fits. Nodes of one kind are alike, so a filling that repeats is counted and not
 made again. Then
 
-    money  = GPUs × (price of a GPU-hour of its class or model + interruptions per hour × cost of one)
+    money  = GPUs × price of a GPU-hour of its class or model
+    risk   = GPUs × interruptions per hour × cost of one
     carbon = GPUs × idle watts + GPUs in use × (peak − idle watts), × grid intensity × price of a tonne
     left   = share of the fleet's GPUs in use × V(what is left), V from the packing LP's prices
 
@@ -69,6 +70,7 @@ class Filled:
     gpus: float
     used_gpus: float
     money: float
+    risk: float
     watts: float
     zone: str | None
     left: float
@@ -85,7 +87,7 @@ def fill(kind: NodeKind, demands: Mapping[Demand, int], prices: Prices, most_nod
     order = sorted(rest, key=lambda demand: (-_size(demand), str(demand), repr(demand)))
     placed: dict[Demand, int] = {}
     nodes, fillings = 0, 0
-    gpus = used = money = watts = left = 0.0
+    gpus = used = money = risk = watts = left = 0.0
     zone: str | None = None
     while nodes < most_nodes and rest and fillings < _MOST_FILLINGS:
         fresh = _Fresh(kind, prices)
@@ -97,15 +99,15 @@ def fill(kind: NodeKind, demands: Mapping[Demand, int], prices: Prices, most_nod
         times = min(most_nodes - nodes, *(rest[demand] // count for demand, count in held.items()))
         nodes += times
         gpus, used = gpus + times * fresh.gpus, used + times * fresh.used
-        money, watts = money + times * fresh.money, watts + times * fresh.watts
-        left += times * fresh.left
+        money, risk = money + times * fresh.money, risk + times * fresh.risk
+        watts, left = watts + times * fresh.watts, left + times * fresh.left
         for demand, count in held.items():
             placed[demand] = placed.get(demand, 0) + times * count
             rest[demand] -= times * count
             if not rest[demand]:
                 del rest[demand]
         order = [demand for demand in order if demand in rest]
-    return Filled(nodes, placed, gpus, used, money, watts, zone, left)
+    return Filled(nodes, placed, gpus, used, money, risk, watts, zone, left)
 
 
 def carbon_per_hour(filled: Filled, prices: Prices) -> float | None:
@@ -156,7 +158,7 @@ class _Fresh:
             lambda: prices.carbon,
             lambda: prices.now,
         )
-        self.gpus = self.used = self.money = self.watts = self.left = 0.0
+        self.gpus = self.used = self.money = self.risk = self.watts = self.left = 0.0
         self.zone: str | None = None
 
     def hold(self, order: list[Demand], rest: Mapping[Demand, int]) -> dict[Demand, int]:
@@ -189,7 +191,7 @@ class _Fresh:
                 found = policy.nodes[number]
                 hour = hour if found.gpu_hour is None else found.gpu_hour
                 risk = found.interruptions_per_hour * found.interruption_cost
-            self.money = self.gpus * (hour + risk)
+            self.money, self.risk = self.gpus * hour, self.gpus * risk
             self.watts = self.gpus * model.idle_watts + self.used * (model.peak_watts - model.idle_watts)
             # No more than what the free GPUs cost, however the LP's scaling of the demand came out.
             self.left = min(_left(world, columns), (self.gpus - self.used) * hour)

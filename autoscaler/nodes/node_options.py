@@ -115,6 +115,8 @@ def node_bill(option: Option, filled: Filled | None, prices: Prices, *, with_car
         return NodeBill(option.group, option.nodes, 0, {}, inf, option.waste, why)
     multiply = prices.policy.terms
     terms = {"money": multiply.money * filled.money}
+    if filled.risk:
+        terms["risk"] = multiply.money * filled.risk
     carbon = carbon_per_hour(filled, prices) if with_carbon and multiply.carbon else None
     if carbon is not None:
         terms["carbon"] = multiply.carbon * carbon

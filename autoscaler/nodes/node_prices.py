@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+import numpy as np
+
 from autoscaler.nodes.fresh_node import Prices, used_share
 from autoscaler.nodes.node_kinds import Running
 from cluster.policy import ClusterPolicy
@@ -41,6 +43,19 @@ class FleetPrices:
     def demand(self, pod: Pod) -> Demand | None:
         """What a pod asks for, by the classes and templates of the cluster."""
         return self._service.decider.demand(pod)
+
+    def hours(self) -> dict[str, float]:
+        """Money per hour of all GPUs of each GPU node."""
+        service = self._service
+        with service.fleet.lock:
+            world, columns = service.decider.world(), service.fleet.view()
+            hour = world.hour_by_model[columns.row_model]
+            classes = world.policy.nodes
+            own = np.array([np.nan if one.gpu_hour is None else one.gpu_hour for one in classes] + [np.nan])
+            stated = own[columns.class_id]
+            hour = np.where(np.isnan(stated), hour, stated)
+            gpus = np.maximum(columns.gpu_count, np.where(columns.gpu_count > 0, 0, columns.shared_gpus))
+            return {name: float(hour[row] * gpus[row]) for name, row in service.fleet.rows.items()}
 
     def remember(self, zones: Iterable[str]) -> None:
         """Ask for the intensities of these grid zones from now on."""

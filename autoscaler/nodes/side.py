@@ -9,16 +9,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
 
 from autoscaler.nodes.expander import Expander, Tls, sentences
+from autoscaler.nodes.hints import Hint, Lacking, hints, kinds_of
+from autoscaler.nodes.karpenter import overlays
 from autoscaler.nodes.node_options import Choice
 from autoscaler.nodes.node_prices import FleetPrices
+from autoscaler.nodes.scale_down import NodeAdvice
+from autoscaler.nodes.scale_down_loop import ScaleDownLoop
+from autoscaler.nodes.words import advice_as_json, hint_as_json
 from autoscaler.side import Side
 from cluster import event_reasons
 from cluster.events import EventRecorder
 from cluster.wire import ObjectReference
+from metrics import names
 from metrics.exposition import Exposition
+from scheduler.repack.read import SceneReader
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +42,29 @@ class NodesSide:
         *,
         policy_namespace: str,
         policy_name: str,
+        lacking: Callable[[], Iterable[Lacking]] = tuple,
         expander_address: str | None = None,
         tls: Tls | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``expander_address``: HOST:PORT, None: no expander. Raises OSError for an unreadable PEM file."""
+        """``lacking``: replicas without a place. ``expander_address``: HOST:PORT, None: no expander. Raises
+        OSError for an unreadable PEM file.
+        """
         live = side.live
         self.prices = FleetPrices(live.service, live.policy, clock)
+        self._lacking, self._nodes = lacking, live.residents.census.all_nodes
+        self.scale_down = ScaleDownLoop(
+            side.api,
+            SceneReader(live.service.decider, live.residents.census, live.residents.budgets),
+            self.prices,
+            live.service.prices.current,
+            self._nodes,
+            live.policy,
+            _ScaleDownObserver(side.exposition, side.recorder),
+            active=lambda: side.is_leader() and live.residents.ready and live.service.prices.priced(),
+            dry_run=side.dry_run,
+            clock=clock,
+        )
         about = ObjectReference(
             api_version="v1", kind="ConfigMap", namespace=policy_namespace, name=policy_name
         )
@@ -54,12 +80,38 @@ class NodesSide:
         )
 
     def start(self) -> None:
-        """Serve. Raises AddressTaken."""
+        """Serve the expander. Raises AddressTaken."""
         if self.expander is not None:
             self.expander.start()
 
+    def begin(self) -> None:
+        """Begin to look at the fleet; after its watches have started."""
+        self.scale_down.start()
+
+    def hints(self) -> tuple[Hint, ...]:
+        """Kinds of node for what lacks a place now, the cheapest first."""
+        running = tuple(self.prices.running())
+        kinds = kinds_of(self._nodes().values(), running)
+        return hints(tuple(self._lacking()), kinds, self.prices.now())
+
+    def routes(self) -> APIRouter:
+        """``GET /nodes/hints`` (with ``?form=overlays`` as NodeOverlays) and ``GET /nodes/scale-down``."""
+        router = APIRouter()
+
+        @router.get("/nodes/hints")
+        def node_hints(form: str = "json") -> JSONResponse:
+            found = self.hints()
+            return JSONResponse(overlays(found) if form == "overlays" else [hint_as_json(h) for h in found])
+
+        @router.get("/nodes/scale-down")
+        def scale_down() -> JSONResponse:
+            return JSONResponse(advice_as_json(self.scale_down.latest))
+
+        return router
+
     def stop(self) -> None:
         """End the threads."""
+        self.scale_down.stop()
         if self.expander is not None:
             self.expander.stop()
 
@@ -89,3 +141,24 @@ class _ExpanderObserver:
     def failed(self, problem: str) -> None:
         self._metrics.answers.labels("error").inc()
         log.warning("expander: %s; Cluster Autoscaler goes on with all its options", problem)
+
+
+class _ScaleDownObserver:
+    """Metrics, Events and log lines of the scale-down advice."""
+
+    def __init__(self, exposition: Exposition, recorder: EventRecorder) -> None:
+        self._metrics, self._recorder = exposition.node_advice, recorder
+
+    def advised(self, advice: tuple[NodeAdvice, ...]) -> None:
+        for verdict in names.SCALE_DOWN_ADVICE:
+            count = sum(one.verdict == verdict for one in advice)
+            self._metrics.scale_down_nodes.labels(verdict).set(count)
+
+    def marked(self, node: str, why: str) -> None:
+        about = ObjectReference(api_version="v1", kind="Node", name=node)
+        reason = event_reasons.SCALE_DOWN_HELD if why else event_reasons.SCALE_DOWN_RELEASED
+        note = (
+            f"node autoscalers are told to keep it: {why}" if why else "node autoscalers may remove it again"
+        )
+        log.info("scale-down advice: node %s: %s", node, note)
+        self._recorder.record(about, reason, note, event_reasons.NORMAL, "AdviseScaleDown")

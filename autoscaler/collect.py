@@ -98,8 +98,8 @@ class Collector:
         grid: Callable[[Sequence[PodSight]], float | NoData] = lambda _pods: NOT_ASKED,
     ) -> None:
         """``scrape`` asks the pods themselves; without it Prometheus alone tells. ``executor`` asks what is
-        not urgent; without it the round does. ``doomed``: whether the pod's node is about to go. ``grid``: mean intensity of the grids
-        under some pods, g/kWh.
+        not urgent; without it the round does. ``doomed``: whether the pod's node is about to go. ``grid``:
+        mean intensity of the grids under some pods, g/kWh.
         """
         self._doomed, self._grid = doomed, grid
         self._source, self._pods, self._scope, self._scrape = source, pods, scope, scrape

@@ -19,6 +19,7 @@ from autoscaler.batch.side import BatchSide
 from autoscaler.device_order import DeviceOrderWriter
 from autoscaler.fleetpage.page import fleet_routes
 from autoscaler.fleetpage.reader import FleetReader
+from autoscaler.grids import grid_under
 from autoscaler.recut_side import RecutSide
 from autoscaler.repack_side import RepackSide
 from autoscaler.side import Side
@@ -30,6 +31,7 @@ from cluster.reflector import Handler
 from cluster.wire import Node, ObjectReference, Pod
 from dra.device_order import CONFIG_MAP
 from metrics.exposition import Exposition
+from metrics.samples import NoData
 from scheduler.bill import Bill
 from scheduler.decider import Decider
 from scheduler.interference_loop import Source
@@ -138,6 +140,11 @@ class FleetSide:
     def nodes(self) -> Mapping[str, Node]:
         """The nodes as the watch shows them, by name."""
         return self.live.residents.census.all_nodes()
+
+    def grid_under(self, nodes: Sequence[str]) -> float | NoData:
+        """Mean carbon intensity of the grids that these nodes stand in, g/kWh."""
+        service = self.live.service
+        return grid_under(service.fleet, service.carbon(), nodes)
 
     def routes(self) -> APIRouter:
         """The fleet page, and the newest plans of the repacker and of batch work."""

@@ -7,16 +7,20 @@ collector tells the scrape whom to follow, and tells it nobody when the lead is 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from autoscaler.collect import Collector, Source
 from autoscaler.pod_index import PodIndex
+from autoscaler.pods import PodSight
 from autoscaler.scale_index import ScaleIndex
 from autoscaler.scrape import DirectScrape, Outcome
+from autoscaler.signals import NOT_ASKED
 from autoscaler.targets import Targets
 from autoscaler.warm.notices import NodeNotices
 from cluster.client import Api
 from metrics.exposition import AutoscalerMetrics
+from metrics.samples import NoData
 from metrics.servers import Scope
 
 
@@ -32,8 +36,11 @@ class SignalsSide:
         *,
         matchers: str = "",
         notices: NodeNotices | None = None,
+        grid: Callable[[Sequence[PodSight]], float | NoData] = lambda _pods: NOT_ASKED,
     ) -> None:
-        """``notices``: which nodes are about to go, None where nobody watches them."""
+        """``notices``: which nodes are about to go, None where nobody watches them; ``grid``: see
+        ``Collector``.
+        """
         marked = notices or NodeNotices()
 
         def observed(outcome: Outcome) -> None:
@@ -49,6 +56,7 @@ class SignalsSide:
             scrape=self._scrape,
             executor=self._slow,
             doomed=lambda pod: bool(pod.node) and bool(marked.of(pod.node)),
+            grid=grid,
         )
 
     def start(self) -> None:

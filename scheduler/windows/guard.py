@@ -61,7 +61,9 @@ class WindowGuard(Periodic):
         now = self._clock()
         released = []
         for held in self._held():
-            if held.window.let_go_seconds + self._grace_seconds > now:
+            # A new object is the controller's to plan, however short its window.
+            due = max(held.window.let_go_seconds, held.window.created_seconds)
+            if due + self._grace_seconds > now:
                 continue
             outcome = release(self._api, held, now)
             self._tell(held, outcome)

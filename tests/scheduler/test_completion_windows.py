@@ -242,6 +242,14 @@ def test_the_guard_lets_go_at_the_latest_start_and_a_little_later_than_the_contr
     assert [held.metadata.name for held in guarded.guard.let_go_of_overdue()] == ["pod"]
 
 
+def test_a_new_job_is_left_to_the_controller_however_short_its_window(guarded):
+    guarded.guard.jobs.replaced([job(annotations={WINDOW: "20m", EXPECTED: "20m"})])
+    guarded.now = CREATED + GRACE_SECONDS - 1.0
+    assert guarded.guard.let_go_of_overdue() == []
+    guarded.now = CREATED + GRACE_SECONDS
+    assert len(guarded.guard.let_go_of_overdue()) == 1
+
+
 def test_the_guard_tries_again_what_failed(guarded):
     guarded.guard.jobs.replaced([job()])
     guarded.now = CREATED + HOUR

@@ -23,6 +23,7 @@ _CONSEQUENCE: Final[Mapping[str, str]] = {
     "e2e": "no end-to-end latency term",
     "ttft": "no time-to-first-token term",
     "itl": "no inter-token term",
+    "tokens": "what a replica can carry is not learned; state inFlight.perReplica",
 }
 
 
@@ -96,6 +97,9 @@ def signal_queries(preset: ServerPreset, scope: Scope = EVERYTHING) -> dict[str,
     for measure in ("e2e", "ttft", "itl"):
         buckets = preset.latency_buckets_query(measure, RATE_WINDOW_SECONDS, scope)
         asked[measure] = buckets or preset.latency_summary_query(measure, scope)
+    if preset.tokens_out:
+        totals = [mean.total for mean in preset.tokens_out]
+        asked["tokens"] = preset.rates_by_pod(totals, RATE_WINDOW_SECONDS, scope)
     return {name: query for name, query in asked.items() if query is not None}
 
 

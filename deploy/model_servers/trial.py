@@ -165,13 +165,16 @@ class Trial:
         return rig.wanted(self._server) <= to and 1 <= len(rig.pods.serving(name)) <= to
 
     def _calm(self) -> None:
-        """Wait until the base load is served within the objective: a server's first requests are slow."""
+        """Wait until one replica serves the base load within the objective: a server's first requests are
+        slow, and may have called for another.
+        """
         rig, began = self._rig, self._rig.clock()
         while (now := rig.clock()) - began < _LONGEST_BEFORE_SECONDS:
             self._pass(0.5)
             seen = bins(self._load.requests(), began, now - OBJECTIVE_SECONDS)
             back = recovered_after(seen, OBJECTIVE_SECONDS)
-            if back is not None and now - began - back >= BEFORE_SECONDS:
+            calm = back is not None and now - began - back >= BEFORE_SECONDS
+            if back is not None and calm and self._is_down(1):
                 self._calm_since = began + back
                 return
         self._calm_since = rig.clock() - BEFORE_SECONDS

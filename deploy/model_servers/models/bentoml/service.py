@@ -9,7 +9,11 @@ import os
 import bentoml
 
 
-@bentoml.service(workers=1, traffic={"timeout": 60, "max_concurrency": 1000})
+@bentoml.service(
+    workers=1,
+    traffic={"timeout": 60, "max_concurrency": 10_000},  # above that it refuses
+    logging={"access": {"enabled": False}},
+)
 class Sleeper:
     """Answers with the number it was given. Requests above the slots wait inside, first come first served."""
 

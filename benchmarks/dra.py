@@ -1,13 +1,13 @@
 """The DRA driver of one node, measured as it runs: a real API server, fake cards, the kubelet's own protocol.
 
 ``calls``: a 16-GPU node (HGX A100, every GPU in MIG mode). For each of ``--claims`` claims: its allocation
-is written to the API server as kube-scheduler would, with the device that first-fit takes; from the API
-server's answer until a watch shows the slice of that GPU re-published is ``allocation to order``. Then the
-claim is prepared and unprepared over the driver's socket with the kubelet's protocol: ``prepare`` is this
-process's wall time of the call, ``own`` that time less what the driver spent in NVML (its own metric; the
-fake NVML creates at once, real cards take seconds). ``cpu`` is the driver's processor time for all of a
-claim, which a busy machine does not stretch. ``resident``: the driver's memory, ``objects``: what the node
-costs the API server.
+is written to the API server as kube-scheduler would, with a device whose loss spoils the published order;
+from the API server's answer until a watch shows the last of the spoilt slices re-published is ``allocation to
+order``. Then the claim is prepared and unprepared over the driver's socket with the kubelet's protocol:
+``prepare`` is this process's wall time of the call, ``own`` that time less what the driver spent in NVML (its
+own metric; the fake NVML creates at once, real cards take seconds). ``cpu`` is the driver's processor time
+for all of a claim, which a busy machine does not stretch. ``resident``: the driver's memory, ``objects``:
+what the node costs the API server.
 
 ``pods``: on a real kubelet with containerd, where this machine can run one (else ``not run`` says why):
 from a pod's creation until it is seen running, plain pods beside pods with an instance, one after the
@@ -44,8 +44,10 @@ from deploy.local.processes import Processes
 from deploy.local.real_node import RealNode
 from deploy.local.rest import MERGE_PATCH
 from dra.classes import class_name, device_classes
+from dra.inventory import from_slices
+from dra.node_order import Runs
 from dra.plugin.dra_v1 import api_pb2, api_pb2_grpc
-from dra.resource_api import ResourceSlice
+from dra.resource_api import ResourceSlice, slices_from_json
 from dra.slice_parts import SLICEWISE_DRIVER
 from tests.fake_nvml.build import NO_COMPILER, build_fake, compiler
 from tests.fake_nvml.state import FakeNode
@@ -129,10 +131,11 @@ def measure_calls(cluster: ControlPlane, folder: Path, claims: int) -> dict[str,
         socket = node.kubelet_folder / "plugins" / SLICEWISE_DRIVER / "dra.sock"
         channel = stack.enter_context(grpc.insecure_channel(f"unix:{socket}"))
         plugin = api_pb2_grpc.DRAPluginStub(channel)
+        mirror = Mirror(rig)
         rounds = []
         cpu_before = _cpu_seconds(rig.pid())
         for number in range(claims):
-            rounds.append(_round(cluster, rig, watch, plugin, number))
+            rounds.append(_round(cluster, rig, watch, mirror, plugin, number))
             if (number + 1) % 20 == 0:
                 say(f"dra: {number + 1} of {claims} claims")
         cpu = _cpu_seconds(rig.pid()) - cpu_before
@@ -151,14 +154,44 @@ def measure_calls(cluster: ControlPlane, folder: Path, claims: int) -> dict[str,
     }
 
 
+class Mirror:
+    """Which slices the driver has to publish anew, by the rule that it follows (``dra.node_order``)."""
+
+    def __init__(self, rig: DriverRig) -> None:
+        items = slices_from_json(list(rig.slices()))
+        read = from_slices(items[0].spec.node_name or "", items)
+        if read is None:
+            raise RuntimeError("the driver's slices make no complete pool")
+        self._read = read
+        self._models = {gpu.index: gpu.model for gpu in read.gpus}
+        self._names = sorted(item.metadata.name for item in items if item.spec.devices)
+        self._runs = Runs()
+        self._last = self._runs.now(self._models, dict.fromkeys(self._models, 0), {})
+
+    def device(self, number: int) -> tuple[str, int]:
+        """A device of the benchmark's profile that, once taken, spoils some order, and its units."""
+        named = [(name, reference.placement) for name, reference in self._read.devices.items()]
+        found = sorted(
+            (placement.start, name, placement.bits)
+            for name, placement in named
+            if placement is not None and placement.profile == PROFILE and name.startswith("gpu-0-")
+        )
+        return found[number % 4][1:]
+
+    def spoilt(self, mask: int) -> list[str]:
+        """The slices to be published anew when ``mask`` is all that is taken, of the first GPU."""
+        now = self._runs.now(self._models, {**dict.fromkeys(self._models, 0), 0: mask}, {})
+        changed = [name for name, a, b in zip(self._names, self._last, now, strict=True) if a != b]
+        self._last = now
+        return changed
+
+
 def _round(
-    cluster: ControlPlane, rig: DriverRig, watch: SliceWatch, plugin: Any, number: int
+    cluster: ControlPlane, rig: DriverRig, watch: SliceWatch, mirror: Mirror, plugin: Any, number: int
 ) -> dict[str, float]:
     """One claim from allocation to its end; milliseconds."""
-    orders = {name: order for name, order in watch.orders().items() if order}
-    chosen = sorted(orders)[number % len(orders)]
-    before = orders[chosen]
-    device = next(name for name in before if PROFILE.replace(".", "") in name)
+    before = watch.orders()
+    device, units = mirror.device(number)
     pool = rig.slices()[0]["spec"]["pool"]["name"]
     request = {"name": "gpu", "exactly": {"deviceClassName": class_name(PROFILE)}}
     body = {
@@ -171,7 +204,7 @@ def _round(
     path = f"{CLAIMS}/claim-{number}"
     cluster.request("PATCH", f"{path}/status", allocation(device, pool), MERGE_PATCH)
     allocated = time.perf_counter()
-    order = watch.order_other_than(chosen, before) - allocated
+    order = max(watch.order_other_than(name, before[name]) for name in mirror.spoilt(units)) - allocated
     uid = made["metadata"]["uid"]
     claim = api_pb2.Claim(namespace="default", name=f"claim-{number}", uid=uid)
     inside = metric_sum(rig.page(), _NVML)
@@ -186,10 +219,10 @@ def _round(
     unprepare = time.perf_counter() - began
     if gone.claims[uid].error:
         raise RuntimeError(f"claim {number} was not unprepared: {gone.claims[uid].error}")
-    now = watch.orders()[chosen]
+    now = watch.orders()
     cluster.request("DELETE", path)
-    if now != before:
-        watch.order_other_than(chosen, now)
+    for name in mirror.spoilt(0):
+        watch.order_other_than(name, now[name])
     seconds = {"order": order, "prepare": prepare, "nvml": inside, "unprepare": unprepare}
     return {name: 1000 * value for name, value in seconds.items()}
 

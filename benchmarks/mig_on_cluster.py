@@ -3,8 +3,9 @@
 The arrivals are those of ``benchmarks.mig`` (same seed, same jobs); a second of the machine stands for
 ``--speed`` seconds of the study. A job is a pod that asks for ``nvidia.com/mig-<profile>``; it is deleted
 when its time has passed since it was bound. With ``--patience`` a pod that is not bound so many seconds (of
-the machine) after it came is deleted and counts as refused. The sides, one after the other, each on a control
-plane of its own:
+the machine) after kube-scheduler found no room for it is deleted and counts as refused; one that has only not
+been tried yet is not, so that a busy machine refuses nobody. The sides, one after the other, each on a
+control plane of its own:
 
 - ``plain``: kube-scheduler as it ships, devices as NVIDIA's driver names and sorts them;
 - ``slicewise``: the shipped profile with extender, planner and controller, and a driver that publishes the
@@ -19,9 +20,12 @@ in the same way.) Beside it: kube-scheduler's own histogram of successful attemp
 GPC utilisation are in the study's seconds. With ``--seeds`` the whole is played for so many seeds, one after
 the other from ``--seed`` on; ``accepted`` has each side's count of accepted pods by seed, ``paired`` what
 ``slicewise`` accepts more than each other side (mean and 95 % interval over seeds), ``sides`` the first seed.
+``--together`` plays the sides of a seed at the same time, so that whatever else the machine does meets all
+alike; then keep ``--speed`` low.
 Writes build/bench/mig_on_cluster.json, with ``--patience`` build/bench/mig_orders_on_cluster.json. Usage:
 python -m benchmarks.mig_on_cluster [--jobs 500] [--load 1.4] [--speed 60] [--nodes 2] [--gpus 4] [--seed 42]
-[--seeds 1] [--sides plain,slicewise,ascending,descending] [--mix 1g:35,2g:25,3g:25,7g:5] [--patience SECONDS]
+[--seeds 1] [--together] [--sides plain,slicewise,ascending,descending] [--mix 1g:35,2g:25,3g:25,7g:5]
+[--patience SECONDS]
 """
 
 from __future__ import annotations
@@ -34,8 +38,8 @@ import platform
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -64,6 +68,7 @@ MIX = "1g:35,2g:25,3g:25,7g:5"
 TARGET_MILLISECONDS = 139.0
 _GONE = (200, 202, 404)
 _PATIENCE_SECONDS = 240.0
+_MOST_TURNS = 5  # so many times its patience a pod waits that is nominated and not bound
 
 
 SIDES = ("plain", "slicewise", "ascending", "descending")
@@ -154,7 +159,7 @@ def _play(
 ) -> float:
     """Create and delete on time; returns the run's length in the machine's seconds."""
     position, deleted, last_change, speed = 0, 0, jobs.clock(), options.speed
-    impatient: deque[tuple[float, str]] = deque()
+    impatient: list[tuple[float, str]] = []
     with plane.connect() as connection:
         while deleted < len(arrivals.at):
             now = jobs.clock()
@@ -166,10 +171,10 @@ def _play(
                 jobs.created[name] = now
                 connection.request("POST", f"/api/v1/namespaces/{NAMESPACE}/pods", _pod(name, profile))
                 if options.patience is not None:
-                    impatient.append((now + options.patience, name))
+                    heapq.heappush(impatient, (now + options.patience, name))
                 position += 1
                 continue
-            name = _due(jobs, impatient, now)
+            name = _due(jobs, impatient, now, options.patience)
             if name:
                 path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}"
                 connection.request("DELETE", path, {"gracePeriodSeconds": 0}, accepted=_GONE)
@@ -184,16 +189,24 @@ def _play(
     return float(jobs.clock())
 
 
-def _due(jobs: Jobs, impatient: deque[tuple[float, str]], now: float) -> str:
-    """A pod to be deleted now: one that has run its time, or one that was not bound in time."""
+def _due(jobs: Jobs, impatient: list[tuple[float, str]], now: float, patience: float | None) -> str:
+    """A pod to be deleted now: one that has run its time, or one for which there was no room in time.
+
+    One that kube-scheduler has not tried yet, or is about to bind, is looked at again ``patience`` later.
+    """
     with jobs.changed_:
         if jobs.endings and jobs.endings[0][0] <= now:
             return heapq.heappop(jobs.endings)[1]
         while impatient and impatient[0][0] <= now:
-            _, name = impatient.popleft()
-            if name not in jobs.bound:
-                jobs.given_up.add(name)
-                return name
+            _, name = heapq.heappop(impatient)
+            if name in jobs.bound or patience is None:
+                continue
+            tried = jobs.refused.get(name, now)
+            if tried + patience > now or (name in jobs.nominated and now < tried + _MOST_TURNS * patience):
+                heapq.heappush(impatient, (now + patience, name))
+                continue
+            jobs.given_up.add(name)
+            return name
     return ""
 
 
@@ -273,6 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpus", type=int, default=4)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="play N seeds (default: 1)")
+    parser.add_argument("--together", action="store_true", help="play the sides at the same time")
     parser.add_argument("--mix", default=MIX)
     parser.add_argument(
         "--patience", type=float, metavar="SECONDS", help="a pod that is not bound by then is refused"
@@ -292,6 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "command": f"python -m benchmarks.mig_on_cluster --jobs {options.jobs} --load {options.load:g} "
         f"--speed {options.speed:g} --nodes {options.nodes} --gpus {options.gpus} --seed {options.seed} "
         + (f"--seeds {options.seeds} " if options.seeds > 1 else "")
+        + ("--together " if options.together else "")
         + f"--mix {options.mix} --sides {options.sides}"
         + (f" --patience {options.patience:g}" if options.patience is not None else ""),
         "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "cpu": platform.machine()},
@@ -305,19 +320,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arrivals = draw(
             options.weights, slices, capacity=capacity, load=options.load, jobs=options.jobs, seed=seed
         )
+        length = arrivals.at[-1] / options.speed
+        say(f"seed {seed}: {options.jobs} jobs, about {length:.0f} s of arrivals on each side")
         run: dict[str, Any] = {"seed": seed, "sides": {}}
-        for side in sides:
-            length = arrivals.at[-1] / options.speed
-            say(f"seed {seed}, {side}: {options.jobs} jobs, about {length:.0f} s of arrivals")
-            try:
-                run["sides"][side] = side_run(side, options, arrivals, options.profiles)
-            except (RunFailed, RequestRefused) as failed:
-                say(f"mig_on_cluster: seed {seed}, {side}: {failed}")
-                return 1
-            say(f"seed {seed}, {side}: {json.dumps(run['sides'][side])}")
-            if seed == options.seed:
-                report["sides"] = run["sides"]
-                write(output, report)
+        try:
+            with ThreadPoolExecutor(len(sides) if options.together else 1) as pool:
+                pending = {
+                    side: pool.submit(side_run, side, options, arrivals, options.profiles) for side in sides
+                }
+                for side, found in pending.items():
+                    run["sides"][side] = found.result()
+                    say(f"seed {seed}, {side}: {json.dumps(run['sides'][side])}")
+        except (RunFailed, RequestRefused) as failed:
+            say(f"mig_on_cluster: seed {seed}: {failed}")
+            return 1
+        if seed == options.seed:
+            report["sides"] = run["sides"]
         report["runs"].append(run)
         report |= summary(report["runs"], sides)
         write(output, report)

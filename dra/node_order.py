@@ -30,7 +30,7 @@ class Runs:
     """The runs of one node as they were published last. For one thread."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[GpuModel, str, int], Run] = {}
+        self._kept: dict[tuple[GpuModel, str, tuple[int, ...]], Run] = {}
 
     def now(
         self, models: Mapping[int, GpuModel], masks: Mapping[int, int], tables: Mapping[str, OrderTable]
@@ -41,7 +41,7 @@ class Runs:
         found = []
         for model, profile, positions in run_places(models):
             best = best_run(model, profile, positions, masks, tables.get(model.name))
-            key = model, profile, positions[0]
+            key = model, profile, positions
             kept = self._kept.get(key)
             if kept is None or not run_holds(kept, best, masks):
                 kept = self._kept[key] = best
@@ -81,10 +81,10 @@ def best_run(
 
 
 def run_holds(published: Run, wanted: Run, masks: Mapping[int, int]) -> bool:
-    """Whether both have the same devices and first-fit takes the same one over both while the masks stay as
+    """Whether first-fit takes the same device over both, which have the same devices, while the masks stay as
     they are: then publishing anew would change nothing.
     """
-    return set(published) == set(wanted) and _first(published, masks) == _first(wanted, masks)
+    return _first(published, masks) == _first(wanted, masks)
 
 
 @lru_cache(maxsize=8192)

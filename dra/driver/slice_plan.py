@@ -18,11 +18,12 @@ on the node may call its pool so. Pure.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from dra.driver.devices import (
     Circumstances,
@@ -266,4 +267,4 @@ def _digested(contents: Json) -> Wanted:
 
 def _digest(value: object) -> str:
     # Not sorted by key: contents are built in one order, and devices' order is what is told apart here.
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:20]
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:20]

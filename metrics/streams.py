@@ -73,21 +73,22 @@ class StreamSource:
         found: dict[Part, float] = {}
         for part in ("lag", "consumed", "partitions"):
             values = [one.value for one in mine if one.labels.get(PART) == part]
-            if values:
+            # One that is no number makes the sum unknown, never smaller.
+            if values and all(map(math.isfinite, values)):
                 found[part] = sum(values)
         produced = [
             one.value
             for one in samples
             if one.labels.get(PART) == "produced" and one.labels.get(self.topic) in topics
         ]
-        if "lag" not in found or math.isnan(found["lag"]):
+        if "lag" not in found:
             read = group if topic is None else f"{group} on topic {topic}"
             return NoData(f"{self.name} tells no lag of consumer group {read}", "empty")
         missing = NoData(f"{self.name} tells no such rate of consumer group {group}", "empty")
         return StreamLag(
             found["lag"],
             found.get("consumed", missing),
-            sum(produced) if produced else missing,
+            sum(produced) if produced and all(map(math.isfinite, produced)) else missing,
             int(found.get("partitions", 0.0)),
         )
 

@@ -169,6 +169,19 @@ def test_a_group_is_found_among_all(name):
     assert stream_of(one, {query: samples(name)}) == StreamLag(100.0, 10.0, 12.0, 6)
 
 
+def test_what_is_no_number_makes_a_sum_unknown_and_never_smaller():
+    wanted = policy("group: orders").lag
+    whole = samples("kafka-exporter").samples
+    for part, expected in (("lag", NoData), ("consumed", StreamLag), ("produced", StreamLag)):
+        broken = tuple(
+            Sample(one.labels, math.nan if one.labels[PART] == part else one.value, 0.0) for one in whole
+        )
+        found = stream_of(wanted, {"stream kafka-exporter": Vector(broken)})
+        assert isinstance(found, expected)
+        if part != "lag":
+            assert isinstance(getattr(found, part), NoData)
+
+
 def test_a_group_that_nobody_tells_is_missing_and_not_zero():
     wanted = policy("group: nobody").lag
     found = stream_of(wanted, {"stream kafka-exporter": samples("kafka-exporter")})

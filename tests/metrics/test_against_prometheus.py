@@ -32,6 +32,7 @@ from metrics.servers import EVERYTHING, GENERIC, PRESETS, VLLM, Scope, generic
 from metrics.servers.check import check
 from metrics.servers.detect import detect, detection_query
 from metrics.servers.means import PART, means_query
+from metrics.streams import STREAM_SOURCES, StreamLag
 from scheduler.interference_learning import Standing, queries, samples
 from tests.metrics.server_pages import add_servers
 from tests.polling import until
@@ -126,7 +127,25 @@ def write_page(end_seconds: int) -> Page:
     page.add(dcgm.SM_ACTIVE, gpu("GPU-4", "7", **mine), 0.9)
     page.add(dcgm.SM_ACTIVE, gpu("GPU-4", **mine), 0.1)
     add_servers(page)
+    add_streams(page)
     return page
+
+
+def add_streams(page: Page) -> None:
+    """A consumer group on two partitions, as both exporters tell of it: 40 behind on each, 24 a second come,
+    20 a second are consumed.
+    """
+    for partition in ("0", "1"):
+        where = {"topic": "t", "partition": partition}
+        page.add("kafka_consumergroup_lag", {"consumergroup": "orders", **where}, 40)
+        page.add("kafka_consumergroup_current_offset", {"consumergroup": "orders", **where}, 1000, 150)
+        page.add("kafka_topic_partition_current_offset", where, 1040, 180)
+        named = {"group_id": "orders", "topic_name": "t", "partition_id": partition}
+        page.add("kminion_kafka_consumer_group_topic_partition_lag", named, 40)
+    group = {"group_id": "orders", "topic_name": "t"}
+    page.add("kminion_kafka_consumer_group_topic_lag", group, 80)
+    page.add("kminion_kafka_consumer_group_topic_offset_sum", group, 2000, 300)
+    page.add("kminion_kafka_topic_high_water_mark_sum", {"topic_name": "t"}, 2080, 360)
 
 
 @dataclass
@@ -456,3 +475,16 @@ def test_division_by_zero_is_not_a_number(scraped):
     assert isinstance(answer, Vector)
     assert answer.samples == ()
     assert len(answer.nan_labels) == 1
+
+
+@pytest.mark.parametrize("name", STREAM_SOURCES)
+def test_lag_rates_and_partitions_of_a_group_come_in_one_answer(scraped: Scraped, name: str):
+    source = STREAM_SOURCES[name]
+    answer = scraped.prometheus.query(source.query(), scraped.at)
+    assert isinstance(answer, Vector), answer
+    found = source.read(answer.samples, "orders", None)
+    assert isinstance(found, StreamLag)
+    assert (found.messages, found.partitions) == (80.0, 2)
+    assert found.consumed == pytest.approx(20.0)
+    assert found.produced == pytest.approx(24.0)
+    assert isinstance(source.read(answer.samples, "others", None), NoData)

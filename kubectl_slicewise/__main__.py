@@ -60,6 +60,16 @@ def parser() -> argparse.ArgumentParser:
         help="GPUs, MIG units in use and NVLink by node",
         description="List the GPU nodes: models, how much of each GPU is in use, NVLink, the grid's carbon.",
     )
+    advice = nodes.add_mutually_exclusive_group()
+    advice.add_argument(
+        "--scale-down", action="store_true", help="which nodes may go, and which to keep (writes nothing)"
+    )
+    advice.add_argument(
+        "--hints", action="store_true", help="kinds of node for the pods that wait, the cheapest first"
+    )
+    advice.add_argument(
+        "--overlays", action="store_true", help="the hints as Karpenter's NodeOverlays, in YAML"
+    )
     nodes.set_defaults(run=commands.nodes)
 
     snapshot = verbs.add_parser(

@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 
 from autoscaler.fleetpage.reader import FleetReader
+from autoscaler.nodes.karpenter import overlays
+from autoscaler.nodes.words import advice_as_json, hint_as_json
 from cluster.client import Api
 from cluster.disruption import BUDGETS_PATH, PodDisruptionBudget
 from cluster.policy import ClusterPolicy, load_autoscaling_policy, load_cluster_policy
 from cluster.wire import Pod, object_decoder
 from kubectl_slicewise import explain as explaining
-from kubectl_slicewise import fleet_table
+from kubectl_slicewise import fleet_table, node_advice
 from kubectl_slicewise import repack as repacking
 from scheduler.service import Service, from_snapshot
 from scheduler.snapshot import Snapshot, encode, read_or_take
@@ -65,6 +67,19 @@ def nodes(options: argparse.Namespace) -> int:
     """``nodes``."""
     snapshot, where = _snapshot(options)
     service, policy = _priced(snapshot, where), _policy(snapshot, where)
+    if options.scale_down:
+        advice = node_advice.scale_down_from(service, snapshot, _budgets(options), policy)
+        _print(options, advice_as_json(advice), node_advice.advice_table(advice, policy))
+        return 0
+    if options.hints or options.overlays:
+        found = node_advice.hints_from(service, snapshot, policy)
+        if options.overlays:
+            import yaml
+
+            print(yaml.safe_dump_all(overlays(found), sort_keys=False), end="")
+        else:
+            _print(options, [hint_as_json(h) for h in found], node_advice.hints_table(found, policy))
+        return 0
     view = FleetReader(service.fleet, lambda: policy, service.carbon, time.monotonic)()
     _print(options, fleet_table.as_json(view), fleet_table.as_table(view))
     return 0

@@ -3,8 +3,8 @@
 Karpenter buys the cheapest instance types that hold its pending pods, by its cloud's price list. A
 NodeOverlay (karpenter.sh/v1alpha1, feature gate NodeOverlay) adds to that price: here what the list does not
 know (``hints.Hint.beyond``), per instance type, zone and capacity type. The amounts are for what waits now
-and grow stale with it; they are in the policy's currency, which must be that of the price list. Rendered for a
-person or a pipeline to apply; nothing is written here. Pure.
+and grow stale with it; they are in the policy's currency, which must be that of the price list. Rendered for
+a person or a pipeline to apply; nothing is written here. Pure.
 
 Source: kubernetes-sigs/karpenter, pkg/apis/v1alpha1/nodeoverlay.go.
 """

@@ -2,17 +2,17 @@
 
 A node may go when it holds no GPU pod, or when each of its GPU pods may be moved and has another place now
 (the repacker's own rules: owners, budgets, age; ``scheduler.repack``), and when every expected demand that
-the empty node could take still finds room on some other node. If it fails only by the last, it is to be kept:
-whoever removes nodes by utilisation would take the very node that a large profile needs.
+finds room somewhere now still does after that, on another node. Where the node itself is that last room it is
+to be kept: whoever removes nodes by utilisation would take the very node that a large profile needs.
 
 Nodes are looked at one after the other, the emptiest first, then the dearest; what is advised before counts,
-so that of two nodes either of which may go, one is advised. Pods without a GPU are left to the node
-autoscaler's own drain. Pure: scene in, advice out.
+so that of two nodes either of which may go, one is advised, and a node that takes the pods of another stays.
+Pods without a GPU are left to the node autoscaler's own drain. Pure: scene in, advice out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,11 +52,14 @@ def advise(
     classes = sorted(set(expected), key=lambda demand: (-_weight(demand), str(demand)))
     overlay = Overlay(scene, _NO_LIMIT)
     gone: set[str] = set()
+    takers: set[str] = set()
     found: dict[str, NodeAdvice] = {}
     drains = 0
     for name in sorted(scene.holdings, key=lambda one: _order(scene, hours, one)):
-        hour = hours.get(name, 0.0)
-        bound = scene.holdings[name].bound
+        hour, bound = hours.get(name, 0.0), scene.holdings[name].bound
+        if name in takers:
+            found[name] = NodeAdvice(name, "in_use", "takes the pods of nodes that may go", hour)
+            continue
         if bound and drains >= MOST_DRAINS:
             found[name] = NodeAdvice(name, "in_use", f"holds {len(bound)} GPU pods", hour)
             continue
@@ -66,13 +69,25 @@ def advise(
         if isinstance(emptied, str):
             found[name] = NodeAdvice(name, "in_use", emptied, hour)
             continue
-        lost = _only_here(trial, name, classes, usable - gone)
+        rest = usable - gone - {name}
+        lost = next(
+            (one for one in classes if not _room(trial, one, rest) and _room(overlay, one, rest | {name})),
+            None,
+        )
         if lost is not None:
-            why = f"no other node has room for {lost}"
-            found[name] = NodeAdvice(name, "keep", why, hour, emptied)
+            here = overlay.place_now(name, lost, NOTHING, linked=False) is not None
+            found[name] = NodeAdvice(
+                name,
+                "keep" if here else "in_use",
+                f"no other node has room for {lost}"
+                if here
+                else f"moving its pods would take the last room for {lost}",
+                hour,
+            )
             continue
         overlay = trial
         gone.add(name)
+        takers |= {target for _, target in emptied}
         why = f"its {len(emptied)} GPU pods have room elsewhere" if emptied else "holds no GPU pod"
         found[name] = NodeAdvice(name, "may_go", why, hour, emptied)
     return tuple(found[name] for name in sorted(found))
@@ -132,22 +147,13 @@ def _place(trial: Overlay, mover: Mover, without: set[str], usable: frozenset[st
     return None
 
 
-def _only_here(trial: Overlay, node: str, classes: Sequence[Demand], usable: frozenset[str]) -> Demand | None:
-    """The first demand that the node could take and no other node can; None where there is none."""
-    scene = trial.scene
-    for demand in classes:
-        here = trial.place_later(node, demand, NOTHING, scene.holdings[node].bound, linked=False)
-        if here is None:
-            continue
-        prices = scene.prices(demand)
-        others = (
-            scene.names[row]
-            for row in np.argsort(prices, kind="stable").tolist()
-            if np.isfinite(prices[row]) and scene.names[row] != node and scene.names[row] in usable
-        )
-        if not any(trial.place_now(one, demand, NOTHING, linked=False) for one in others):
-            return demand
-    return None
+def _room(overlay: Overlay, demand: Demand, nodes: frozenset[str]) -> bool:
+    """Whether one of ``nodes`` has room for the demand."""
+    names, prices = overlay.scene.names, overlay.scene.prices(demand)
+    likely = (names[row] for row in np.argsort(prices, kind="stable").tolist() if np.isfinite(prices[row]))
+    return any(
+        one in nodes and overlay.place_now(one, demand, NOTHING, linked=False) is not None for one in likely
+    )
 
 
 def _order(scene: Scene, hours: Mapping[str, float], node: str) -> tuple[int, float, str]:

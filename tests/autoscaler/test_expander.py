@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
+from autoscaler.nodes import fresh_node
 from autoscaler.nodes.expander import AddressTaken, Expander, Tls, sentences
 from autoscaler.nodes.expander_v1 import api_pb2 as pb
 from autoscaler.nodes.expander_v1.api_pb2_grpc import ExpanderStub
@@ -251,17 +251,24 @@ def test_bytes_that_are_no_pod_are_refused_in_words(serve):
     assert "options[a].podBytes: got 3 bytes" in refused.value.details()
 
 
-def test_twenty_groups_and_five_hundred_pods_are_answered_within_a_second(serve):
-    ask, _ = serve(service())
+def test_the_work_does_not_grow_with_the_number_of_equal_pods(serve, monkeypatch):
+    made: list[object] = []
+    fresh = fresh_node._Fresh
+
+    def counted(*arguments):
+        made.append(arguments)
+        return fresh(*arguments)
+
+    monkeypatch.setattr(fresh_node, "_Fresh", counted)
+    ask, observer = serve(service())
     pods = whole(500)
     types = [
         node_message(f"t{i}", {"cpu": "192", "memory": "2Ti", "nvidia.com/gpu": str(1 + i % 8)}, H100_LABELS)
         for i in range(20)
     ]
-    request = question({f"g{i:02}": (500, one, pods) for i, one in enumerate(types)})
-    began = time.monotonic()
-    assert groups(ask(request))
-    assert time.monotonic() - began < 2.5  # Cluster Autoscaler waits for 5 s
+    assert groups(ask(question({f"g{i:02}": (500, one, pods) for i, one in enumerate(types)})))
+    assert all(bill.replicas == 500 for bill in observer.choices[0].bills)
+    assert len(made) <= 2 * 20  # a filling that repeats, and the rest
 
 
 def test_a_certificate_is_shown_where_one_is_given(serve, tmp_path: Path):

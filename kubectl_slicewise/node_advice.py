@@ -1,0 +1,115 @@
+"""``kubectl slicewise nodes --scale-down | --hints | --overlays``: which nodes may go, which kinds to add.
+
+Made here, from one reading of the cluster (or a snapshot), by the controller's own pure code; nothing is
+written. What lacks a place is taken from the GPU pods that wait: replicas that the autoscaler wants and has
+not asked for, because there is no room, are known to the controller alone (its route ``/nodes/hints``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+
+import numpy as np
+
+from autoscaler.nodes.hints import Hint, Lacking, hints, kinds_of
+from autoscaler.nodes.node_prices import FleetPrices
+from autoscaler.nodes.scale_down import NodeAdvice
+from autoscaler.nodes.scale_down_loop import advice_for
+from cluster.disruption import Budgets, PodDisruptionBudget
+from cluster.policy import ClusterPolicy
+from cluster.wire import Node, Pod, object_decoder
+from kubectl_slicewise.tables import table
+from scheduler.demand import Demand
+from scheduler.planner.admission import Constraints, admits, constraints_of
+from scheduler.repack.census import Census
+from scheduler.repack.read import SceneReader
+from scheduler.service import Service
+from scheduler.snapshot import Snapshot
+
+_WORDS = {"may_go": "may go", "keep": "keep", "in_use": "in use"}
+
+
+def scale_down_from(
+    service: Service, snapshot: Snapshot, budgets: Iterable[PodDisruptionBudget], policy: ClusterPolicy
+) -> tuple[NodeAdvice, ...]:
+    """The advice about what a snapshot shows; ages count from when it was taken."""
+    census = Census()
+    nodes = _nodes(snapshot)
+    census.replace_nodes(nodes.values())
+    census.replace_pods(_pods(snapshot))
+    now = datetime.fromisoformat(snapshot.taken_at).timestamp()
+    return advice_for(
+        SceneReader(service.decider, census, Budgets(budgets)),
+        FleetPrices(service, lambda: policy, lambda: now),
+        service.prices.current(),
+        nodes,
+        policy,
+        now,
+    )
+
+
+def hints_from(service: Service, snapshot: Snapshot, policy: ClusterPolicy) -> tuple[Hint, ...]:
+    """The kinds of node for the pods of a snapshot that wait and fit nowhere."""
+    now = datetime.fromisoformat(snapshot.taken_at).timestamp()
+    prices, nodes = FleetPrices(service, lambda: policy, lambda: now), _nodes(snapshot)
+    counts: Counter[tuple[Demand, Constraints]] = Counter()
+    names = service.fleet.names
+    for pod in _pods(snapshot):
+        demand = None if pod.spec.node_name else service.decider.demand(pod)
+        if demand is None or not demand.understood:
+            continue
+        constraints = constraints_of(pod)
+        fits = np.flatnonzero(np.isfinite(service.decider.prices(demand))).tolist()
+        if not any(names[row] in nodes and admits(nodes[names[row]], constraints) for row in fits):
+            counts[demand, constraints] += 1
+    lacking = [Lacking(demand, constraints, count) for (demand, constraints), count in counts.items()]
+    return hints(lacking, kinds_of(nodes.values(), tuple(prices.running())), prices.now())
+
+
+def advice_table(advice: Iterable[NodeAdvice], policy: ClusterPolicy) -> str:
+    """The advice as text."""
+    header = ["NODE", "ADVICE", f"{policy.currency}/H", "WHY"]
+    rows = [[one.node, _WORDS[one.verdict], f"{one.saves_per_hour:.2f}", one.why] for one in advice]
+    if not rows:
+        return "No GPU node."
+    lines = [
+        f"Scale-down (scaleDown.mode is {policy.scale_down.mode})",
+        "",
+        table(header, rows, right=frozenset({2})),
+    ]
+    moves = [f"{pod} would go to {to}." for one in advice if one.verdict == "may_go" for pod, to in one.moves]
+    return "\n".join([*lines, *([""] if moves else []), *moves])
+
+
+def hints_table(found: Iterable[Hint], policy: ClusterPolicy) -> str:
+    """The hints as text."""
+    currency = policy.currency
+    header = ["MACHINE", "ZONE", "CAPACITY", "REPLICAS", "NODES", f"{currency}/H A REPLICA", "BILL"]
+    rows = [
+        [
+            hint.machine.instance_type or "-",
+            hint.machine.zone or "-",
+            hint.machine.capacity[1] or "-",
+            str(hint.bill.replicas),
+            str(hint.bill.nodes),
+            f"{hint.bill.per_replica:.4f}",
+            ", ".join(f"{name} {value:+.2f}" for name, value in hint.bill.terms.items()),
+        ]
+        for hint in found
+    ]
+    if not rows:
+        return "No kind of node that runs here would help: nothing waits for room, or nothing of it fits."
+    return table(header, rows, right=frozenset({3, 4, 5}))
+
+
+def _nodes(snapshot: Snapshot) -> dict[str, Node]:
+    decoder = object_decoder(Node)
+    found = [decoder.decode(raw) for raw in snapshot.nodes]
+    return {node.metadata.name: node for node in found}
+
+
+def _pods(snapshot: Snapshot) -> list[Pod]:
+    decoder = object_decoder(Pod)
+    return [decoder.decode(raw) for raw in snapshot.pods]

@@ -1,0 +1,118 @@
+"""Which nodes may go: never the last one that can take an expected demand; drains by the repacker's rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoscaler.nodes.scale_down import NodeAdvice, advise, demands_of
+from scheduler.repack.overlay import Overlay
+from scheduler.repack.resources import NOTHING
+from tests.scheduler.repack_objects import Town
+
+LARGE = demands_of(["mig:7g.80gb"])
+SMALL = demands_of(["mig:1g.10gb"])
+
+
+def town(*names: str) -> Town:
+    made = Town()
+    for name in names:
+        made.dra_node(name)
+    return made
+
+
+def advice(made: Town, expected: Any = (), usable: set[str] | None = None) -> dict[str, NodeAdvice]:
+    names = set(made.fleet.rows) if usable is None else usable
+    found = advise(made.scene(), expected, dict.fromkeys(made.fleet.rows, 2.5), frozenset(names))
+    return {one.node: one for one in found}
+
+
+def verdicts(made: Town, expected: Any = (), **more: Any) -> dict[str, str]:
+    return {name: one.verdict for name, one in advice(made, expected, **more).items()}
+
+
+def test_an_empty_node_may_go_and_of_two_that_could_only_one_where_room_is_expected():
+    made = town("a", "b")
+    assert verdicts(made) == {"a": "may_go", "b": "may_go"}
+    assert verdicts(made, LARGE) == {"a": "may_go", "b": "keep"}
+    assert advice(made, LARGE)["b"].why == "no other node has room for 1 × 7g.80gb"
+
+
+def test_the_only_node_that_still_takes_a_large_profile_is_kept_though_it_is_empty():
+    made = town("full", "empty")
+    made.runs("p", "full", (0, "1g", 0), kind="StatefulSet")
+    found = advice(made, [*LARGE, *SMALL])
+    assert found["empty"].verdict == "keep"
+    assert found["empty"].saves_per_hour == 2.5
+    # Nor is the other one emptied into it.
+    assert found["full"].verdict == "in_use"
+    assert found["full"].why == "moving its pods would take the last room for 1 × 7g.80gb"
+
+
+def test_a_node_whose_pods_have_room_elsewhere_may_go_says_where_and_its_taker_stays():
+    made = town("a", "b", "c")
+    made.runs("p", "a", (0, "2g", 0))
+    made.runs("q", "b", (0, "3g", 0))
+    found = advice(made, LARGE)
+    assert found["c"].verdict == "keep"
+    assert found["a"].verdict == "may_go"
+    assert found["a"].why == "its 1 GPU pods have room elsewhere"
+    assert found["a"].moves == (("default/p", "b"),)
+    assert found["b"].why == "takes the pods of nodes that may go"
+
+
+def test_pods_that_may_not_be_moved_hold_their_node():
+    made = town("a", "b")
+    made.runs("p", "a", (0, "1g", 0), kind="")
+    made.runs("q", "b", (0, "1g", 0), wish="never")
+    found = advice(made)
+    assert found["a"].why == "default/p has no controller that would make it anew"
+    assert found["b"].verdict == "in_use"
+
+
+def test_a_budget_that_spares_none_holds_the_node():
+    made = town("a", "b")
+    made.runs("p", "a", (0, "1g", 0), app="x")
+    made.runs("q", "b", (0, "7g", 0), kind="")
+    made.budget("x", 0)
+    assert advice(made)["a"].why == "default/p is under a budget that spares none now"
+
+
+def test_room_on_a_cordoned_node_is_no_room():
+    made = town("a", "b")
+    assert verdicts(made, LARGE, usable={"a"})["a"] == "keep"
+
+
+def test_unreadable_classes_are_left_out():
+    assert demands_of(["nonsense", "shared", "whole:0"]) == []
+    assert str(demands_of(["whole:4@H100-80GB"])[0]) == "4 whole GPUs"
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["", "1g", "3g", "7g"]), min_size=1, max_size=5))
+def test_every_expected_demand_that_had_room_has_room_when_all_that_may_go_has_gone(held: list[str]):
+    made = Town()
+    for number, kind in enumerate(held):
+        made.dra_node(f"n{number}")
+        if kind:
+            made.runs(f"p{number}", f"n{number}", (0, kind, 0))
+    found = advice(made, [*LARGE, *SMALL])
+    gone = {name for name, one in found.items() if one.verdict == "may_go"}
+    moves = [move for name in gone for move in found[name].moves]
+    assert not {target for _, target in moves} & gone
+    scene = made.scene()
+    after = Overlay(scene, 1000)
+    for pod, target in moves:
+        mover = next(one for one in scene.movers.values() if one.full_name == pod)
+        room = after.place_now(target, mover.demand, mover.resources, linked=False)
+        assert room is not None
+        after.take(target, room, mover.resources)
+    for demand in (*LARGE, *SMALL):
+        had = [n for n in scene.holdings if after_room(Overlay(scene, 0), n, demand)]
+        assert not had or any(after_room(after, n, demand) for n in scene.holdings if n not in gone)
+
+
+def after_room(overlay: Overlay, node: str, demand: Any) -> bool:
+    return overlay.place_now(node, demand, NOTHING, linked=False) is not None

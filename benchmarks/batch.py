@@ -68,14 +68,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TableRefused as refused:
         print(f"benchmarks.batch: {refused}", file=sys.stderr)
         return 2
-    count, finished = len(asked.zones) * len(asked.seeds), 0
+    count = len(asked.zones) * len(asked.seeds)
+    command = (
+        f"python -m benchmarks.batch --seeds {options.seeds} --jobs {options.jobs} --days {options.days:g}"
+    )
+    command += f" --gpus {options.gpus:g} --effort {options.effort:g}"
+    if options.zones:
+        command += f" --zones {options.zones}"
+    known: list[Case] = []
+
+    def write(cases: Sequence[Case]) -> None:
+        """After every case: what was found so far outlives an interruption."""
+        document = {
+            "command": command,
+            "machine": {
+                "python": platform.python_version(),
+                "cores": os.cpu_count(),
+                "cpu": platform.machine(),
+            },
+            "finished_cases": len(cases),
+            **as_json(asked, cases),
+            "seconds": round(time.monotonic() - began, 1),
+        }
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
     def done(case: Case) -> None:
-        nonlocal finished
-        finished += 1
+        known.append(case)
+        write(known)
         ours = totals([case]).get("slicewise", {})
         print(
-            f"[{finished}/{count}] {case.zone} seed {case.seed}: saved {_percent(ours.get('saving_ratio'))}, "
+            f"[{len(known)}/{count}] {case.zone} seed {case.seed}: saved {_percent(ours.get('saving_ratio'))}, "
             f"{_percent(ours.get('of_perfect'))} of perfect, {ours.get('missed_deadlines')} missed; "
             f"{time.monotonic() - began:.0f} s",
             file=sys.stderr,
@@ -83,16 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
 
     cases = study(asked, table, processes=options.processes, done=done)
-    document = {
-        "command": f"python -m benchmarks.batch --seeds {options.seeds} --jobs {options.jobs} "
-        f"--days {options.days:g} --gpus {options.gpus:g} --effort {options.effort:g}"
-        + (f" --zones {options.zones}" if options.zones else ""),
-        "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "cpu": platform.machine()},
-        **as_json(asked, cases),
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write(cases)
     print(format_table(*as_rows(cases)))
     print(f"{options.output}: {time.monotonic() - began:.0f} s")
     return 0

@@ -95,9 +95,9 @@ def study(
     processes: int = 1,
     done: Callable[[Case], None] = lambda case: None,
 ) -> list[Case]:
-    """Run every case; ``done`` is told of each that is finished. Order: by zone, then seed."""
+    """Run every case; ``done`` is told of each that is finished, seed by seed."""
     orders = [
-        (asked, zone, seed, np.asarray(table.columns[zone])) for zone in asked.zones for seed in asked.seeds
+        (asked, zone, seed, np.asarray(table.columns[zone])) for seed in asked.seeds for zone in asked.zones
     ]
     found: dict[tuple[str, int], Case] = {}
 
@@ -160,7 +160,7 @@ def as_json(asked: BatchAsked, cases: Sequence[Case]) -> dict[str, Any]:
 def as_rows(cases: Sequence[Case]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows of the totals."""
     header = ("policy", "kg CO2e", "saved", "of perfect", "missed", "mean delay h", "least slack h")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             name,
             f"{one['kilograms']:.1f}",

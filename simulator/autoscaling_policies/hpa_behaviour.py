@@ -124,11 +124,15 @@ class WithBehaviour:
         most = np.maximum(self._limit(self._up, current, now, 1), current)
         least = np.minimum(self._limit(self._down, current, now, -1), current)
         target = np.where(known, clamped(np.clip(stable, least, most), self._bounds), current)
+        self.rescaled(target - current, now)
+        return target
+
+    def rescaled(self, change: Ints, now: float) -> None:
+        """Remember what was added (or, below 0, removed), for the limits of the periods to come."""
         longest = max(self._up.period_seconds, self._down.period_seconds)
         while self._changes and self._changes[0][0] <= now - longest:
             self._changes.popleft()
-        self._changes.append((now, target - current))
-        return target
+        self._changes.append((now, change))
 
     def forget(self) -> None:
         """Lose the past, as a restart of the controller manager does."""

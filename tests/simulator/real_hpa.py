@@ -1,8 +1,10 @@
 """The real HorizontalPodAutoscaler as an oracle: kube-controller-manager follows a series that a test wrote.
 
 The test serves the metrics APIs itself. HPA asks for its metric once a sync, so the n-th request gets the
-n-th value, and what the workload's ``spec.replicas`` is at the next request is what HPA made of it. Sync
-period and scale-down window are a fifteenth of what ships.
+n-th value, and what the workload's ``spec.replicas`` is at the next request is what HPA made of it. HPA reads
+the replicas that *exist* before it asks; so that nobody has to guess what it read, a sync that follows a
+change gets no answer (which leaves no trace in HPA) and the value waits for the next one. Sync period and
+scale-down window are a fifteenth of what ships.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ SERVICE = "series"
 
 @dataclass(frozen=True)
 class Sync:
-    """One look of HPA: ``at`` seconds, the replicas it found, and what it was told."""
+    """One look of HPA: when it asked and was answered, the replicas it found, and what it was told."""
 
+    asked: float
     at: float
     replicas: int
     value: float | None
@@ -62,6 +65,8 @@ class Case:
     silent: int = 0
     node: str | None = None
     syncs: list[Sync] = field(default_factory=list)
+    told: int = 0
+    settled: tuple[int, int] = (-1, -1)  # replicas asked for and existing at the last sync
     finished: threading.Event = field(default_factory=threading.Event)
 
     def deployment(self) -> dict[str, Any]:
@@ -201,16 +206,22 @@ class SeriesDoor:
 
     def _look(self, connection: Any, case: Case) -> tuple[Sync | None, list[str]]:
         """Write down what HPA finds, and take the next value of the series."""
-        at = time.monotonic()
+        asked = time.monotonic()
         path = f"/apis/apps/v1/namespaces/{self._namespace}/deployments/{case.name}"
-        replicas = int(connection.request("GET", path)["spec"]["replicas"])
+        found = connection.request("GET", path)
+        replicas = int(found["spec"]["replicas"])
+        before, case.settled = case.settled, (replicas, int(found["status"].get("replicas", 0)))
+        if before != (replicas, replicas):
+            with self._lock:
+                case.syncs.append(Sync(asked, time.monotonic(), replicas, None))
+            return None, []
         running, pending = self._settled(connection, case, replicas) if case.pods_metric else ([], 0)
         with self._lock:
-            number = len(case.syncs)
-            value = case.series[min(number, len(case.series) - 1)]
+            value = case.series[min(case.told, len(case.series) - 1)]
+            case.told += 1
             silent = min(case.silent, max(0, len(running) - 1))
-            case.syncs.append(Sync(at, replicas, value, len(running), pending, silent))
-            if number + 1 > len(case.series):
+            case.syncs.append(Sync(asked, time.monotonic(), replicas, value, len(running), pending, silent))
+            if case.told > len(case.series):
                 case.finished.set()
         return (None if value is None else case.syncs[-1]), running[silent:]
 

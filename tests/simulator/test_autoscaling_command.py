@@ -138,7 +138,7 @@ def test_the_cost_at_an_objective_lies_on_the_line_between_two_targets():
 
 def _study(faults, policies=("hpa-inflight", "kpa", "slicewise")):
     draw = np.random.default_rng(3)
-    calm, busy = draw.uniform(0, 2400, 4800), draw.uniform(900, 1600, 4200)
+    calm, busy = draw.uniform(0, 2400, 4800), draw.uniform(900, 1200, 1800)
     trace = requests(np.sort(np.concatenate([calm, busy])), output_tokens=399.0)
     asked = Asked(trace, server(slots=8), targets_of(policies, sweep=False), (42,), faults)
     (found,) = study(asked, (60.0,))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from deploy.local.binaries import CONTROL_PLANE, BinaryUnavailable, ensure
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, node_manifest
+from simulator.autoscaling_demand import Ints
 from simulator.autoscaling_policies.hpa import by_mean, by_total
 from simulator.autoscaling_policies.hpa_behaviour import AsShipped, Rate, WithBehaviour
 from simulator.autoscaling_policy import Bounds
@@ -20,6 +23,7 @@ from tests.simulator.real_hpa import (
     CUSTOM,
     DOWN_WINDOW_SECONDS,
     EXTERNAL,
+    SYNC_SECONDS,
     Case,
     SeriesDoor,
     Sync,
@@ -29,10 +33,9 @@ from tests.simulator.real_hpa import (
 
 pytestmark = pytest.mark.cluster
 
-STEPS = 40
-# A wish or a change this near to the edge of a window may be taken either way: our clock is not HPA's.
-EDGE_SECONDS = 0.15
+STEPS = 32
 NAMESPACE = "hpa"
+MOST_SLACK_SECONDS = 3.0
 Shape = AsShipped | WithBehaviour
 
 
@@ -55,7 +58,11 @@ def door(
         server = SeriesDoor(cluster, NAMESPACE)
         try:
             register(cluster, NAMESPACE, server.port)
-            until(lambda: all(available(cluster, group) for group in (EXTERNAL, CUSTOM)), 30.0, "both are served")
+            until(
+                lambda: all(available(cluster, group) for group in (EXTERNAL, CUSTOM)),
+                30.0,
+                "both are served",
+            )
             yield server
         finally:
             server.stop()
@@ -82,21 +89,52 @@ def with_gaps(values: list[float | None], *gaps: range) -> list[float | None]:
     return [None if at in dark else value for at, value in enumerate(values)]
 
 
+@dataclass(frozen=True)
+class Edges:
+    """Seconds by which each window may be longer or shorter for HPA than for us."""
+
+    down: float = 0.0
+    up: float = 0.0
+    period: float = 0.0
+
+
+def edges_of(syncs: list[Sync]) -> list[Edges]:
+    """HPA decides after our answer, and a sync period before it asks again: how well its clock is known."""
+    slack = max(after.asked - 0.95 * SYNC_SECONDS - sync.at for sync, after in pairwise(syncs))
+    wide = max(0.1, slack)
+    assert wide < MOST_SLACK_SECONDS, f"this machine is too busy: HPA takes {wide:.1f} s for a sync"
+    steps = [wide * step / 3 for step in range(-3, 4)]
+    return [Edges(*three) for three in product(steps, repeat=3)]
+
+
+class Told(WithBehaviour):
+    """Remembers what was really set, so that one difference does not make the next."""
+
+    def rescaled(self, change: Ints, now: float) -> None:
+        pass
+
+    def tell(self, change: Ints, now: float) -> None:
+        super().rescaled(change, now)
+
+
 def compared(
-    case: Case, shape: Callable[[float], Shape], wish: Callable[[Sync], int]
+    case: Case, shape: Callable[[Edges], Shape], wish: Callable[[Sync], int]
 ) -> tuple[int, list[str]]:
     """How many decisions were compared, and those that differ in words."""
-    shapes = [shape(edge) for edge in (-EDGE_SECONDS, 0.0, EDGE_SECONDS)]
+    shapes = [shape(edges) for edges in edges_of(case.syncs)]
     different: list[str] = []
-    syncs = case.syncs[: len(case.series)]
-    for number, (sync, after) in enumerate(zip(syncs, case.syncs[1:], strict=False)):
+    syncs = case.syncs[:-1]
+    for number, (sync, after) in enumerate(pairwise(case.syncs)):
         known = np.array([sync.value is not None])
         wanted = np.array([wish(sync) if sync.value is not None else 0])
         current = np.array([sync.replicas])
         models = {int(one.shaped(wanted, known, current, sync.at)[0]) for one in shapes}
+        for one in shapes:
+            if isinstance(one, Told):
+                one.tell(np.array([after.replicas - sync.replicas]), sync.at)
         if after.replicas not in models:
             different.append(f"{case.name} sync {number}: {sync} -> {after.replicas}, model {sorted(models)}")
-    return len(syncs), different
+    return sum(sync.value is not None for sync in syncs), different
 
 
 def by_external(case: Case, up: float = 0.1, down: float = 0.1) -> Callable[[Sync], int]:
@@ -117,29 +155,24 @@ def by_pods(case: Case) -> Callable[[Sync], int]:
     return wish
 
 
-def as_shipped(case: Case) -> Callable[[float], Shape]:
-    return lambda edge: AsShipped(Bounds(case.least, case.most, 1), DOWN_WINDOW_SECONDS + edge)
+def as_shipped(case: Case) -> Callable[[Edges], Shape]:
+    return lambda edges: AsShipped(Bounds(case.least, case.most, 1), DOWN_WINDOW_SECONDS + edges.down)
 
 
-def behaving(case: Case, up: Rate, down: Rate) -> Callable[[float], Shape]:
-    def shape(edge: float) -> Shape:
-        rates = (
-            Rate(
-                rate.window_seconds + (edge if rate.window_seconds else 0.0),
-                rate.percent,
-                rate.pods,
-                rate.period_seconds + edge,
-                rate.disabled,
-            )
-            for rate in (up, down)
-        )
-        return WithBehaviour(Bounds(case.least, case.most, 1), *rates)
+def behaving(case: Case, up: Rate, down: Rate) -> Callable[[Edges], Shape]:
+    def widened(rate: Rate, edge: float, period: float) -> Rate:
+        window = rate.window_seconds + edge if rate.window_seconds else 0.0
+        return replace(rate, window_seconds=window, period_seconds=rate.period_seconds + period)
+
+    def shape(edges: Edges) -> Shape:
+        up_rate, down_rate = widened(up, edges.up, edges.period), widened(down, edges.down, edges.period)
+        return Told(Bounds(case.least, case.most, 1), up_rate, down_rate)
 
     return shape
 
 
 def test_replicas_are_the_same_at_every_sync(door: SeriesDoor):
-    burst = [20.0] * 4 + [300.0] * 2 + [60.0] * 12 + [25.0] * 22
+    burst = [20.0] * 4 + [300.0] * 2 + [60.0] * 10 + [25.0] * 18
     shipped = [
         Case("walk-1", walk(1, 5, 200), 10.0, replicas=3),
         Case("walk-2", walk(2, 1, 90), 7.5, replicas=12, least=2, most=15),
@@ -204,7 +237,7 @@ def test_replicas_are_the_same_at_every_sync(door: SeriesDoor):
     cases = [*shipped, *(case for case, _ in written), *pods]
     door.run(cases)
     for case in cases:
-        assert case.finished.wait(3.0 * STEPS), f"{case.name}: {len(case.syncs)} syncs only"
+        assert case.finished.wait(6.0 * STEPS), f"{case.name}: {len(case.syncs)} syncs only"
     results = [compared(case, as_shipped(case), by_external(case)) for case in shipped]
     for case, rates in written:
         tolerances = (0.0, 0.05) if case.name == "exact" else (0.1, 0.1)
@@ -212,7 +245,7 @@ def test_replicas_are_the_same_at_every_sync(door: SeriesDoor):
     results += [compared(case, as_shipped(case), by_pods(case)) for case in pods]
     different = [line for _, lines in results for line in lines]
     assert not different, "\n".join(different)
-    assert sum(count for count, _ in results) == STEPS * len(cases)
+    assert sum(count for count, _ in results) >= (STEPS - 8) * len(cases)
     # Without a behaviour is not the same as with the documented defaults: a past wish is followed up.
     spelled_out = behaving(shipped[2], *written[1][1])
     assert compared(shipped[2], spelled_out, by_external(shipped[2]))[1]

@@ -27,7 +27,9 @@ def add_servers(page: Page) -> None:
     for quantile, value in (("0.5", 1e6), ("0.95", 2.5e6)):
         page.add("nv_inference_request_summary_us", pod("triton", model="m", quantile=quantile), value)
     page.add("rest_server_requests_in_progress", pod("mlserver", method="POST", app_name="mlserver"), 6)
-    page.add("rest_server_requests_total", pod("mlserver", status_code="200"), 0, 45)
+    infer, ready = "/v2/models/{model_name}/infer", "/v2/models/{model_name}/ready"
+    page.add("rest_server_requests_total", pod("mlserver", path=infer, status_code="200"), 0, 45)
+    page.add("rest_server_requests_total", pod("mlserver", path=ready, status_code="200"), 0, 15)
     page.add("bentoml_service_request_in_progress", pod("bentoml", endpoint="/a"), 4)
     page.add("bentoml_service_request_in_progress", pod("bentoml", endpoint="/b"), 2)
     page.add("bentoml_service_request_total", pod("bentoml", endpoint="/a"), 0, 45)

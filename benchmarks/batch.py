@@ -98,8 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write(known)
         ours = totals([case]).get("slicewise", {})
         print(
-            f"[{len(known)}/{count}] {case.zone} seed {case.seed}: saved {_percent(ours.get('saving_ratio'))}, "
-            f"{_percent(ours.get('of_perfect'))} of perfect, {ours.get('missed_deadlines')} missed; "
+            f"[{len(known)}/{count}] {case.zone} seed {case.seed}: "
+            f"saved {_percent(ours.get('saving_ratio'))}, {_percent(ours.get('of_perfect'))} of perfect, {ours.get('missed_deadlines')} missed; "
             f"{time.monotonic() - began:.0f} s",
             file=sys.stderr,
             flush=True,

@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,31 +52,29 @@ class Rig:
         self.pods = PodWatch(self.clock)
         self._names = (f"prometheus-{namespace}", f"{_CONTROLLER}-{namespace}")
         self._deployed: list[ModelServer] = []
+        self._stack = ExitStack()
 
     def __enter__(self) -> Rig:
         try:
             self._start()
         except BaseException:
-            self.__exit__()
+            self._stack.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        for server in list(self._deployed):
-            self.remove(server)
-        self.cluster.processes.stop(self._names, 10.0)
-        reflector = getattr(self, "_reflector", None)
-        if reflector is not None:
-            reflector.stop()
-            self._api.close()
+        self._stack.close()
 
     def _start(self) -> None:
         architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
         self.node.import_image(manifests.image(architecture))
-        self._api = Api.connect(str(self.cluster.kubeconfig))
+        api = Api.connect(str(self.cluster.kubeconfig))
+        self._stack.callback(api.close)
         path = f"/api/v1/namespaces/{self.namespace}/pods"
-        self._reflector: Reflector[Pod] = Reflector(self._api, path, Pod, self.pods)
-        self._reflector.start()
+        reflector: Reflector[Pod] = Reflector(api, path, Pod, self.pods)
+        reflector.start()
+        self._stack.callback(reflector.stop)
+        self._stack.callback(self.cluster.processes.stop, self._names, 10.0)
         prometheus, controller = self._names
         self.prometheus = self.cluster.start_prometheus([self._scrape()], SCRAPE_INTERVAL, name=prometheus)
         port = self.cluster.claim_port()
@@ -92,6 +91,7 @@ class Rig:
         """Make the server's objects; its environment is installed before where it is not there."""
         python = ensure(server.package, self.progress)
         self._deployed.append(server)
+        self._stack.callback(self.remove, server)
         documents = [
             manifests.model(server, self.namespace),
             manifests.deployment(server, self.namespace, self.node.name, python),

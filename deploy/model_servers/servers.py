@@ -37,7 +37,7 @@ class ModelServer:
 
     @property
     def name(self) -> str:
-        """Name of its Deployment, Service and ConfigMaps."""
+        """Name of its Deployment, and what its ConfigMaps' names begin with."""
         return self.preset
 
     def model_files(self) -> dict[str, str]:

@@ -97,13 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known.append(case)
         write(known)
         ours = totals([case]).get("slicewise", {})
-        print(
-            f"[{len(known)}/{count}] {case.zone} seed {case.seed}: "
-            f"saved {_percent(ours.get('saving_ratio'))}, {_percent(ours.get('of_perfect'))} of perfect, {ours.get('missed_deadlines')} missed; "
-            f"{time.monotonic() - began:.0f} s",
-            file=sys.stderr,
-            flush=True,
-        )
+        saved, share = _percent(ours.get("saving_ratio")), _percent(ours.get("of_perfect"))
+        missed = ours.get("missed_deadlines")
+        line = f"{case.zone} seed {case.seed}: saved {saved}, {share} of perfect, {missed} missed"
+        passed = time.monotonic() - began
+        print(f"[{len(known)}/{count}] {line}; {passed:.0f} s", file=sys.stderr, flush=True)
 
     cases = study(asked, table, processes=options.processes, done=done)
     write(cases)

@@ -120,7 +120,7 @@ def node_bill(option: Option, filled: Filled | None, prices: Prices, *, with_car
     carbon = carbon_per_hour(filled, prices) if with_carbon and multiply.carbon else None
     if carbon is not None:
         terms["carbon"] = multiply.carbon * carbon
-    terms["left"] = -multiply.fragmentation * prices.used_share * filled.left
+    terms["left"] = 0.0 - multiply.fragmentation * prices.used_share * filled.left
     total = sum(terms.values())
     return NodeBill(option.group, filled.nodes, filled.replicas, terms, total / filled.replicas, option.waste)
 

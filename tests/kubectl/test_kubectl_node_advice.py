@@ -1,0 +1,101 @@
+"""``kubectl slicewise nodes --scale-down | --hints | --overlays`` over a snapshot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kubectl_slicewise.__main__ import main
+
+OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "uid": "u", "controller": True}
+
+
+def node(name: str, machine: str = "p4d.24xlarge") -> dict[str, Any]:
+    labels = {
+        "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
+        "node.kubernetes.io/instance-type": machine,
+        "topology.kubernetes.io/zone": "z1",
+        "topology.kubernetes.io/region": "eu-north-1",
+    }
+    offered = {"nvidia.com/gpu": "4", "cpu": "64", "memory": "512Gi", "pods": "110"}
+    return {"metadata": {"name": name, "labels": labels}, "status": {"allocatable": offered}}
+
+
+def pod(name: str, gpus: int, on: str = "") -> dict[str, Any]:
+    limits = {"nvidia.com/gpu": str(gpus)}
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "ml",
+            "uid": f"uid-{name}",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [{**OWNER, "name": name, "uid": f"owner-{name}"}],
+        },
+        "spec": {
+            "nodeName": on,
+            "containers": [{"name": "c", "image": "m:1", "resources": {"limits": limits}}],
+        },
+        "status": {"phase": "Running" if on else "Pending"},
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., str]:
+    def write(*pods: dict[str, Any]) -> str:
+        file = tmp_path / "snapshot.json"
+        document = {
+            "apiVersion": "slicewise.io/v1alpha1",
+            "kind": "Snapshot",
+            "takenAt": "2026-11-21T09:00:00+00:00",
+            "nodes": [node("a"), node("b")],
+            "pods": list(pods),
+            "carbon": {"SE": {"gramsPerKwh": 30.0}},
+            "policy": "apiVersion: slicewise.io/v1alpha1\nkind: ClusterPolicy\ncurrency: EUR\n"
+            'scaleDown: {keepFor: ["whole:4"]}\n',
+        }
+        file.write_text(json.dumps(document))
+        return str(file)
+
+    return write
+
+
+def test_scale_down_tells_which_node_may_go_and_which_is_kept(write, capsys):
+    assert main(["nodes", "--scale-down", "--from-snapshot", write()]) == 0
+    out = capsys.readouterr().out
+    assert "scaleDown.mode is dry-run" in out
+    lines = {line.split()[0]: line for line in out.splitlines() if line[:2] in ("a ", "b ")}
+    assert "may go" in lines["a"]
+    assert "10.00" in lines["a"]
+    assert "no other node has room for 4 whole GPUs" in lines["b"]
+
+
+def test_scale_down_as_json_names_the_moves(write, capsys):
+    file = write(pod("one", 1, on="a"), pod("two", 1, on="b"))
+    assert main(["nodes", "--scale-down", "--from-snapshot", file, "-o", "json"]) == 0
+    found = {one["node"]: one for one in json.loads(capsys.readouterr().out)}
+    assert found["a"]["verdict"] == "may_go"
+    assert found["a"]["moves"] == [{"pod": "ml/one", "to": "b"}]
+    assert found["b"]["verdict"] == "in_use"
+
+
+def test_hints_and_overlays_for_what_waits(write, capsys):
+    file = write(pod("x", 4, on="a"), pod("y", 4, on="b"), pod("waits", 2))
+    assert main(["nodes", "--hints", "--from-snapshot", file]) == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("p4d.24xlarge"))
+    assert row.split()[1:5] == ["z1", "-", "1", "1"]
+    assert "money +10.00" in row
+    assert main(["nodes", "--overlays", "--from-snapshot", file]) == 0
+    [overlay] = yaml.safe_load_all(capsys.readouterr().out)
+    assert overlay["kind"] == "NodeOverlay"
+    assert overlay["spec"]["requirements"][0]["values"] == ["p4d.24xlarge"]
+
+
+def test_nothing_waits_nothing_is_hinted(write, capsys):
+    assert main(["nodes", "--hints", "--from-snapshot", write(pod("fits", 1))]) == 0
+    assert "nothing waits for room" in capsys.readouterr().out

@@ -13,7 +13,7 @@ depends on other pods (affinity, spread) are not counted; nor are volumes, ports
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -32,6 +32,8 @@ from scheduler.scoring.nvlink import link_need
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
 Admitted: TypeAlias = Callable[[Constraints], Flags]
+Kept: TypeAlias = dict[int, tuple[int, Holding, Room]]
+"""By row: when it last changed, the node without its holds, and what is taken on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,12 @@ class _Node:
 class FreeRoom:
     """See the module docstring. To be made, used and dropped while the fleet's lock is held."""
 
-    def __init__(self, decider: Decider, admitted: Admitted) -> None:
-        """``admitted``: bool[rows], the nodes that pods of given constraints may use at all."""
+    def __init__(self, decider: Decider, admitted: Admitted, kept: Kept | None = None) -> None:
+        """``admitted``: bool[rows], the nodes that pods of given constraints may use at all. ``kept``: nodes
+        as they were read, for the next one to be made: most have not changed by then.
+        """
         self._decider, self._admitted = decider, admitted
+        self._kept: Kept = {} if kept is None else kept
         self._columns = decider.fleet.view()
         self._policy = decider.world().policy
         self._prices: dict[tuple[Demand, Constraints], Floats] = {}
@@ -124,13 +129,18 @@ class FreeRoom:
         return self._nodes[row]
 
     def _read(self, row: int) -> _Node | None:
-        fleet = self._decider.fleet
+        fleet, changed_at = self._decider.fleet, int(self._columns.changed_at[row])
         layout = fleet.layout(fleet.names[row])
         if layout is None:
             return None
-        held = holding(layout.inventory, layout.site, fleet.facts)
+        read = self._kept.get(row)
+        if read is None or read[0] != changed_at:
+            held = holding(layout.inventory, layout.site, fleet.facts)
+            # Who holds what is of no more use once it is added up.
+            bare = replace(held, holds=(), bound=frozenset())
+            read = self._kept[row] = (changed_at, bare, held.room())
         cpu, memory = int(self._columns.cpu_free[row]), int(self._columns.memory_free[row])
-        return _Node(held, held.room(), cpu, memory)
+        return _Node(read[1], read[2], cpu, memory)
 
 
 def joined(room: Room, taken: Room) -> Room:

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
-from autoscaler.free_room import Admitted, FreeRoom
+from autoscaler.free_room import Admitted, FreeRoom, Kept
 from autoscaler.placeable import NOTHING_ASKED, Ask, Placed, hand_out
 from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight
@@ -73,6 +73,7 @@ class FleetPlacement:
         """``held``: placeholders of a workload that have a node; they give way to its replicas."""
         self._service, self._admitted, self._pods, self._shapes = service, admitted, pods, shapes
         self._held = held
+        self._kept: Kept = {}
 
     def ask(self, wishes: Sequence[Wish], pool: Executor) -> Placed:
         """See ``Placement``."""
@@ -86,7 +87,7 @@ class FleetPlacement:
         decider = self._service.decider
         with decider.fleet.lock:
             asks = [self._ask(wish, pods) for wish, pods in looked]
-            placed = hand_out(asks, FreeRoom(decider, self._admitted))
+            placed = hand_out(asks, FreeRoom(decider, self._admitted, self._kept))
         # The others were asked only for the room that their replicas will take.
         grows = {wish.sight.target for wish in wishes if wish.grows}
         answers = {target: answer for target, answer in placed.answers.items() if target in grows}

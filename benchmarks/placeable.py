@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from autoscaler.free_room import FreeRoom
+from autoscaler.free_room import FreeRoom, Kept
 from autoscaler.placeable import Ask, ReplicaShape, hand_out
 from autoscaler.targets import Target
 from benchmarks.decider_profile import dra_fleet, plugin_fleet, tables_for
@@ -58,11 +58,12 @@ def measure(name: str, fleet: Fleet, mig: bool, flags: argparse.Namespace) -> No
         for i in range(flags.workloads)
     ]
     everywhere = np.ones(fleet.size, dtype=np.bool_)
-    times = []
+    times: list[float] = []
+    kept: Kept = {}
     for _ in range(flags.rounds + 1):
         began = time.thread_time()
         with fleet.lock:
-            answers = hand_out(asks, FreeRoom(decider, lambda _: everywhere)).answers
+            answers = hand_out(asks, FreeRoom(decider, lambda _: everywhere, kept)).answers
         times.append(time.thread_time() - began)
     given = sum(answer - 3 for answer in answers.values() if isinstance(answer, int))
     print(

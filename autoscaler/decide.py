@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass, replace
 
 from autoscaler import capacity, outage, reasons
+from autoscaler.carbon_trade import traded
 from autoscaler.gpu_guard import gpu_opinion
 from autoscaler.latency import latency_opinion
 from autoscaler.reasons import Opinion, Reason
@@ -24,6 +25,7 @@ from autoscaler.shaping import bounded, lower_window_seconds, recent_turns, shap
 from autoscaler.signals import Signals
 from autoscaler.sizing import Load, sized
 from autoscaler.state import Raise, State
+from autoscaler.stream_lag import sized_by_lag, woken_by_lag
 from cluster.policy import AutoscalingPolicy
 from metrics.samples import NoData
 
@@ -44,6 +46,9 @@ def decide(policy: AutoscalingPolicy, signals: Signals, state: State | None, now
     """
     if state is None:
         state = State.begun(signals.current, now)
+    policy = traded(policy, signals.grid_grams_per_kwh)
+    if policy.lag is not None and not isinstance(signals.stream, NoData):
+        signals = replace(signals, waiting_outside=signals.stream.messages)
     if signals.other_writer is not None:
         return _left_to(signals.other_writer, policy, signals, state, now)
     if signals.current == 0:
@@ -87,6 +92,8 @@ def _unlearned(policy: AutoscalingPolicy, state: State, now: float) -> State:
 
 def _missing(policy: AutoscalingPolicy, signals: Signals) -> NoData | None:
     """Return the absence of the signal that sizes this workload, None when it is there."""
+    if policy.lag is not None:
+        return signals.stream if isinstance(signals.stream, NoData) else None
     if policy.in_flight is not None or policy.slo is not None:
         return signals.in_flight if isinstance(signals.in_flight, NoData) else None
     return signals.p95_seconds if isinstance(signals.p95_seconds, NoData) and not signals.idle else None
@@ -97,9 +104,13 @@ def _seeing(
 ) -> Decision:
     """Decide with the sizing signal known (``in_flight`` counts only where the policy sizes by it)."""
     load: Load | None = None
-    if policy.in_flight is not None or policy.slo is not None:
+    if policy.lag is not None and not isinstance(signals.stream, NoData):
+        load, state = sized_by_lag(policy.lag, signals.stream, signals, state)
+        state = _alarmed(policy, signals, load, state, now)
+    elif policy.in_flight is not None or policy.slo is not None:
         cold_start = cold_start_seconds(policy, signals)
-        load, state = sized(policy, signals, in_flight, state, cold_start, now)
+        window = lower_window_seconds(policy, state, cold_start)
+        load, state = sized(policy, signals, in_flight, state, cold_start, window, now)
         state = _alarmed(policy, signals, load, state, now)
     if load is None:
         wanted, why = _wanted_by_latency(policy, signals, state, now)
@@ -141,13 +152,16 @@ def _wanted(
     forbidding = tuple(r for o in opinions if o.forbids_lowering for r in o.reasons)
     asking = [o for o in opinions if o.raise_to is not None]
 
+    # With an objective the headroom is the tolerance: what it leaves free for long is not needed.
+    slack = policy.scale_down.tolerance if policy.slo is None else 0.0
+
     if capacity.above(load, current, policy.scale_up.tolerance):
         needed = capacity.replicas_for(load)
         return needed, (Reason(reasons.IN_FLIGHT_NEEDS_MORE, f"{holds} need {needed}; {runs}"),)
     if asking:
         return max(o.raise_to or 0 for o in asking), tuple(r for o in asking for r in o.reasons)
-    if not capacity.below(fullest, current, policy.scale_down.tolerance):
-        if capacity.below(load, current, policy.scale_down.tolerance):
+    if not capacity.below(fullest, current, slack):
+        if capacity.below(load, current, slack):
             sentence = f"{holds}, but {signals.silent} ready replicas report nothing and count as full"
             return current, (Reason(reasons.SILENT_PODS, sentence), *forbidding)
         code = reasons.STEADY if capacity.replicas_for(load) == current else reasons.WITHIN_TOLERANCE
@@ -218,7 +232,10 @@ def _at_zero(policy: AutoscalingPolicy, signals: Signals, state: State, now: flo
     if policy.min_replicas > 0:
         sentence = "the target was set to 0 replicas: autoscaling is paused until it is set to 1 or more"
         return Decision(0, (Reason(reasons.PAUSED, sentence),), state)
-    replicas, reason = woken(policy, signals, state)
+    if policy.lag is not None:
+        replicas, reason = woken_by_lag(policy.lag, signals, state, most=policy.max_replicas)
+    else:
+        replicas, reason = woken(policy, signals, state)
     if replicas:
         state = replace(state, last_raise=Raise(now, 0.0))
         state = _remember(policy, signals, state, replicas, now)

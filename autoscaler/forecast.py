@@ -1,18 +1,18 @@
 """What in-flight may become before a replica asked for now serves, and how wrong that forecast has been.
 
-    fast, level = mean in flight over some 10 s, over some 10 min
+    fast, level = mean in flight over some 10 s (a tenth of the lead, if longer), over some 10 min
     trend       = fast + DAMPING * slope * lead            slope between the two
     season      = fast * (usual then / usual now)          by quarter of an hour of the day
     floor       = max(fast, those of the two that err less than fast alone)
-    dispersion  = mean of 2 * max(0, seen - fast)^2 / level, fast of one lead before
+    dispersion  = mean of (seen - fast)^2 / level, fast of one lead before
 
 The trend is Holt's with damping (Gardner and McKenzie 1985). The season is the mean of each quarter of an
 hour, the newest day counting half; it speaks only after a whole day. Each of the two is judged one lead later
 by its squared error and speaks only while that is clearly below the plain level's, so a workload without a
 trend or a daily shape never pays for one. They may only raise. ``dispersion`` is the scale of the burst
-allowance (``headroom``): the error's variance in units of a random stream's own, only under-forecasts counted
-(twice, as if errors were symmetric). ``relative_error`` is kept for the metric that shows how good the
-forecast is.
+allowance (``headroom``): the error's variance in units of a random stream's own, errors of both signs
+counted: a load that fell by so much may as well rise by it. ``relative_error`` is kept for the metric that
+shows how good the forecast is.
 
 Pure. Times are of the caller's clock; the season wants Unix time.
 """
@@ -33,6 +33,7 @@ LEAD_MARGIN_SECONDS: Final = 60.0
 _ERRORS_SECONDS: Final = 21_600.0
 _LEVEL_SECONDS: Final = 600.0
 _FAST_SECONDS: Final = 10.0
+_FAST_OF_LEAD: Final = 0.1
 _DAMPING: Final = 0.5
 # A forecast speaks while its squared error is below this share of the plain level's.
 _EARNED: Final = 0.95
@@ -116,7 +117,8 @@ class Forecast:
             judged,
             at_seconds=now,
             level=self.level + min(1.0, passed / _LEVEL_SECONDS) * (in_flight - self.level),
-            fast=self.fast + min(1.0, passed / _FAST_SECONDS) * (in_flight - self.fast),
+            fast=self.fast
+            + min(1.0, passed / max(_FAST_SECONDS, _FAST_OF_LEAD * lead_seconds)) * (in_flight - self.fast),
             season=self.season
             if isinstance(unix_seconds, NoData)
             else self.season.seen(in_flight, unix_seconds),
@@ -152,16 +154,14 @@ class Forecast:
             until = looks[0].at_seconds if looks else now
             share = min(1.0, (until - look.at_seconds) / _ERRORS_SECONDS)
             scale = max(look.level, self.level, 1.0)
-            under = max(0.0, in_flight - look.level)
+            plain = (in_flight - look.level) ** 2 / scale
             season = look.level if look.season is None else look.season
             relative = abs(in_flight - look.level) / scale
             known = relative if forecast.relative_error is None else forecast.relative_error
             forecast = replace(
                 forecast,
-                dispersion=min(
-                    LARGEST_DISPERSION, _nearer(forecast.dispersion, 2.0 * under * under / scale, share)
-                ),
-                level_error=_nearer(forecast.level_error, (in_flight - look.level) ** 2 / scale, share),
+                dispersion=min(LARGEST_DISPERSION, _nearer(forecast.dispersion, plain, share)),
+                level_error=_nearer(forecast.level_error, plain, share),
                 trend_error=_nearer(forecast.trend_error, (in_flight - look.trend) ** 2 / scale, share),
                 season_error=_nearer(forecast.season_error, (in_flight - season) ** 2 / scale, share),
                 relative_error=_nearer(known, relative, share),

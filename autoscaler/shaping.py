@@ -23,8 +23,8 @@ from cluster.autoscaling_policy import AutoscalingPolicy
 from metrics.samples import NoData
 
 COLD_STARTS_KEPT: Final = 3.0
-# Each turn down makes one turn up later: five changes of direction an hour, taken over some hours.
-MOST_TURNS: Final = 10
+# Each turn down makes one turn up later: less than six changes of direction an hour, over some hours.
+MOST_TURNS: Final = 11
 TURNS_SECONDS: Final = 4.0 * 3600.0
 # From so much variation on, the level of now says ever less about the next minutes.
 _BURSTY: Final = 0.5

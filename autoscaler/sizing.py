@@ -19,14 +19,17 @@ from typing import Final
 
 from autoscaler import capacity, queueing
 from autoscaler.forecast import Forecast, Season
-from autoscaler.headroom import Headroom
+from autoscaler.headroom import Headroom, spread
 from autoscaler.offered import Queue, offered_load
+from autoscaler.shadows import Conditions, Shadows
 from autoscaler.signals import Signals
 from autoscaler.state import Learned, State
 from cluster.autoscaling_policy import AutoscalingPolicy, Slo
 from metrics.samples import NoData
 
 DEFAULT_PER_REPLICA: Final = 16.0
+# The part of the bound that may be spent waiting; the rest is for being served.
+PATIENCE_SHARE: Final = {"ttft": 0.5, "e2e": 0.25, "itl": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,20 @@ class Load:
 
 
 def sized(
-    policy: AutoscalingPolicy, signals: Signals, in_flight: float, state: State, cold_start: float, now: float
+    policy: AutoscalingPolicy,
+    signals: Signals,
+    in_flight: float,
+    state: State,
+    cold_start: float,
+    lower_window: float,
+    now: float,
 ) -> tuple[Load, State]:
-    """Return the load and the state that has learned from this look; ``cold_start`` in seconds."""
+    """Return the load and the state that has learned from this look.
+
+    ``cold_start`` and ``lower_window``, the length of the scale-down window, in seconds.
+    """
     if policy.slo is not None:
-        return _by_objective(policy, policy.slo, signals, in_flight, state, cold_start, now)
+        return _by_objective(policy, policy.slo, signals, in_flight, state, cold_start, lower_window, now)
     per_replica = DEFAULT_PER_REPLICA if policy.in_flight is None else policy.in_flight.per_replica
     silent = signals.silent * per_replica
     return Load(
@@ -66,11 +78,14 @@ def _by_objective(
     in_flight: float,
     state: State,
     cold_start: float,
+    lower_window: float,
     now: float,
 ) -> tuple[Load, State]:
     reports = _reporting_share(signals)
     seen = in_flight / reports
-    learned = _begun(state, seen, cold_start, now) if state.learned is None else state.learned
+    learned = (
+        _begun(state, slo, signals.current, seen, cold_start, now) if state.learned is None else state.learned
+    )
     queue = None
     if not isinstance(signals.waiting, NoData):
         waiting = signals.waiting / reports
@@ -78,13 +93,33 @@ def _by_objective(
     offered = offered_load(seen, queue, signals.request_rate, cold_start_seconds=cold_start)
     unix = signals.unix_seconds
     forecast = learned.forecast.seen(offered, now, lead_seconds=cold_start, unix_seconds=unix)
-    learned = replace(learned, forecast=forecast, queue=queue)
-    learned = _corrected(policy, slo, signals, learned, cold_start, now)
-    per_replica, whence = _share(policy, learned)
     floor = forecast.floor(lead_seconds=cold_start, unix_seconds=unix)
     level = max(floor, forecast.burst_level)
+    per_replica, _ = _share(policy, learned)
+    full = seen >= signals.ready * per_replica
+    service = _service_seconds(seen, queue, signals.request_rate)
+    conditions = _conditions(policy, slo, signals, per_replica, cold_start, lower_window)
+    learned = replace(
+        learned,
+        headroom=learned.headroom.looked(full, now - learned.forecast.at_seconds),
+        forecast=forecast,
+        queue=queue,
+        shadows=learned.shadows.seen(
+            floor, spread(level, forecast.dispersion), forecast.fast, service, conditions, now
+        )
+        if preventable(policy, signals)
+        else learned.shadows.alike(signals.current, now),
+    )
+    learned = _corrected(policy, slo, signals, learned, cold_start, now)
+    per_replica, whence = _share(policy, learned)
     allowance = learned.headroom.allowance(level, forecast.dispersion)
-    ready_for = max(floor + allowance, offered)
+    ready_for = floor + allowance
+    if (
+        queue is not None
+        and queue.waiting * service > conditions.patience_seconds * signals.ready * per_replica
+    ):
+        # A shortage is answered for what it is; below it, the noise of single looks is not paid for.
+        ready_for = max(ready_for, offered)
     load = ready_for / per_replica
     # One idle replica for each silent one at most: nobody knows what those do.
     fullest = load if reports < 1.0 or not signals.silent else load + signals.silent
@@ -104,16 +139,57 @@ def _reporting_share(signals: Signals) -> float:
     return (signals.ready - signals.silent) / signals.ready
 
 
-def _begun(state: State, in_flight: float, cold_start: float, now: float) -> Learned:
+def _service_seconds(in_flight: float, queue: Queue | None, request_rate: float | NoData) -> float:
+    """How long a request is served, by Little's law; a second where no rate is known."""
+    if isinstance(request_rate, NoData) or request_rate <= 0.0:
+        return 1.0
+    return max(0.0, in_flight - (0.0 if queue is None else queue.waiting)) / request_rate
+
+
+def _conditions(
+    policy: AutoscalingPolicy,
+    slo: Slo,
+    signals: Signals,
+    per_replica: float,
+    cold_start: float,
+    lower_window: float,
+) -> Conditions:
+    """What the shadow fleets live under: what this workload does."""
+    most = policy.max_replicas
+    if not isinstance(signals.placeable, NoData):
+        most = min(most, max(signals.placeable, signals.ready, 1))
+    return Conditions(
+        per_replica=per_replica,
+        least=max(1, policy.min_replicas),
+        most=most,
+        raise_tolerance=policy.scale_up.tolerance,
+        window_seconds=lower_window,
+        lead_seconds=cold_start + policy.period_seconds,
+        patience_seconds=PATIENCE_SHARE[slo.measure] * slo.latency_seconds,
+    )
+
+
+def _begun(state: State, slo: Slo, current: int, in_flight: float, cold_start: float, now: float) -> Learned:
     """A safe start, or what was remembered of the time before a restart."""
-    headroom, forecast = Headroom.begun(cold_start, now), Forecast.begun(in_flight, now)
+    headroom = Headroom.begun(cold_start, slo.attainment, now)
+    forecast, shadows = Forecast.begun(in_flight, now), Shadows.begun(current, now)
     memory = state.recalled_memory
     if memory is None:
-        return Learned(headroom, forecast)
+        return Learned(headroom, forecast, shadows)
     season = Season(memory.season) if memory.season else forecast.season
     return Learned(
-        replace(headroom, deviations=memory.deviations, usual_rps=memory.usual_rps),
+        replace(
+            headroom,
+            deviations=memory.deviations,
+            surplus=memory.surplus,
+            usual_rps=memory.usual_rps,
+            answered=memory.answered,
+            late=memory.late,
+        ),
         replace(forecast, dispersion=memory.dispersion, season=season),
+        shadows.recalled(
+            memory.shadows_late, memory.shadows_cost, memory.shadows_answered, memory.shadows_seconds
+        ),
         per_replica=memory.per_replica,
     )
 
@@ -130,6 +206,7 @@ def _corrected(
     headroom = headroom.corrected(
         signals.slo_missed,
         signals.request_rate,
+        learned.shadows,
         attainment=slo.attainment,
         learning_rate=slo.learning_rate,
         least=slo.least_headroom,

@@ -21,9 +21,10 @@ from autoscaler.forecast import Forecast, Season
 from autoscaler.headroom import Headroom
 from autoscaler.offered import Queue
 from autoscaler.queueing import UNFITTED, Fit
+from autoscaler.shadows import Shadows
 from autoscaler.windows import Windows
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Learned:
 
     headroom: Headroom
     forecast: Forecast
+    shadows: Shadows
     queue: Queue | None = None
     fit: Fit = UNFITTED
     per_replica: float | None = None
@@ -51,6 +53,13 @@ class Recalled:
 
     deviations: float
     dispersion: float
+    surplus: float = 0.0
+    answered: float = 0.0
+    late: float = 0.0
+    shadows_late: tuple[float, ...] = ()
+    shadows_cost: tuple[float, ...] = ()
+    shadows_answered: float = 0.0
+    shadows_seconds: float = 0.0
     usual_rps: float | None = None
     per_replica: float | None = None
     season: tuple[float | None, ...] = ()
@@ -59,7 +68,8 @@ class Recalled:
 @dataclass(frozen=True, slots=True)
 class State:
     """Timestamps are seconds of the clock that ``decide`` is given. ``turns_seconds`` are the
-    lowerings of the last hours that followed a raise.
+    lowerings of the last hours that followed a raise. ``stream_rate``: messages a second that a replica of a
+    streaming consumer was seen to consume.
     """
 
     windows: Windows
@@ -71,6 +81,7 @@ class State:
     turns_seconds: tuple[float, ...] = ()
     learned: Learned | None = None
     recalled_memory: Recalled | None = None
+    stream_rate: float | None = None
 
     def without_change(self, before: State | None) -> State:
         """This state when the change did not happen: what was seen stays, what was done does not."""
@@ -96,7 +107,7 @@ class State:
         return cls(Windows.begun_with(current, now))
 
     def remembered(self) -> str:
-        """Return what was learned as a JSON text of at most about 1 KiB; empty while nothing was learned."""
+        """Return what was learned as a JSON text of about 1 KiB; empty while nothing was learned."""
         learned = self.learned
         if learned is None:
             return ""
@@ -105,6 +116,14 @@ class State:
             "format": _FORMAT,
             "deviations": round(learned.headroom.deviations, 4),
             "dispersion": round(learned.forecast.dispersion, 2),
+            "surplus": round(learned.headroom.surplus, 4),
+            "budget": [round(learned.headroom.answered), round(learned.headroom.late, 1)],
+            "shadows": {
+                "late": [round(seconds, 1) for seconds in learned.shadows.late],
+                "cost": [round(replicas, 2) for replicas in learned.shadows.cost],
+                "answered": round(learned.shadows.answered),
+                "seconds": round(learned.shadows.age_seconds),
+            },
             "usualRps": learned.headroom.usual_rps,
             "perReplica": learned.per_replica,
         }
@@ -131,13 +150,29 @@ def _memory(text: str) -> Recalled | None:
     season = data.get("season")
     kept = tuple(_number(mean) for mean in season) if isinstance(season, list) else ()
     usual, per_replica = _number(data.get("usualRps")), _number(data.get("perReplica"))
+    shadows = data.get("shadows")
+    shadows = shadows if isinstance(shadows, dict) else {}
+    answered, late = (*_numbers(data.get("budget")), 0.0, 0.0)[:2]
     return Recalled(
         deviations,
         dispersion,
-        usual or None,
-        per_replica or None,
-        kept if len(kept) == len(Season().days) else (),
+        surplus=_number(data.get("surplus")) or 0.0,
+        answered=answered,
+        late=late,
+        shadows_late=_numbers(shadows.get("late")),
+        shadows_cost=_numbers(shadows.get("cost")),
+        shadows_answered=_number(shadows.get("answered")) or 0.0,
+        shadows_seconds=_number(shadows.get("seconds")) or 0.0,
+        usual_rps=usual or None,
+        per_replica=per_replica or None,
+        season=kept if len(kept) == len(Season().days) else (),
     )
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    """A list of numbers; empty where one of them is not."""
+    numbers = [_number(one) for one in value] if isinstance(value, list) else []
+    return tuple(number for number in numbers if number is not None) if None not in numbers else ()
 
 
 def _number(value: object) -> float | None:

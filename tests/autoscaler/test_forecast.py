@@ -40,9 +40,11 @@ def test_bursts_raise_the_dispersion_the_more_the_longer_the_lead():
     assert long.relative_error > 0.2
 
 
-def test_falling_short_of_the_forecast_is_no_reason_for_spare_capacity():
-    falling = follow([2000.0 - look / 2 for look in range(3000)])
-    assert falling.dispersion < START_DISPERSION
+def test_a_load_that_falls_far_may_rise_as_far_and_counts_the_same():
+    up = follow([200.0] * 2000 + [400.0] * 2000)
+    down = follow([400.0] * 2000 + [200.0] * 2000)
+    assert down.dispersion > 1.5 * follow([200.0] * 4000).dispersion
+    assert down.dispersion == pytest.approx(up.dispersion, rel=0.4)
 
 
 def test_a_trend_that_holds_earns_its_say_and_noise_does_not():

@@ -378,7 +378,9 @@ def test_rule_11_what_was_learned_survives_a_restart_and_windows_do_not():
     assert after.state.learned.headroom.deviations == pytest.approx(learned, abs=1e-4)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"format": 2}', '{"format": 1, "deviations": "much"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '{"format": 1, "deviations": 1.0}', '{"format": 2, "deviations": "much"}']
+)
 def test_rule_11_an_unreadable_memory_is_as_good_as_none(text: str):
     assert State.recalled(text, 7, NOW) == State.begun(7, NOW)
 

@@ -3,7 +3,8 @@
 1,000 jobs a case; every zone with every seed is a case, its four weeks drawn from the year
 (``simulator.batch_study``). Compared: starting at once, a threshold, green hours, Slicewise with its own
 forecast, and a perfect forecast of intensities and durations; ``--policies`` also knows ``slicewise-told``
-(true intensities, own margins). Writes build/bench/batch.json. Usage:
+(true intensities, own margins). With ``--effort 0`` plans are the best of simple orders, for the perfect
+forecast as well; more lets OR-Tools improve them, as the product does. Writes build/bench/batch.json. Usage:
 python -m benchmarks.batch [--seeds 5] [--zones ZONE,…] [--jobs 1000] [--gpus 24] [--effort 0] [--processes 1]
 """
 
@@ -46,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--days", type=float, default=28.0)
     parser.add_argument("--gpus", type=float, default=24.0)
-    parser.add_argument("--effort", type=float, default=0.0, help="deterministic seconds of CP-SAT a plan")
+    parser.add_argument(
+        "--effort", type=float, default=0.0, help="deterministic seconds of CP-SAT a plan; 0: simple orders"
+    )
     parser.add_argument("--policies", default=",".join(COMPARED))
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--output", type=Path, default=OUTPUT)

@@ -40,7 +40,7 @@ def schedule(
     effort: float = DEFAULT_EFFORT,
 ) -> Plan:
     """Plan the starts of ``jobs`` (keys differ). Forecasts by zone: g/kWh, money per kWh. ``effort`` 0 leaves
-    CP-SAT out.
+    the best of the simple orders.
     """
     late = [job for job in jobs if job.latest_start_seconds < now]
     timely = [job for job in jobs if job.latest_start_seconds >= now]
@@ -59,7 +59,9 @@ def schedule(
     method: Method = "separate"
     chosen: list[Chosen] = [choice.best for choice in choices]
     if not fits_together(choices, chosen, left):
-        chosen, method = solve(choices, left, by_orders(choices, left), effort)
+        chosen, method = by_orders(choices, left), "greedy"
+        if effort > 0.0:
+            chosen, method = solve(choices, left, chosen, effort)
     starts = {job.key: Start(now, None, late=True) for job in late}
     starts |= {choice.job.key: Start(now, None, crowded=True) for choice in homeless}
     cost = 0.0

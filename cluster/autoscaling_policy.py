@@ -294,6 +294,16 @@ class AutoscalingPolicy(PolicyModel):
         return found
 
 
+def remarks(policy: AutoscalingPolicy) -> tuple[str, ...]:
+    """What is allowed in a policy and still hardly meant, one sentence each."""
+    if policy.min_replicas == 0 and policy.outside is None and policy.variant is None:
+        return (
+            "minReplicas: 0 without outside: one replica stays, since nothing outside the pods could ask for "
+            "the first one back; name a source under outside, or write minReplicas: 1",
+        )
+    return ()
+
+
 def load_autoscaling_policy(text: str, where: str) -> AutoscalingPolicy:
     """Read the text of an autoscaling policy; ``where`` names it in messages.
 

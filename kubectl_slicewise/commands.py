@@ -15,6 +15,7 @@ from pathlib import Path
 from autoscaler.fleetpage.reader import FleetReader
 from autoscaler.nodes.karpenter import overlays
 from autoscaler.nodes.words import advice_as_json, hint_as_json
+from cluster.autoscaling_policy import remarks
 from cluster.client import Api
 from cluster.disruption import BUDGETS_PATH, PodDisruptionBudget
 from cluster.policy import ClusterPolicy, load_autoscaling_policy, load_cluster_policy
@@ -113,6 +114,8 @@ def validate(options: argparse.Namespace) -> int:
     if "kind: AutoscalingPolicy" in text:
         policy = load_autoscaling_policy(text, options.file)
         print(f"{options.file}: a valid AutoscalingPolicy for {policy.target.kind} {policy.target.name}")
+        for remark in remarks(policy):
+            print(f"{options.file}: note: {remark}", file=sys.stderr)
     else:
         load_cluster_policy(text, options.file)
         print(f"{options.file}: a valid ClusterPolicy")

@@ -133,6 +133,17 @@ def test_validate_takes_a_policy_or_the_config_map_that_holds_it(tmp_path, capsy
     assert "a valid ClusterPolicy" in capsys.readouterr().out
 
 
+def test_validate_remarks_on_a_zero_that_cannot_be_left(tmp_path, capsys):
+    file = tmp_path / "policy.yaml"
+    text = "kind: AutoscalingPolicy\ntarget: {name: llm}\nminReplicas: 0\nmaxReplicas: 2\ninFlight: {}\n"
+    file.write_text(text)
+    assert main(["policy", "validate", str(file)]) == 0
+    assert "minReplicas: 0 without outside: one replica stays" in capsys.readouterr().err
+    file.write_text(f"{text}outside: {{source: istio}}\n")
+    assert main(["policy", "validate", str(file)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_validate_names_the_key_that_is_wrong(tmp_path, capsys):
     bad = tmp_path / "policy.yaml"
     bad.write_text("apiVersion: slicewise.io/v1alpha1\nkind: ClusterPolicy\nprices: {gpuHour: -1}\n")

@@ -15,8 +15,10 @@ Memory grid only: it is the hardware's.
   highest, start first, whatever is occupied. The extender prices what that gives.
 
 As the rule they are told which profiles there are (one request of each in the policy's ``demand.classes``)
-and not in what shares. What the product knows otherwise: tables up to a period old, and a pod that has waited
-counts as waiting also while it is being placed itself.
+and not in what shares. All cards are of one model: what a free one is worth then scales all values alike and
+changes no choice, so the loop runs only when what the table follows from has changed. What the product knows
+otherwise: tables up to a period old, and a pod that has waited counts as waiting also while it is being
+placed itself.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from dra.catalog import GpuModel
 from dra.device_order import OrderTable, device_order, order_table
 from dra.placement import Placement, placements
 from scheduler.arrivals import fold
+from scheduler.packing.mig_values import rounded_shares
+from scheduler.packing.mix import expected_arrivals
 from scheduler.packing.prices import PriceTables
 from scheduler.packing.supply import FleetSummary
 from scheduler.price_loop import Conditions, PriceLoop
@@ -48,6 +52,8 @@ class Installed:
         self._fleet: Fleet | None = None
         self._loop = PriceLoop(self._read, clock=self._now, period_seconds=PERIOD_SECONDS)
         self._stepped_at = float("-inf")
+        self._conditions: Conditions | None = None
+        self._shaped_by: object = None
         self._orders: tuple[int, OrderTable] | None = None
         self._policy = ClusterPolicy()
         self._arrivals: dict[str, float] = {}
@@ -57,7 +63,11 @@ class Installed:
         self._fleet = fleet
         if fleet.now >= self._stepped_at + PERIOD_SECONDS:
             self._stepped_at = fleet.now
-            self._loop.step()
+            self._conditions = self._look(fleet)
+            shaped_by = _shaped_by(self._conditions)
+            if shaped_by != self._shaped_by:
+                self._shaped_by = shaped_by
+                self._loop.step()
         tables = self._loop.current()
         best: tuple[float, int, int] | None = None
         for card in self._cards(fleet, profile):
@@ -87,9 +97,11 @@ class Installed:
         return self._fleet.now if self._fleet is not None else 0.0
 
     def _read(self) -> Conditions:
-        fleet = self._fleet
-        if fleet is None:
+        if self._conditions is None:
             raise StudyRefused("the price loop ran before the first job came")
+        return self._conditions
+
+    def _look(self, fleet: Fleet) -> Conditions:
         space, model = fleet.space, fleet.space.model
         full = space.n_states - 1
         empty = Counter(fleet.node[card] for card, mask in enumerate(fleet.states) if not mask)
@@ -114,6 +126,17 @@ class Installed:
                 name for p, name in enumerate(names) if fleet.oldest[p] <= fleet.now - _WAITS_AFTER_SECONDS
             ),
         )
+
+
+def _shaped_by(conditions: Conditions) -> object:
+    """What the value table of the one model follows from (``scheduler.packing.mig_tables``)."""
+    came = expected_arrivals(conditions.arrivals, conditions.prior, conditions.forecast)
+    total = sum(came.values())
+    return (
+        conditions.waiting,
+        rounded_shares(came, came),
+        [(count >= total / 100.0, total < 4.0) for count in came.values()],
+    )
 
 
 class GpuSlices(Installed):

@@ -253,7 +253,13 @@ def build(options: Options) -> Parts:
         ),
         rivals=rivals,
         variants=VariantOffers(fleet.live.service, fleet.admitted, pods, shapes),
-        victims=DeletionCosts(api, pods, signals.collector.pod_loads, healing_of(fleet.live.service.decider)),
+        victims=DeletionCosts(
+            api,
+            pods,
+            signals.collector.pod_loads,
+            healing_of(fleet.live.service.decider),
+            doomed=lambda pod: bool(pod.node) and bool(notices.of(pod.node)),
+        ),
     )
     forecasts = ForecastWriter(
         api,

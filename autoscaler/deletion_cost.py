@@ -86,11 +86,14 @@ class DeletionCosts:
         loads: Loads,
         healing: Callable[[str], float],
         *,
+        doomed: Callable[[PodSight], bool] = lambda _pod: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``loads``: requests in flight by pod name of a target, None before they are known; ``healing``: by
-        pod UID, what is won when it goes.
+        pod UID, what is won when it goes; ``doomed``: whether the pod's node is about to go, so that the pod
+        goes first, as one that does not serve.
         """
+        self._doomed = doomed
         self._api, self._pods, self._loads, self._healing = api, pods, loads, healing
         self._clock = clock
         self._lock = threading.Lock()
@@ -128,7 +131,12 @@ class DeletionCosts:
         loads = self._loads(target) or {}
         unknown = NoData("the pod does not report")
         return [
-            Candidate(pod.name, pod.ready, loads.get(pod.name, unknown), self._healing(pod.uid))
+            Candidate(
+                pod.name,
+                pod.ready and not self._doomed(pod),
+                loads.get(pod.name, unknown),
+                self._healing(pod.uid),
+            )
             for pod in pods
         ]
 

@@ -45,6 +45,9 @@ bench: $(STAMP) binaries ## measured ratios against named baselines, into build/
 	@$(BIN)/python -m benchmarks.dra
 	@$(BIN)/python -m benchmarks.packing
 	@$(BIN)/python -m benchmarks.autoscaling
+	@$(BIN)/python -m benchmarks.model_servers
+	@$(BIN)/python -m benchmarks.batch
+	@$(BIN)/python -m benchmarks.control_round
 	@$(BIN)/python -m benchmarks.plots
 	@$(BIN)/python -m benchmarks.report
 

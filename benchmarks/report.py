@@ -16,6 +16,7 @@ from benchmarks.report_autoscaling import autoscaling
 from benchmarks.report_cluster import arrivals, demo, extender, planned_road, sync
 from benchmarks.report_node import driver, oracle
 from benchmarks.report_packing import decision, gangs, mig, packing, planner
+from benchmarks.report_replicas import batch, control_round, model_servers
 
 BENCH = Path("build/bench")
 DEMO = Path("build/demo.json")
@@ -44,6 +45,9 @@ SECTIONS: Mapping[Path, Callable[[Json], list[str]]] = {
     BENCH / "dra.json": driver,
     BENCH / "dra_oracle.json": oracle,
     BENCH / "autoscaling.json": autoscaling,
+    BENCH / "model_servers.json": model_servers,
+    BENCH / "batch.json": batch,
+    BENCH / "control_round.json": control_round,
 }
 
 

@@ -2,8 +2,8 @@
 
 Start-ups of 30, 120 and 300 s, every policy at every target of its sweep (``simulator.autoscaling_study``).
 Slicewise with its one default policy is then put beside the best target that hindsight finds for each rival:
-``verdict``. ``--faults`` adds twelve hours with each fault, every policy as it ships. Writes
-build/bench/autoscaling.json. Usage:
+``verdict``. ``--faults`` adds twelve hours with each fault and with all at once, every policy as it ships.
+Writes build/bench/autoscaling.json. Usage:
 python -m benchmarks.autoscaling [--seeds 5] [--hours 24] [--startup 30,120,300] [--faults] [--processes 1]
 """
 
@@ -72,8 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result["verdict"].append(verdict(found))
             print(_line(result["verdict"][-1]), file=sys.stderr, flush=True)
         _write(result, began)
-    for fault in ("", *FAULTS) if options.faults else ():
-        result["faults"].append(_with_fault(fault, policies, options.seeds))
+    for faults in ((), *((fault,) for fault in FAULTS), FAULTS) if options.faults else ():
+        result["faults"].append(_with_faults(faults, policies, options.seeds))
+        _write(result, began)
+    if options.faults:
+        result["faults_verdict"] = faults_verdict(result["faults"])
         _write(result, began)
     print(f"{OUTPUT}: {time.monotonic() - began:.0f} s")
     return 0
@@ -97,23 +100,54 @@ def _studies(
     return [as_json(found) for found in study(asked, startups, processes=processes)]
 
 
-def _with_fault(fault: str, policies: Sequence[str], seeds: int) -> dict[str, Any]:
+def _with_faults(faults: tuple[str, ...], policies: Sequence[str], seeds: int) -> dict[str, Any]:
     asked = Asked(
         trace=read_trace(TRACES / "servegen_aggregate_10min.csv.gz", "deepseek-r1", FAULT_HOURS),
         server=read_server(DEFAULT_MODEL),
         targets=targets_of(policies, sweep=False),
         seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)),
-        faults=(fault,) if fault else (),
+        faults=faults,
     )
     (found,) = study(asked, (120.0,))
     document = as_json(found)
     shipped = {name: policy["default"] for name, policy in document["policies"].items()}
     line = ", ".join(f"{name} {one['slo_attainment']:.4f}" for name, one in shipped.items())
-    print(f"{fault or 'no fault'}: {line}", file=sys.stderr, flush=True)
+    print(f"{', '.join(faults) or 'no fault'}: {line}", file=sys.stderr, flush=True)
     return {
         **{key: document[key] for key in ("trace", "startup_seconds", "hours", "faults")},
         "policies": shipped,
     }
+
+
+def faults_verdict(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Slicewise under each set of faults beside the best rival, as it ships, without any.
+
+    ``runs`` begins with the run without faults. ``rival``: the rival with the highest attainment at whatever
+    cost, ``rival_no_dearer``: among those that take no more GPU-hours than Slicewise; None for nobody.
+    """
+    calm = runs[0]["policies"]
+    if "slicewise" not in calm:
+        return []
+    rivals = {name: one for name, one in calm.items() if name != "slicewise" and name not in YARDSTICKS}
+    no_dearer = {
+        name: one for name, one in rivals.items() if one["gpu_hours"] <= calm["slicewise"]["gpu_hours"]
+    }
+    return [
+        {
+            "faults": run["faults"],
+            "slicewise": run["policies"]["slicewise"],
+            "rival": _best(rivals),
+            "rival_no_dearer": _best(no_dearer),
+        }
+        for run in runs
+    ]
+
+
+def _best(shipped: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    if not shipped:
+        return None
+    name = max(shipped, key=lambda one: float(shipped[one]["slo_attainment"]))
+    return {"policy": name, **{key: shipped[name][key] for key in ("slo_attainment", "gpu_hours")}}
 
 
 def verdict(found: Mapping[str, Any]) -> dict[str, Any]:

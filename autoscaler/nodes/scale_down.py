@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -50,7 +51,7 @@ def advise(
     money per hour by node; ``usable``: nodes that take new pods.
     """
     classes = sorted(set(expected), key=lambda demand: (-_weight(demand), str(demand)))
-    overlay = Overlay(scene, _NO_LIMIT)
+    overlay, rooms = Overlay(scene, _NO_LIMIT), _Rooms(scene, usable)
     gone: set[str] = set()
     takers: set[str] = set()
     found: dict[str, NodeAdvice] = {}
@@ -64,14 +65,17 @@ def advise(
             found[name] = NodeAdvice(name, "in_use", f"holds {len(bound)} GPU pods", hour)
             continue
         drains += bool(bound)
-        trial = overlay.fork()
+        trial = overlay.fork() if bound else overlay
         emptied = _emptied(trial, name, gone, usable)
         if isinstance(emptied, str):
             found[name] = NodeAdvice(name, "in_use", emptied, hour)
             continue
-        rest = usable - gone - {name}
         lost = next(
-            (one for one in classes if not _room(trial, one, rest) and _room(overlay, one, rest | {name})),
+            (
+                one
+                for one in classes
+                if not rooms.any(trial, one, gone, without=name) and rooms.any(overlay, one, gone)
+            ),
             None,
         )
         if lost is not None:
@@ -147,13 +151,33 @@ def _place(trial: Overlay, mover: Mover, without: set[str], usable: frozenset[st
     return None
 
 
-def _room(overlay: Overlay, demand: Demand, nodes: frozenset[str]) -> bool:
-    """Whether one of ``nodes`` has room for the demand."""
-    names, prices = overlay.scene.names, overlay.scene.prices(demand)
-    likely = (names[row] for row in np.argsort(prices, kind="stable").tolist() if np.isfinite(prices[row]))
-    return any(
-        one in nodes and overlay.place_now(one, demand, NOTHING, linked=False) is not None for one in likely
-    )
+class _Rooms:
+    """Where demands find room, cheapest first: sorted once, since prices hold for one round of advice."""
+
+    def __init__(self, scene: Scene, usable: frozenset[str]) -> None:
+        self._scene, self._usable = scene, usable
+        self._order: dict[Demand, list[str]] = {}
+        self._start: dict[Demand, int] = {}
+
+    def any(self, overlay: Overlay, demand: Demand, gone: set[str], *, without: str = "") -> bool:
+        """Whether a usable node that is neither ``gone`` nor ``without`` has room. ``gone`` only grows."""
+        names = self._order.get(demand)
+        if names is None:
+            prices, rows = self._scene.prices(demand), self._scene.names
+            ranked = (
+                rows[row] for row in np.argsort(prices, kind="stable").tolist() if np.isfinite(prices[row])
+            )
+            names = self._order[demand] = [name for name in ranked if name in self._usable]
+        start = self._start.get(demand, 0)
+        while start < len(names) and names[start] in gone:
+            start += 1
+        self._start[demand] = start
+        return any(
+            name not in gone
+            and name != without
+            and overlay.place_now(name, demand, NOTHING, linked=False) is not None
+            for name in islice(names, start, None)
+        )
 
 
 def _order(scene: Scene, hours: Mapping[str, float], node: str) -> tuple[int, float, str]:

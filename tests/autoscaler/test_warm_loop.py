@@ -1,0 +1,251 @@
+"""The warm loop against an API of memory: what it makes, what it says when it may not, when it rests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+
+from autoscaler.controller import View
+from autoscaler.decide import Decision
+from autoscaler.deletion_cost import DeletionCosts
+from autoscaler.pod_index import PodIndex
+from autoscaler.reasons import STEADY, Reason
+from autoscaler.selectors import parse_selector
+from autoscaler.signals import Signals
+from autoscaler.state import State
+from autoscaler.targets import ScaleSight, Target
+from autoscaler.warm.warm_book import WarmBook
+from autoscaler.warm.warm_loop import WarmLoop
+from cluster.api_errors import ApiRefused
+from cluster.policy import AutoscalingPolicy
+from cluster.wire import Node, ObjectReference, Pod
+from metrics.exposition import Exposition
+from scheduler.decider import Decider
+from scheduler.fleet import Fleet
+from scheduler.packing.prices import unsolved
+from tests.scheduler.fleet_objects import node, policy
+
+KEY = ("ns", "llm-policy")
+TARGET = Target("apps/v1", "Deployment", "ns", "llm")
+TEMPLATE = {
+    "spec": {
+        "template": {
+            "metadata": {"labels": {"app": "llm"}},
+            "spec": {
+                "containers": [
+                    {"name": "c", "image": "vllm:1", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+                ]
+            },
+        }
+    }
+}
+
+
+@dataclass
+class Memory:
+    """The API server, as far as it is asked."""
+
+    book: WarmBook
+    refuse: ApiRefused | None = None
+    made: list[dict[str, Any]] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+
+    def request(self, method: str, path: str) -> bytes:
+        return msgspec.json.encode(TEMPLATE)
+
+    def post(self, path: str, body: dict[str, Any]) -> bytes:
+        if self.refuse is not None:
+            raise self.refuse
+        self.made.append(body)
+        name = f"warm-{len(self.made)}"
+        meta = {
+            **body["metadata"],
+            "name": name,
+            "uid": name,
+            "creationTimestamp": f"2026-01-01T00:00:{len(self.made):02}Z",
+        }
+        spec = {"nodeName": body["spec"].get("nodeName", "n1")}
+        self.book.changed("ADDED", msgspec.convert({"metadata": meta, "spec": spec}, Pod, strict=False))
+        return b""
+
+    def delete(self, path: str, body: object) -> bytes:
+        name = path.rpartition("/")[2]
+        self.deleted.append(name)
+        gone = next(pod for pod in self.book.all() if pod.name == name)
+        meta = {"name": name, "uid": gone.uid, "labels": {"slicewise.io/warm": gone.kind}}
+        self.book.changed("DELETED", msgspec.convert({"metadata": meta}, Pod))
+        return b""
+
+    def list_objects(self, *_: object) -> list[Pod]:
+        return []
+
+
+@dataclass
+class Placement:
+    decider: Decider
+
+    def nodes(self) -> dict[str, Node]:
+        return {name: node(name) for name in self.decider.fleet.rows}
+
+
+class Said(list[str]):
+    def record(self, about: ObjectReference, reason: str, note: str, *_: str) -> None:
+        self.append(f"{reason}: {note}")
+
+
+class Bench:
+    def __init__(self, warm: dict[str, Any], **options: Any) -> None:
+        values = {"target": {"name": "llm"}, "maxReplicas": 9, "inFlight": {"perReplica": 16.0}, "warm": warm}
+        self.policies = {KEY: AutoscalingPolicy.model_validate(values)}
+        self.book, self.pods, self.said, self.now = WarmBook(), PodIndex(), Said(), 0.0
+        self.api = Memory(self.book)
+        fleet = Fleet()
+        for name in ("n1", "n2"):
+            fleet.apply_node(node(name, allocatable={"nvidia.com/gpu": "4"}))
+        chosen = policy(terms={"carbon": 0.0})
+        decider = Decider(fleet, lambda: chosen, unsolved, dict, lambda: 0.0)
+        self.active = True
+        self.in_flight = 16.0
+        self.exposition = Exposition("test", "1")
+        self.loop = WarmLoop(
+            self.api,  # type: ignore[arg-type]
+            lambda: self.policies,
+            lambda key: ObjectReference("v1", "ConfigMap", key[1], key[0], "u1"),
+            lambda: [self.view()],
+            self,  # type: ignore[arg-type]
+            self.pods,
+            self.book,
+            Placement(decider),
+            self.said,
+            self.exposition.warm,
+            active=lambda: self.active,
+            clock=lambda: self.now,
+            wall_clock=lambda: self.now,
+            **options,
+        )
+
+    def view(self) -> View:
+        signals = Signals(1, 1, in_flight=self.in_flight)
+        decision = Decision(1, (Reason(STEADY, "steady"),), State.begun(1, 0.0))
+        return View(TARGET, signals, decision, False, self.now)
+
+    def read(self, target: Target) -> ScaleSight:
+        return ScaleSight(target, "/apis/x/scale", 1, parse_selector("app=llm"), ObjectReference())
+
+    def turn(self, at: float) -> None:
+        self.now = at
+        self.loop.turn()
+
+    def refused(self, name: str) -> None:
+        conditions = [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "lastTransitionTime": "1970-01-01T00:00:00Z",
+            }
+        ]
+        meta = {"name": name, "namespace": "ns", "uid": name, "labels": {"app": "llm"}}
+        self.pods.changed(
+            "ADDED", msgspec.convert({"metadata": meta, "status": {"conditions": conditions}}, Pod)
+        )
+
+
+PLACEHOLDERS = {"placeholders": {"most": 2, "deviations": 20.0, "nodeSeconds": 60.0}}
+
+
+def test_placeholders_are_made_once_and_let_go_a_lead_after_they_were_last_wanted():
+    bench = Bench(PLACEHOLDERS)
+    bench.turn(1.0)
+    assert len(bench.api.made) == 2
+    bench.turn(2.0)
+    assert len(bench.api.made) == 2
+    bench.in_flight = 0.0
+    for at in range(3, 2000, 5):
+        bench.turn(float(at))
+    assert len(bench.api.deleted) == 2
+
+
+def test_a_refused_replica_gets_the_room_of_one_and_none_is_made_until_it_has_a_node():
+    bench = Bench(PLACEHOLDERS)
+    bench.turn(1.0)
+    bench.refused("llm-2")
+    bench.turn(2.0)
+    assert len(bench.api.deleted) == 1
+    bench.turn(3.0)
+    assert (len(bench.api.deleted), len(bench.api.made)) == (1, 2)
+    bench.pods.replaced(())
+    bench.turn(4.0)
+    assert len(bench.api.made) == 3
+
+
+@pytest.mark.parametrize("change", ["policy", "section"])
+def test_what_no_policy_asks_for_is_deleted(change: str):
+    bench = Bench(PLACEHOLDERS)
+    bench.turn(1.0)
+    bench.policies = {} if change == "policy" else Bench({}).policies
+    bench.turn(2.0)
+    assert len(bench.api.deleted) == 2
+
+
+def test_who_does_not_lead_touches_nothing():
+    bench = Bench(PLACEHOLDERS)
+    bench.active = False
+    bench.turn(1.0)
+    assert not bench.api.made
+
+
+def test_a_dry_run_makes_nothing():
+    bench = Bench(PLACEHOLDERS, dry_run=True)
+    bench.turn(1.0)
+    assert not bench.api.made
+
+
+def test_a_missing_priority_class_is_said_once_with_what_to_do():
+    bench = Bench(PLACEHOLDERS)
+    text = "no PriorityClass with name slicewise-placeholder was found"
+    bench.api.refuse = ApiRefused(403, "Forbidden", text, where="POST pods")
+    bench.turn(1.0)
+    bench.turn(2.0)
+    assert len(bench.said) == 1
+    assert bench.said[0].startswith("WarmRefused: ")
+    assert "apply deploy/manifests/warm.yaml" in bench.said[0]
+
+
+def test_the_image_is_brought_to_the_likely_nodes_once():
+    bench = Bench({"prefetch": {"nodes": 2}})
+    bench.turn(1.0)
+    assert sorted(body["spec"]["nodeName"] for body in bench.api.made) == ["n1", "n2"]
+    bench.book.replaced(())
+    bench.turn(2.0)
+    assert len(bench.api.made) == 2
+
+
+def test_a_replica_on_a_node_that_goes_is_the_first_to_be_taken_away():
+    pods = PodIndex()
+    for name, where in (("a", "sure"), ("b", "spot")):
+        meta = {
+            "name": name,
+            "namespace": "ns",
+            "uid": name,
+            "labels": {"app": "llm", "pod-template-hash": "x"},
+        }
+        ready = [{"type": "Ready", "status": "True"}]
+        pods.changed(
+            "ADDED",
+            msgspec.convert(
+                {"metadata": meta, "spec": {"nodeName": where}, "status": {"conditions": ready}}, Pod
+            ),
+        )
+    costs = DeletionCosts(
+        object(),  # type: ignore[arg-type]
+        pods,
+        lambda _target: {"a": 0.0, "b": 9.0},
+        lambda _uid: 0.0,
+        doomed=lambda pod: pod.node == "spot",
+    )
+    found = costs._candidates(TARGET, pods.matching("ns", parse_selector("app=llm")))
+    assert {one.name: one.ready for one in found} == {"a": True, "b": False}

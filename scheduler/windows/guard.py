@@ -40,7 +40,7 @@ class WindowGuard(Periodic):
         look_every_seconds: float = LOOK_EVERY_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
-        """``released`` hears of each try; ``clock`` gives Unix seconds."""
+        """``released`` hears of each try, but for objects that are gone; ``clock`` gives Unix seconds."""
         super().__init__(
             "window-guard",
             self.let_go_of_overdue,
@@ -82,6 +82,8 @@ class WindowGuard(Periodic):
                 yield found
 
     def _tell(self, held: HeldObject, outcome: Outcome) -> None:
+        if outcome is Outcome.GONE:
+            return
         self._released(held, outcome)
         uid = held.metadata.uid
         if outcome in (Outcome.FORBIDDEN, Outcome.FAILED) and uid in self._told:

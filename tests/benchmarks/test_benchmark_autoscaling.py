@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.autoscaling import verdict
+from benchmarks.autoscaling import faults_verdict, verdict
 from benchmarks.plot_style import save
 from benchmarks.plots_autoscaling import frontier
 
@@ -60,3 +60,20 @@ def test_a_frontier_plot_names_the_policies_and_is_the_same_every_time(tmp_path)
     assert "hpa-inflight" in text
     assert "start-up 30 s" in text
     assert draw({"studies": []}) is None
+
+
+def _shipped(**policies):
+    return {name: {"slo_attainment": share, "gpu_hours": hours} for name, (share, hours) in policies.items()}
+
+
+def test_faults_are_judged_against_rivals_without_any():
+    calm = _shipped(slicewise=(0.995, 50.0), kpa=(0.993, 48.0), hpa=(0.999, 90.0), static=(1.0, 70.0))
+    dark = _shipped(slicewise=(0.994, 51.0), kpa=(0.9, 30.0), hpa=(0.8, 20.0), static=(1.0, 70.0))
+    runs = [{"faults": [], "policies": calm}, {"faults": ["restart"], "policies": dark}]
+    before, under = faults_verdict(runs)
+    assert under["faults"] == ["restart"]
+    assert under["slicewise"]["slo_attainment"] == 0.994
+    assert under["rival"] == {"policy": "hpa", "slo_attainment": 0.999, "gpu_hours": 90.0}
+    assert under["rival_no_dearer"]["policy"] == "kpa"
+    assert before["rival"] == under["rival"]
+    assert faults_verdict([{"faults": [], "policies": _shipped(kpa=(0.9, 1.0))}]) == []

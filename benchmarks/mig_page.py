@@ -15,6 +15,7 @@ from typing import Any
 
 PAGE = Path("docs/mig.md")
 STUDY = Path("build/bench/mig.json")
+BOUND = Path("build/bench/mig_bound.json")
 CLUSTER = (Path("build/bench/mig_on_cluster.json"), Path("build/bench/mig_orders_on_cluster.json"))
 BEGIN, END = "<!-- numbers -->", "<!-- end -->"
 OURS = ("slicewise-webhook", "slicewise")
@@ -23,9 +24,13 @@ AGAINST = ("hami", "first-fit")
 Json = dict[str, Any]
 
 
-def numbers(study: Json, cluster: Sequence[Json]) -> str:
-    """The block as Markdown. ``cluster``: reports of ``benchmarks.mig_on_cluster``."""
+def numbers(study: Json, cluster: Sequence[Json], bound: Json | None = None) -> str:
+    """The block as Markdown. ``cluster``: reports of ``benchmarks.mig_on_cluster``; ``bound``: that of
+    ``benchmarks.mig_bound``.
+    """
     lines = [f"`{study['command']}`", *_main(study), *_elsewhere(study), *_orders(study)]
+    if bound is not None:
+        lines += _bound(bound)
     if cluster:
         lines += ["", "### On the real control plane"]
     for report in cluster:
@@ -103,6 +108,17 @@ def _orders(study: Json) -> Iterator[str]:
         yield _row(f"{mix}; {nodes} × {one['cards'] // nodes} GPUs; {one['load']:g}", cells)
 
 
+def _bound(report: Json) -> Iterator[str]:
+    yield from ("", "### What any order could accept: two cards, solved exactly", "")
+    yield from (f"`{report['command']}`", "", "Pods accepted, %.", "")
+    names = list(report["mixes"][0]["accepted_percent"])
+    yield _row("mix; load", [f"`{name}`" for name in names])
+    yield "|---" * (len(names) + 1) + "|"
+    for one in report["mixes"]:
+        accepted = one["accepted_percent"]
+        yield _row(f"{one['mix']}; {one['load']:g}", [f"{accepted[name]:.2f}" for name in names])
+
+
 def _cluster(report: Json) -> Iterator[str]:
     yield from ("", f"`{report['command']}`", "")
     heads = ("mean scheduling, ms", "P95, ms", "accepted, %", "mean wait, s", "slices published anew")
@@ -157,7 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
     cluster = [json.loads(path.read_text()) for path in CLUSTER if path.exists()]
-    block = numbers(json.loads(STUDY.read_text()), cluster)
+    bound = json.loads(BOUND.read_text()) if BOUND.exists() else None
+    block = numbers(json.loads(STUDY.read_text()), cluster, bound)
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]

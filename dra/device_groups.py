@@ -77,17 +77,17 @@ def _placement_of(profile: str, names: tuple[str, ...]) -> Placement | None:
 
 
 def in_order(groups: Iterable[Group], driver: str) -> list[Group]:
-    """GPUs as first-fit meets them whole; those of our driver that are only offered in parts, by index: where
-    their placements stand changes with what is occupied.
+    """GPUs as first-fit meets them whole, those of our driver by index: where their MIG placements stand
+    changes with what is occupied.
     """
+    found = list(groups)
     if driver != SLICEWISE_DRIVER:
-        return list(groups)
-
-    def key(group: Group) -> tuple[bool, int]:
-        whole = group.whole is not None
-        return not whole, group.whole_at if whole else device_index(group.parts[0][0].name, 0)
-
-    return sorted(groups, key=key)
+        return found
+    found.sort(key=lambda group: device_index((group.whole or group.parts[0][0]).name, 0))
+    whole_at = [group.whole_at for group in found if group.whole is not None]
+    if whole_at != sorted(whole_at):
+        found.sort(key=lambda group: (group.whole is None, group.whole_at))
+    return found
 
 
 def device_index(name: str, otherwise: int) -> int:

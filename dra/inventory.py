@@ -1,8 +1,8 @@
 """What GPUs a node offers, whoever publishes them: our DRA driver, NVIDIA's, or the device plugin with its
 labels.
 
-One shape for the three regimes. ``gpus`` is in the order in which first-fit meets whole GPUs (our driver's
-that are not offered whole follow by index), and everything that speaks of "GPU i" (occupied masks, topology
+One shape for the three regimes. ``gpus`` is in the order in which first-fit meets whole GPUs (by index those
+of our driver), and everything that speaks of "GPU i" (occupied masks, topology
 bits, ``DeviceRef.gpu``) means position i of that tuple, not the driver's index. In which order first-fit
 meets the GPUs for a MIG profile is told apart (``turns``), as a driver may publish the placements of several
 GPUs together. Should the placements of two GPUs alternate, the first of each counts.

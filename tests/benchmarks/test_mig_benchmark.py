@@ -1,12 +1,16 @@
 """The MIG benchmarks around the runs themselves: timelines of pods, and the page written from the files."""
 
 import msgspec
+import numpy as np
 import pytest
 
+from benchmarks.mig_bound import Pair
 from benchmarks.mig_jobs import Jobs, figures
 from benchmarks.mig_on_cluster import summary
 from benchmarks.mig_page import numbers
 from cluster.wire import Pod
+from dra.catalog import models
+from scheduler.packing.mig_space import memory_space
 from simulator.mig_arrivals import Arrivals
 
 
@@ -112,6 +116,30 @@ def test_the_page_says_what_the_files_say():
     assert "| 1g 35; 1 × 8 GPUs; 1.4 | 90.00; 90.00 | 88.00; 88.00 | +2.00 [+1.50, +2.50] |" in page
     assert "| `slicewise` | 67.7 |" in page
     assert "by seed" not in page
+
+
+def test_the_bound_is_on_the_page():
+    accepted = {"slicewise": 78.738, "optimal": 79.14}
+    bound = {"command": "it", "mixes": [{"mix": "1g:35", "load": 0.9, "accepted_percent": accepted}]}
+    assert "| 1g:35; 0.9 | 78.74 | 79.14 |" in numbers({"command": "it", "studies": []}, [], bound)
+
+
+def test_the_optimum_is_one_that_no_order_reaches_and_hand_arithmetic_confirms():
+    # One profile that fills a card, two cards, offered load 0.5: an Erlang loss system of two servers.
+    asked = memory_space(models()["H100-80GB"], ("7g.80gb",))
+    pair = Pair(asked, np.array([1.0]), 0.5)
+    erlangs = 1.0
+    blocked = (erlangs**2 / 2) / (1 + erlangs + erlangs**2 / 2)
+    assert pair.accepted_percent(pair.optimal) == pytest.approx(100 * (1 - blocked), abs=0.02)
+    mixed = Pair(memory_space(models()["H100-80GB"], ("1g.10gb", "4g.40gb")), np.array([0.5, 0.5]), 1.0)
+
+    def first(profile, state):
+        steps = mixed.space.steps[profile][state]
+        return (steps[0][1], 0.0) if steps else None
+
+    assert mixed.accepted_percent(mixed.first_fit(first, best_card=False)) < mixed.accepted_percent(
+        mixed.optimal
+    )
 
 
 def test_seeds_are_compared_in_pairs():

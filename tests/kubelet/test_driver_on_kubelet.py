@@ -8,6 +8,7 @@ import pytest
 from dra.classes import device_classes
 from dra.inventory import from_slices
 from dra.resource_api import ResourceSlice
+from dra.turns import in_turn
 from kubectl_slicewise.__main__ import main
 from tests.fake_nvml.build import NO_COMPILER, build_fake, compiler
 from tests.fake_nvml.state import FakeNode
@@ -57,8 +58,9 @@ def first_of(rig, node, profile):
     slices = [msgspec.convert(one, ResourceSlice) for one in rig.slices()]
     inventory = from_slices(node, slices)
     taken = rig.placements()
-    for gpu, order in zip(inventory.gpus, inventory.orders, strict=True):
-        for placement in order:
+    for position in in_turn(inventory.turns, profile, len(inventory.gpus)):
+        gpu = inventory.gpus[position]
+        for placement in inventory.orders[position]:
             units = set(range(placement.start, placement.start + placement.size))
             held = {
                 unit

@@ -19,9 +19,12 @@ from deploy.device_classes import all_classes
 from deploy.local.apply import load
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
-from deploy.local.rest import SUCCESS
+from deploy.local.rest import MERGE_PATCH, SUCCESS
+from dra.catalog import models
 from dra.inventory import from_slices
+from dra.node_order import best_run
 from dra.resource_api import slices_from_json
+from dra.slice_parts import name_of
 from node.light_api import Access, LightApi
 from tests.fake_nvml.fixtures import library as library
 from tests.fake_nvml.state import FakeNode
@@ -57,16 +60,17 @@ def own_slices(cluster):
     return {item["metadata"]["name"]: item for item in found}
 
 
-def complete(cluster, count):
+def complete(cluster, count=None):
     found = own_slices(cluster)
     pools = {
         (s["spec"]["pool"]["generation"], s["spec"]["pool"]["resourceSliceCount"]) for s in found.values()
     }
-    return found if len(found) == count and len(pools) == 1 and pools.pop()[1] == count else None
+    whole = len(pools) == 1 and pools.pop()[1] == len(found)
+    return found if whole and count in (None, len(found)) else None
 
 
-def published(cluster, count):
-    return until(lambda: complete(cluster, count), START_SECONDS, f"{count} slices")
+def published(cluster, count=None):
+    return until(lambda: complete(cluster, count), START_SECONDS, f"{count or 'all'} slices")
 
 
 def serve(cluster, place, library, fake, *arguments):
@@ -108,18 +112,33 @@ def devices(claim):
     return [result["device"] for result in claim["status"]["allocation"]["devices"]["results"]]
 
 
-def order(cluster, gpu=0):
-    slices = own_slices(cluster)
-    return [
-        d["name"] for d in slices[f"{0x100 + gpu:05x}-gpu.slicewise.io-{NODE}"]["spec"].get("devices", [])
-    ]
+def order(cluster):
+    """The devices of the first profile, 1g.10gb."""
+    return [d["name"] for d in own_slices(cluster)[f"00020-gpu.slicewise.io-{NODE}"]["spec"]["devices"]]
+
+
+def first_free(names, taken):
+    return next(name for name in names if name not in taken)
+
+
+def allocate_by_hand(cluster, namespace, device):
+    """A claim that holds a device, as if kube-scheduler had chosen it; its path."""
+    path = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims"
+    request = {"name": "r", "exactly": {"deviceClassName": "mig-1g.10gb.slicewise.io"}}
+    body = {"metadata": {"name": "by-hand"}, "spec": {"devices": {"requests": [request]}}}
+    cluster.request("POST", path, {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", **body})
+    result = {"request": "r", "driver": "gpu.slicewise.io", "pool": f"slicewise/{NODE}", "device": device}
+    reserved = [{"resource": "pods", "name": "p", "uid": "0b1c5e9e-0000-4000-8000-000000000000"}]
+    status = {"allocation": {"devices": {"results": [result]}}, "reservedFor": reserved}
+    cluster.request("PATCH", f"{path}/by-hand/status", {"status": status}, MERGE_PATCH)
+    return f"{path}/by-hand"
 
 
 def test_from_todays_manifest_to_an_instance_and_back(control_plane, namespace, classes, place, library):
     fake = FakeNode.create(place / "nvml", "dgx-h100", gpus=2, mig=(0, 1))
     fake.system_files(place / "sys")
     with serve(control_plane, place, library, fake) as driver:
-        published(control_plane, 3)
+        before = published(control_plane)
         kubelet = KubeletStandIn(driver.registry)
         until(lambda: list(driver.registry.glob("*.sock")), SOON, "registration socket")
         with kubelet:
@@ -137,14 +156,16 @@ def test_from_todays_manifest_to_an_instance_and_back(control_plane, namespace, 
             )
             claim = allocated(control_plane, namespace, "small")
             assert devices(claim) == ["gpu-0-1g10gb-6"]
-            # The order follows the allocation before anything is prepared: what overlaps unit 6 goes last.
-            until(
-                lambda: order(control_plane).index("gpu-0-1g10gb-6") > 6, SOON, "order after the allocation"
-            )
-            generation = own_slices(control_plane)[f"00100-gpu.slicewise.io-{NODE}"]["spec"]["pool"][
-                "generation"
-            ]
-            assert generation == 1
+            # The order follows the allocation before anything is prepared, where it does not hold any more.
+            taken = ("gpu-0-1g10gb-6", "gpu-0-1g10gb-0")
+            was = order(control_plane)
+            other = allocate_by_hand(control_plane, namespace, taken[1])
+            run = best_run(models()["H100-80GB"], "1g.10gb", range(2), {0: 0b1000001, 1: 0}, None)
+            best = [name_of(gpu, placement) for gpu, placement in run]
+            assert first_free(was, taken) != first_free(best, taken)
+            until(lambda: order(control_plane) == best, SOON, "order after the allocation")
+            assert {s["spec"]["pool"]["generation"] for s in own_slices(control_plane).values()} == {1}
+            control_plane.request("DELETE", other)
 
             answer = kubelet.prepare(key(claim))[key(claim)[2]]
             assert not answer.error
@@ -162,10 +183,10 @@ def test_from_todays_manifest_to_an_instance_and_back(control_plane, namespace, 
             assert not kubelet.unprepare(key(claim))[key(claim)[2]].error
             assert fake.instances() == ()
             assert not list(driver.cdi.glob("*.json"))
-            until(lambda: order(control_plane)[0] == "gpu-0-1g10gb-6", SOON, "the order of an empty GPU")
+            until(lambda: order(control_plane)[0] == "gpu-0-1g10gb-6", SOON, "the order of empty GPUs")
         assert driver.stop() == 0
         assert not list(driver.registry.iterdir())
-        assert len(own_slices(control_plane)) == 3, "the slices stay for the next instance"
+        assert own_slices(control_plane).keys() == before.keys(), "the slices stay for the next instance"
 
 
 def test_with_mig_mode_on_demand_one_gpu_is_cut_for_one_pod_and_whole_for_the_next(
@@ -175,7 +196,7 @@ def test_with_mig_mode_on_demand_one_gpu_is_cut_for_one_pod_and_whole_for_the_ne
     fake.system_files(place / "sys")
     pods = f"/api/v1/namespaces/{namespace}/pods"
     with serve(control_plane, place, library, fake, "--mig-mode", "on-demand") as driver:
-        before = published(control_plane, 3)
+        before = published(control_plane)
         inventory = from_slices(NODE, slices_from_json(list(before.values())))
         assert inventory is not None
         assert {(gpu.whole, gpu.partitionable) for gpu in inventory.gpus} == {(True, True)}
@@ -209,7 +230,7 @@ def test_what_is_published_is_what_the_scheduler_side_reads(control_plane, place
     fake = FakeNode.create(place / "nvml", "dgx-a100", mig=(1,))
     fake.system_files(place / "sys")
     with serve(control_plane, place, library, fake) as driver:
-        found = published(control_plane, 9)
+        found = published(control_plane)
         inventory = from_slices(NODE, slices_from_json(list(found.values())))
         assert inventory is not None
         assert [(g.index, g.whole, g.partitionable) for g in inventory.gpus] == [
@@ -251,7 +272,7 @@ def test_a_killed_driver_finds_its_instances_again_and_leaves_others_alone(
     fake.system_files(place / "sys")
     driver = serve(control_plane, place, library, fake, "--withdraw").start()
     try:
-        published(control_plane, 2)
+        published(control_plane)
         control_plane.request(
             "POST", f"/api/v1/namespaces/{namespace}/pods", pod("p", namespace, {"nvidia.com/mig-3g.40gb": 1})
         )

@@ -68,18 +68,24 @@ def run(servers: Sequence[ModelServer], seed: int, logs: Path) -> list[dict[str,
                 trial = Trial(rig, server, seed=seed)
                 try:
                     trial.up()
+                    say(in_words(trial.result()))
                     seen = check(source, time.time())
                     trial.down()
                 finally:
                     trial.close()
                 result = trial.result()
                 rig.remove(server)
-                say(in_words(result))
+                down = result.down_after_seconds
+                say(f"{server.name}: {'not ' if down is None else ''}back at one replica" + _after(down))
                 if not isinstance(seen, NoData):
                     print(as_table(seen), file=sys.stderr)
                 recognised = not isinstance(seen, NoData) and any(s.server == server.preset for s in seen)
                 made.append({**_finite(asdict(result)), "recognised": recognised})
     return made
+
+
+def _after(seconds: float | None) -> str:
+    return "" if seconds is None else f" {seconds:.0f} s after the step"
 
 
 def in_words(result: Result) -> str:
@@ -101,6 +107,8 @@ def missed(runs: Sequence[dict[str, Any]]) -> list[str]:
             found.append(f"{name}: back after {starts} start-up times, target {TARGET_STARTS:g}")
         if one["failed"]:
             found.append(f"{name}: requests failed: {', '.join(one['failed'])}")
+        if one["down_after_seconds"] is None:
+            found.append(f"{name}: was not scaled back to one replica")
         if one["most_replicas"] < 2:
             found.append(f"{name}: was never scaled up")
         if not one["recognised"]:

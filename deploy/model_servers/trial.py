@@ -28,7 +28,10 @@ STEP = 5.0
 BEFORE_SECONDS = 6.0
 _LONGEST_BEFORE_SECONDS = 120.0
 _LONGEST_STEP_SECONDS = 120.0
-_LONGEST_DOWN_SECONDS = 180.0
+_LONGEST_DOWN_SECONDS = 120.0
+_LONGEST_DOWN_STARTS = (
+    12.0  # the controller's window to scale down is three start-ups at least, for each step
+)
 _NOTE_SECONDS = 0.25
 _PAUSE = threading.Event()  # never set: waiting on it is a pause
 
@@ -95,14 +98,17 @@ class Trial:
         self._load.set_rate(BASE_RATE)
         self._back_at = rig.clock()
 
-    def down(self, to: int = 1) -> None:
-        """Wait until at most ``to`` replicas are left, then send no more. Raises ServerFailed when more
-        stay.
-        """
-        rig, name = self._rig, self._server.name
-        rig.until(f"{name} is down to {to}", lambda: self._is_down(to), _LONGEST_DOWN_SECONDS)
-        self._down_at = rig.clock()
+    def down(self, to: int = 1) -> bool:
+        """Wait until at most ``to`` replicas are left, then send no more; whether that came in time."""
+        rig = self._rig
+        within = max(_LONGEST_DOWN_SECONDS, _LONGEST_DOWN_STARTS * max(self._starts()))
+        deadline = rig.clock() + within
+        while rig.clock() < deadline and self._down_at is None:
+            self._pass(0.5)
+            if self._is_down(to):
+                self._down_at = rig.clock()
         self.close()
+        return self._down_at is not None
 
     def close(self) -> None:
         """Send no more requests. May be called twice."""
@@ -117,8 +123,7 @@ class Trial:
         before = [one for one in requests if self._calm_since <= one.due_seconds < step]
         during = [one for one in requests if step <= one.due_seconds < self._back_at]
         after = [] if back is None else [one for one in during if one.due_seconds >= step + back]
-        lives = self._rig.pods.lives(name)
-        starts = [life.start_seconds for life in lives if life.start_seconds is not None]
+        starts = self._starts()
         history = self._rig.pods.replicas(name)
         usual = median(starts)
         seen = [one.p95_seconds for one in found if one.p95_seconds is not None]
@@ -146,6 +151,10 @@ class Trial:
             decisions=tuple((at - step, words) for at, words in self._decisions),
         )
 
+    def _starts(self) -> list[float]:
+        lives = self._rig.pods.lives(self._server.name)
+        return [life.start_seconds for life in lives if life.start_seconds is not None]
+
     def _bins(self) -> tuple[Bin, ...]:
         now = self._back_at if self._back_at > self._step_at else self._rig.clock()
         return bins(self._load.requests(), self._step_at, now)
@@ -160,7 +169,6 @@ class Trial:
         return back is not None and (left or enough)
 
     def _is_down(self, to: int) -> bool:
-        self._note()
         rig, name = self._rig, self._server.name
         return rig.wanted(self._server) <= to and 1 <= len(rig.pods.serving(name)) <= to
 

@@ -91,7 +91,7 @@ def test_the_server_is_recognised_by_what_the_real_prometheus_scraped(rig, trial
 @named(SERVERS)
 def test_replicas_are_taken_away_after_the_step_and_no_request_is_lost(rig, trials, server):
     trial = trials[server.name]
-    trial.down(to=trial.result().most_replicas - 1)
+    assert trial.down(to=trial.result().most_replicas - 1), trial.result().decisions[-8:]
     seen = trial.result()
     assert seen.failed == ()
     leaving = [life for life in rig.pods.lives(server.name) if life.leaving_at is not None]

@@ -27,6 +27,8 @@ LARGEST: Final = 60_000
 """Starts beyond which no model is built: it would be out of date before it is solved."""
 _SCALE: Final = 2**24
 _MILLI: Final = 1000.0
+_GREEDY: Final[Method] = "greedy"
+_ROUNDED: Final[Method] = "rounded"
 _LONGEST_SECONDS: Final = 10.0
 """Of the wall clock, for a machine so slow that the deterministic limit is far away."""
 
@@ -62,17 +64,13 @@ def solve(
     if value(best) - found.bound <= CLOSE_ENOUGH * abs(value(best)):
         return best, _ROUNDED
     kept = found.worthwhile(value(best))
-    if effort <= 0.0 or sum(int(one.sum()) for one in kept) > LARGEST:
+    if sum(int(one.sum()) for one in kept) > LARGEST:
         return best, method
     costs = [np.where(one, cost, np.inf) for one, cost in zip(kept, costs, strict=True)]
     improved = _improved(choices, costs, left, best, effort, dearest)
     if improved is None or worth(choices, improved[0]) > worth(choices, best):
         return best, method
     return improved
-
-
-_GREEDY: Method = "greedy"
-_ROUNDED: Method = "rounded"
 
 
 def _improved(

@@ -177,10 +177,12 @@ def build(options: Options) -> Parts:
         sources.prometheus_query_duration_seconds.observe(seconds)
 
     def began() -> None:
+        scales.forget()
         leading.leader.labels(options.lease).set(1)
         leading.transitions.labels(options.lease).inc()
 
     def ended() -> None:
+        scales.forget()
         leading.leader.labels(options.lease).set(0)
         leading.transitions.labels(options.lease).inc()
 

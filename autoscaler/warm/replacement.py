@@ -8,8 +8,8 @@ are taken back in the same moment, and the workload's controller keeps what runs
 
 The decision never sees this: it is shown ``spec.replicas`` less what was added here (the collector counts
 doomed pods as no supply), and writes what it decides through here. What was added is remembered in this
-process alone. After a restart all doomed replicas count as replaced: if they were not, the load asks for what
-is missing, and nothing is doubled.
+process alone, while it leads. After a restart or a change of the lead all doomed replicas count as replaced:
+if they were not, the load asks for what is missing, and nothing is doubled.
 
 This may exceed ``maxReplicas`` for as long as doomed replicas live.
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -115,7 +115,7 @@ class Replacements:
             self._keep(target, 0)
             return sight
         if not self._may_write(target):
-            self._keep(target, 0)
+            self._forget([target])  # whoever writes may add some of its own
             return sight
         wanted = surplus(sight.replicas, len(doomed), known)
         if wanted.changes:
@@ -135,6 +135,18 @@ class Replacements:
         scale = self._scales.write(sight, replicas + added)
         spec = msgspec.structs.replace(scale.spec, replicas=scale.spec.replicas - added)
         return msgspec.structs.replace(scale, spec=spec)
+
+    def forget(self) -> None:
+        """The lead was gained or lost: what was added before says nothing about what others did since."""
+        with self._lock:
+            known = list(self._added)
+        self._forget(known)
+
+    def _forget(self, targets: Iterable[Target]) -> None:
+        for target in targets:
+            self._keep(target, 0)
+            with self._lock:
+                self._added.pop(target, None)
 
     def _keep(self, target: Target, added: int) -> None:
         with self._lock:

@@ -189,6 +189,39 @@ def test_after_a_restart_nothing_is_doubled():
     assert scene.scales.replicas == 4
 
 
+def test_what_was_added_in_an_earlier_lead_is_not_taken_back_a_second_time():
+    scene = Scene()
+    scene.seen()
+    scene.interrupt(1)
+    scene.seen()
+    assert scene.scales.replicas == 5
+    scene.die(1)
+    scene.scales.replicas = 4  # the replica that led meanwhile has taken it back
+    scene.replacements.forget()
+    assert scene.seen() == 4
+    assert scene.scales.replicas == 4
+
+
+def test_what_another_leader_has_added_is_not_added_again():
+    leads = [True]
+    scene = Scene()
+    scene.replacements = Replacements(
+        scene.scales,
+        scene.pods,
+        scene.notices,
+        scene.said,
+        scene.exposition.warm,
+        may_write=lambda _target: leads[0],
+    )
+    scene.interrupt(1)
+    leads[0] = False
+    scene.seen()  # the round in which the lead was lost
+    scene.scales.replicas = 5
+    leads[0] = True
+    assert scene.seen() == 4
+    assert scene.scales.replicas == 5
+
+
 def test_who_only_advises_or_does_not_lead_writes_nothing():
     scene = Scene(may_write=False)
     scene.seen()

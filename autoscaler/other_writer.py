@@ -89,6 +89,11 @@ class Record:
         return last.author
 
 
+def written_by_us(writers: Sequence[ReplicasWriter] | None) -> bool:
+    """Whether the count that is there is this controller's: who changes a field takes it from the others."""
+    return any(writer.manager == OURSELVES for writer in writers or ())
+
+
 def author_of(writers: Sequence[ReplicasWriter] | None) -> str:
     """The newest owner of ``spec.replicas`` other than ourselves; "somebody" when nothing tells."""
     others = [writer for writer in writers or () if writer.manager != OURSELVES]
@@ -225,7 +230,11 @@ class OtherWriters:
             return Look(named)
         record, change = self._records.get(target, Record(sight.replicas)), None
         if record.expected != sight.replicas:
-            record, change = record.seen(sight.replicas, author_of(self._writers(target)), now)
+            writers = self._writers(target)
+            if written_by_us(writers):  # the answer to our write was lost, or another replica of us led
+                record = replace(record, expected=sight.replicas)
+            else:
+                record, change = record.seen(sight.replicas, author_of(writers), now)
         self._records[target] = record
         return Look(record.rival(now), change)
 

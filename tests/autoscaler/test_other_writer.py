@@ -66,14 +66,22 @@ def test_what_was_written_here_is_no_foreign_change():
 
 def test_one_foreign_change_is_taken_over_and_named():
     theirs = ReplicasWriter("kubectl-scale", "Update", "scale", "2026-11-21T10:00:00Z")
-    ours = ReplicasWriter("slicewise-controller", "Update", "scale", "2026-11-21T11:00:00Z")
-    watched = others(lambda _: (ours, theirs))
+    watched = others(lambda _: (theirs,))
     watched.look(sight(2), 0.0)
     look = watched.look(sight(4), 5.0)
     assert look.rival is None
     assert look.change is not None
     assert look.change.sentence == "kubectl-scale set the replicas from 2 to 4; going on from there"
     assert watched.look(sight(4), 10.0).change is None
+
+
+def test_a_write_whose_answer_was_lost_is_still_ours():
+    ours = ReplicasWriter("slicewise-controller", "Update", "scale", "2026-11-21T11:00:00Z")
+    watched = others(lambda _: (ours,))
+    watched.look(sight(2), 0.0)
+    for at, replicas in ((5.0, 4), (10.0, 7), (15.0, 3)):
+        look = watched.look(sight(replicas), at)
+        assert (look.rival, look.change) == (None, None)
 
 
 def test_two_foreign_changes_within_a_window_stop_us_until_a_window_has_passed():

@@ -10,7 +10,7 @@ afterwards. Where a source changed its names, the newer one goes first and the o
 - ``keda-http``: requests at the interceptor of KEDA's HTTP add-on; older releases tell them by host.
 - ``istio``: requests that a proxy turned away for want of a pod (response flag UH), over the last minute.
 
-All but the queue of the inference gateway count requests that a pod already answers as well, so they tell of
+All but the queue of the inference gateway count requests that a pod answers by now as well, so they tell of
 waiting ones only while no pod is ready (``only_without_pods``). Pure: names and query text.
 """
 

@@ -90,9 +90,9 @@ def read_conditions(
         gpu_hour_by_model=policy.prices.gpu_hour_by_model,
         forecast=forecast,
         arrivals=(book or ArrivalBook()).look(
-            (pod.uid, pod.demand) for pod in pods if pod.demand is not None
+            (pod.uid, pod.demand) for pod in pods if pod.demand is not None and not pod.stands_in
         ),
-        waiting=_waiting((pod for pod in pods if pod.uid not in promised), now),
+        waiting=_waiting((pod for pod in pods if not (pod.stands_in or pod.uid in promised)), now),
         without_gpu=(float(sum(cpu for cpu, _ in others)), float(sum(memory for _, memory in others))),
     )
 

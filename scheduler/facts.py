@@ -27,6 +27,7 @@ from scheduler.host_needs import UNLIMITED, HostLedger, Need, host_need
 from scheduler.kept_objects import (
     FINISHED_PHASES,
     ROOM_ON_ANNOTATION,
+    WARM_LABEL,
     NodeFact,
     PodFact,
     Tenant,
@@ -230,6 +231,7 @@ class Facts:
             else None,
             leaving=pod.metadata.deletion_timestamp is not None,
             noted=ROOM_ON_ANNOTATION in notes,
+            stands_in=WARM_LABEL in pod.metadata.labels,
         )
         old = self.pods.get(uid)
         touched = counted

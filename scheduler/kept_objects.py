@@ -19,6 +19,8 @@ WEIGHTS_KEY = "slicewise.io/weights"
 ROOM_ON_ANNOTATION = "slicewise.io/room-on"
 """On a waiting pod: the node where the repacker is making room for it. Counts as a nomination that
 kube-scheduler, which drops its own with every failed attempt, cannot take away."""
+WARM_LABEL = "slicewise.io/warm"
+"""On pods that hold room for replicas (``autoscaler.warm``)."""
 FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
 
 
@@ -41,7 +43,7 @@ class NodeFact:
 class PodFact:
     """A living pod that asks for devices. ``since`` orders pods that first-fit has to be replayed for;
     ``leaving``: it is being deleted and holds its devices until it is gone; ``noted``: the repacker is making
-    room for it where it is nominated.
+    room for it where it is nominated; ``stands_in``: it holds room for others and is no demand of its own.
     """
 
     uid: str
@@ -56,6 +58,7 @@ class PodFact:
     extended_claim: ClaimKey | None
     leaving: bool = False
     noted: bool = False
+    stands_in: bool = False
 
     @property
     def demand(self) -> Demand | None:

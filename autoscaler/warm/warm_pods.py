@@ -20,8 +20,9 @@ from typing import Any, Final, Literal
 from autoscaler.targets import Target
 from cluster.warm_policy import Prefetch
 from cluster.wire import ObjectReference, Pod
+from scheduler.kept_objects import WARM_LABEL
 
-LABEL: Final = "slicewise.io/warm"
+LABEL: Final = WARM_LABEL
 FOR_ANNOTATION: Final = "slicewise.io/warm-for"
 NODE_ANNOTATION: Final = "slicewise.io/prefetch-node"
 IMAGES_ANNOTATION: Final = "slicewise.io/prefetch-images"

@@ -304,6 +304,6 @@ def test_a_taken_port_is_told_in_words():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         made = service()
-        prices = FleetPrices(made, lambda: made.test_policy, lambda: NOW)  # type: ignore[attr-defined]
+        prices = FleetPrices(made, lambda: made.test_policy, lambda: NOW)
         with pytest.raises(AddressTaken, match="--expander-port: cannot listen"):
             Expander(prices, address, Observer()).start()

@@ -115,7 +115,7 @@ class Bench:
             lambda: self.policies,
             lambda key: ObjectReference("v1", "ConfigMap", key[1], key[0], "u1"),
             lambda: [self.view()],
-            self,  # type: ignore[arg-type]
+            self,
             self.pods,
             self.book,
             Placement(decider),
@@ -241,7 +241,7 @@ def test_a_replica_on_a_node_that_goes_is_the_first_to_be_taken_away():
             ),
         )
     costs = DeletionCosts(
-        object(),  # type: ignore[arg-type]
+        object(),
         pods,
         lambda _target: {"a": 0.0, "b": 9.0},
         lambda _uid: 0.0,

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.internal.decoder import _DecodeVarint  # type: ignore[import-untyped]
+from google.protobuf.internal.decoder import _DecodeVarint
 
 from autoscaler.compose import Options, Parts, build
 from autoscaler.nodes.expander import Tls

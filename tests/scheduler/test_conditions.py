@@ -9,6 +9,7 @@ import pytest
 
 from cluster.policy import ClusterPolicy
 from cluster.wire import Node, Pod
+from scheduler.arrivals import ArrivalBook
 from scheduler.conditions import read_conditions
 from scheduler.fleet import Fleet
 
@@ -121,3 +122,22 @@ def test_a_pod_waits_when_it_is_a_moment_old_and_has_no_room(fleet):
     now = 1767225610.0  # ten seconds later
     assert read_conditions(fleet, ClusterPolicy(), now=now).waiting == {"mig:3g.40gb"}
     assert read_conditions(fleet, ClusterPolicy()).waiting == {"mig:3g.40gb", "mig:1g.10gb"}
+
+
+def test_what_holds_room_for_others_runs_but_neither_arrives_nor_waits(fleet):
+    fleet.apply_node(node("a", "NVIDIA-A100-SXM4-80GB", {"nvidia.com/gpu": "8"}))
+    stand_in = pod("s1", "nvidia.com/gpu", 1)
+    labels = {"slicewise.io/warm": "placeholder"}
+    stand_in = msgspec.structs.replace(
+        stand_in, metadata=msgspec.structs.replace(stand_in.metadata, labels=labels)
+    )
+    book = ArrivalBook()
+    read_conditions(fleet, ClusterPolicy(), book=book)
+    fleet.apply_pod(stand_in)
+    found = read_conditions(fleet, ClusterPolicy(), book=book)
+    assert (dict(found.arrivals), found.waiting) == ({}, frozenset())
+    assert found.observed == {"whole:1": 1.0}
+    fleet.apply_pod(pod("p1", "nvidia.com/gpu", 1))
+    found = read_conditions(fleet, ClusterPolicy(), book=book)
+    assert list(found.arrivals) == ["whole:1"]
+    assert found.waiting == {"whole:1"}

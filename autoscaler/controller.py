@@ -170,8 +170,9 @@ class Controller:
             self._forget(target)
         for target in set(wanted) - set(self._memories):
             self._adopt(target)
-        if self._store is not None:
-            self._store.begin()
+        if self._store is not None and self._store.begin():
+            # Rounds that could not read it began to learn anew: what is kept is worth more than theirs.
+            self._memories = {t: replace(memory, state=None) for t, memory in self._memories.items()}
         workloads = self._read(wanted)
         signals_of = self._collector.ask(workloads, self._wall_clock())
         begun = [self._isolated(w, partial(self._begin, w, signals_of)) for w in workloads]

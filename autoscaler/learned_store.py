@@ -4,7 +4,7 @@ One JSON object under ``memory.json``: by workload, the text that ``State.rememb
 this process begins to lead, before the first decisions, and written at most once a minute, only when it has
 changed and never before it was read. A workload that no policy names any more is dropped at the next write.
 Losing the ConfigMap costs hours of learning and nothing else, so no failure here ever stops a decision: it is
-said once and tried again, a read at the next round, a write a minute later. At about 1 KiB a workload the API
+said once and tried again, a read at the next round, a write a minute later. Below 1 KiB a workload the API
 server's limit of 1 MiB holds a thousand of them; beyond that writes are refused, which is said as well.
 """
 
@@ -47,14 +47,16 @@ class LearnedStore:
         self._next_write_seconds = float("-inf")
         self._problem = ""
 
-    def begin(self) -> None:
-        """Read what is there, unless it was read since this process began to lead."""
+    def begin(self) -> bool:
+        """Read what is there, unless it was read since this process began to lead; whether it was now."""
         if self._known is not None:
-            return
+            return False
         try:
             self._known = self._read()
         except ApiError as problem:
             self._failed("read", problem)
+            return False
+        return True
 
     def text_of(self, target: Target) -> str:
         """What was learned about ``target``; empty when nothing is known."""

@@ -107,7 +107,7 @@ class State:
         return cls(Windows.begun_with(current, now))
 
     def remembered(self) -> str:
-        """Return what was learned as a JSON text of about 1 KiB; empty while nothing was learned."""
+        """Return what was learned as a JSON text below 1 KiB; empty while nothing was learned."""
         learned = self.learned
         if learned is None:
             return ""
@@ -119,16 +119,16 @@ class State:
             "surplus": round(learned.headroom.surplus, 4),
             "budget": [round(learned.headroom.answered), round(learned.headroom.late, 1)],
             "shadows": {
-                "late": [round(seconds, 1) for seconds in learned.shadows.late],
-                "cost": [round(replicas, 2) for replicas in learned.shadows.cost],
+                "late": [_short(seconds) for seconds in learned.shadows.late],
+                "cost": [_short(replicas) for replicas in learned.shadows.cost],
                 "answered": round(learned.shadows.answered),
                 "seconds": round(learned.shadows.age_seconds),
             },
-            "usualRps": learned.headroom.usual_rps,
-            "perReplica": learned.per_replica,
+            "usualRps": _short(learned.headroom.usual_rps),
+            "perReplica": _short(learned.per_replica),
         }
         if any(mean is not None for mean in season):
-            memory["season"] = [None if mean is None else float(f"{mean:.3g}") for mean in season]
+            memory["season"] = [_short(mean, 3) for mean in season]
         return msgspec.json.encode(memory).decode()
 
     @classmethod
@@ -167,6 +167,14 @@ def _memory(text: str) -> Recalled | None:
         per_replica=per_replica or None,
         season=kept if len(kept) == len(Season().days) else (),
     )
+
+
+def _short(value: float | None, digits: int = 4) -> float | int | None:
+    """The number with so many digits, and none of ``.0``: a thousand workloads share 1 MiB."""
+    if value is None:
+        return None
+    cut = float(f"{value:.{digits}g}")
+    return int(cut) if cut.is_integer() else cut
 
 
 def _numbers(value: object) -> tuple[float, ...]:

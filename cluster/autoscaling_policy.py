@@ -296,7 +296,8 @@ class AutoscalingPolicy(PolicyModel):
 
 def remarks(policy: AutoscalingPolicy) -> tuple[str, ...]:
     """What is allowed in a policy and still hardly meant, one sentence each."""
-    if policy.min_replicas == 0 and policy.outside is None and policy.variant is None:
+    woken = policy.outside is not None or policy.lag is not None or policy.variant is not None
+    if policy.min_replicas == 0 and not woken:
         return (
             "minReplicas: 0 without outside: one replica stays, since nothing outside the pods could ask for "
             "the first one back; name a source under outside, or write minReplicas: 1",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -11,11 +13,14 @@ from prometheus_client import CollectorRegistry
 
 from autoscaler.collect import Collector, Workload
 from autoscaler.controller import Controller
+from autoscaler.forecast import Forecast
+from autoscaler.headroom import Headroom
 from autoscaler.learned_store import CONFIG_MAP, KEY, LearnedStore
 from autoscaler.pod_index import PodIndex
 from autoscaler.selectors import parse_selector
+from autoscaler.shadows import CANDIDATES, Shadows
 from autoscaler.signals import Signals
-from autoscaler.state import State
+from autoscaler.state import Learned, State
 from autoscaler.targets import ScaleSight, Target
 from cluster.api_errors import ApiRefused, ApiUnreachable
 from cluster.client import Api
@@ -214,6 +219,37 @@ def test_a_restarted_controller_begins_with_what_was_learned(scene: Scene):
     second = Process(scene)
     assert deviations(second.rounds(1)) == pytest.approx(learned, abs=0.05)  # the last minute may be missing
     second.controller.close()
+
+
+def test_a_memory_that_can_be_read_only_later_is_taken_up_and_not_written_over(scene: Scene):
+    first = Process(scene)
+    learned = deviations(first.rounds(400))
+    first.controller.close()
+    second = Process(scene)
+    scene.api.down = True
+    assert deviations(second.rounds(1)) < learned - 1.0
+    scene.api.down = False
+    assert deviations(second.rounds(1)) == pytest.approx(learned, abs=0.05)
+    second.controller.close()
+
+
+def test_a_thousand_memories_fit_into_a_config_map(scene: Scene):
+    rare = random.Random(7)
+    begun = Forecast.begun(123.0, 0.0)
+    season = replace(begun.season, days=tuple(rare.uniform(10.0, 9000.0) for _ in begun.season.days))
+    shadows = replace(
+        Shadows.begun(5, 0.0),
+        late=tuple(rare.uniform(0.0, 86_400.0) for _ in CANDIDATES),
+        cost=tuple(rare.uniform(1.0, 300.0) for _ in CANDIDATES),
+    )
+    headroom = replace(Headroom.begun(60.0, 0.99, 0.0), usual_rps=123.4567891234, answered=86_000.0)
+    learned = Learned(headroom, replace(begun, season=season), shadows, per_replica=12.3456789123)
+    text = replace(State.begun(5, 0.0), learned=learned).remembered()
+    scene.store.begin()
+    long = [Target("apps/v1", "Deployment", "n" * 30, f"{'model-' * 5}{number}") for number in range(1000)]
+    scene.store.keep(dict.fromkeys(long, text))
+    assert len(scene.api.kept) == 1000
+    assert len(scene.api.text or "") < 2**20
 
 
 def test_only_the_leader_reads_and_writes_and_the_next_lead_reads_again(scene: Scene):

@@ -142,6 +142,9 @@ def test_validate_remarks_on_a_zero_that_cannot_be_left(tmp_path, capsys):
     file.write_text(f"{text}outside: {{source: istio}}\n")
     assert main(["policy", "validate", str(file)]) == 0
     assert capsys.readouterr().err == ""
+    file.write_text(text.replace("inFlight: {}", "lag: {source: kafka-exporter, group: g}"))
+    assert main(["policy", "validate", str(file)]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_validate_names_the_key_that_is_wrong(tmp_path, capsys):

@@ -6,7 +6,7 @@ Deletes at once and only the pod that was meant (by UID). With ``dry_run`` it on
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -22,6 +22,8 @@ from metrics.exposition import WarmMetrics
 
 log = logging.getLogger(__name__)
 
+_MOST_SAID: Final = 10_000
+
 Json = dict[str, Any]
 
 
@@ -30,6 +32,7 @@ class WarmHands:
 
     def __init__(self, api: Api, pods: PodIndex, metrics: WarmMetrics, *, dry_run: bool) -> None:
         self._api, self._pods, self._metrics, self._dry_run = api, pods, metrics, dry_run
+        self._said: set[str] = set()
 
     def template(self, sight: ScaleSight) -> Json | None:
         """The pod template of a workload, or one of its pods; None where there is neither."""
@@ -49,20 +52,33 @@ class WarmHands:
         pod: Json = msgspec.json.decode(self._api.request("GET", where))
         return pod
 
-    def create(self, target: Target, body: Json, change: str) -> None:
+    def create(self, target: Target, body: Json, change: str) -> str:
+        """Make a pod; return its UID, "" where there is none."""
         if self._dry_run:
-            log.info("%s: would make a pod (%s)", target, change)
-            return
-        self._api.post(f"/api/v1/namespaces/{quote(target.namespace)}/pods", body)
+            self._would(f"{target}: would make pods ({change})")
+            return ""
+        answer = self._api.post(f"/api/v1/namespaces/{quote(target.namespace)}/pods", body)
         self._metrics.changes.labels(change).inc()
+        try:
+            return msgspec.json.decode(answer, type=Pod).metadata.uid
+        except msgspec.DecodeError:  # it was made all the same
+            return ""
 
     def delete(self, pod: WarmPod, change: str, why: str) -> None:
         if self._dry_run:
-            log.info("%s/%s: would be deleted: %s", pod.namespace, pod.name, why)
+            self._would(f"{pod.namespace}/{pod.name}: would be deleted: {why}")
             return
         log.info("%s/%s: deleted: %s", pod.namespace, pod.name, why)
         if self._gone(pod.namespace, pod.name, pod.uid):
             self._metrics.changes.labels(change).inc()
+
+    def _would(self, sentence: str) -> None:
+        """Say it once, since nothing comes of it and the next turn would say it again."""
+        if sentence not in self._said:
+            log.info("%s", sentence)
+            if len(self._said) >= _MOST_SAID:
+                self._said.clear()
+            self._said.add(sentence)
 
     def _gone(self, namespace: str, name: str, uid: str) -> bool:
         """Delete a pod at once; False where it had gone already."""

@@ -48,6 +48,10 @@ HELPED_SECONDS: Final = 60.0
 # Victims of a preemption are gone, and a nomination is bound, well within this.
 NOMINATED_SECONDS: Final = 5.0
 _MOST_MADE: Final = 8
+# The watch shows a pod that was made well within this; until then it counts as there.
+SHOWN_SECONDS: Final = 10.0
+# What was refused (a right, a quota, a priority class that is missing) is not asked for at every turn.
+REFUSED_SECONDS: Final = 15.0
 
 Json = dict[str, Any]
 
@@ -80,6 +84,8 @@ class _Memory:
     forecast: Forecast | None = None
     forecast_at: float = 0.0
     wanted: Wanted = field(default_factory=Wanted)
+    made: dict[str, float] = field(default_factory=dict)
+    make_again_at: float = 0.0
     problem: str = ""
 
 
@@ -151,9 +157,11 @@ class WarmLoop(Periodic):
             try:
                 self._keep_warm(key, policy, sight, views.get(target), memory, refused[target], paused, now)
             except (ApiError, TargetRefused) as error:
+                memory.make_again_at = now + REFUSED_SECONDS
                 self._failed(key, memory, str(error))
             else:
-                memory.problem = ""
+                if now >= memory.make_again_at:
+                    memory.problem = ""
         if self._swept is None or now - self._swept >= SWEEP_SECONDS:
             self._swept = now
             self._hands.sweep_ended()
@@ -185,7 +193,8 @@ class WarmLoop(Periodic):
                 self._failed(key, memory, f"{target}: no placeholders: {why}")
                 count = 0
             self._place(policy, owner, target, memory, placeholders, refused, paused, count)
-        if policy.warm.prefetch is not None and memory.template is not None:
+        may_make = now >= memory.make_again_at
+        if policy.warm.prefetch is not None and memory.template is not None and may_make:
             prefetches = [pod for pod in mine if pod.kind == "prefetch"]
             held = [pod.node for pod in placeholders if pod.node]
             self._prefetching.bring(
@@ -246,11 +255,17 @@ class WarmLoop(Periodic):
             self._hands.delete(pod, "placeholder_handed_over", "gives way to a replica")
         for pod in plan.let_go:
             self._hands.delete(pod, "placeholder_deleted", "no longer wanted")
-        if memory.template is None:
+        now, shown = self._clock(), {pod.uid for pod in existing}
+        memory.made = {
+            uid: at for uid, at in memory.made.items() if uid not in shown and now - at < SHOWN_SECONDS
+        }
+        if memory.template is None or now < memory.make_again_at:
             return
         body = warm_pods.placeholder(memory.template, target, owner, policy.warm.image)
-        for _ in range(min(plan.make, _MOST_MADE)):
-            self._hands.create(target, body, "placeholder_created")
+        for _ in range(min(plan.make - len(memory.made), _MOST_MADE)):
+            uid = self._hands.create(target, body, "placeholder_created")
+            if uid:
+                memory.made[uid] = now
 
     # --- the API server -----------------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ class Memory:
 
     book: WarmBook
     refuse: ApiRefused | None = None
+    tried: int = 0
+    shows: bool = True
     made: list[dict[str, Any]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
 
@@ -57,6 +59,7 @@ class Memory:
         return msgspec.json.encode(TEMPLATE)
 
     def post(self, path: str, body: dict[str, Any]) -> bytes:
+        self.tried += 1
         if self.refuse is not None:
             raise self.refuse
         self.made.append(body)
@@ -68,8 +71,9 @@ class Memory:
             "creationTimestamp": f"2026-01-01T00:00:{len(self.made):02}Z",
         }
         spec = {"nodeName": body["spec"].get("nodeName", "n1")}
-        self.book.changed("ADDED", msgspec.convert({"metadata": meta, "spec": spec}, Pod, strict=False))
-        return b""
+        if self.shows:
+            self.book.changed("ADDED", msgspec.convert({"metadata": meta, "spec": spec}, Pod, strict=False))
+        return msgspec.json.encode({"metadata": meta, "spec": spec})
 
     def delete(self, path: str, body: object) -> bytes:
         name = path.rpartition("/")[2]
@@ -213,6 +217,34 @@ def test_a_missing_priority_class_is_said_once_with_what_to_do():
     assert len(bench.said) == 1
     assert bench.said[0].startswith("WarmRefused: ")
     assert "apply deploy/manifests/warm.yaml" in bench.said[0]
+
+
+def test_what_is_refused_is_not_asked_for_at_every_turn():
+    bench = Bench(PLACEHOLDERS)
+    bench.api.refuse = ApiRefused(403, "Forbidden", "exceeded quota", where="POST pods")
+    for at in range(1, 61):
+        bench.turn(float(at))
+    assert bench.api.tried == 4
+    bench.api.refuse = None
+    for at in range(61, 80):
+        bench.turn(float(at))
+    assert len(bench.api.made) == 2
+
+
+def test_what_the_watch_does_not_show_yet_is_not_made_twice():
+    bench = Bench(PLACEHOLDERS)
+    bench.api.shows = False
+    for at in range(1, 10):
+        bench.turn(float(at))
+    assert len(bench.api.made) == 2
+
+
+def test_a_dry_run_says_what_it_would_do_once(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    bench = Bench(PLACEHOLDERS, dry_run=True)
+    for at in range(1, 30):
+        bench.turn(float(at))
+    assert caplog.text.count("would make pods") == 1
 
 
 def test_the_image_is_brought_to_the_likely_nodes_once():

@@ -82,14 +82,17 @@ class Advice:
         self._dry_run = dry_run
         self._clock = clock
         self._indexed: tuple[float | None, Mapping[Target, View]] = (None, {})
+        self._named: tuple[Policies | None, Mapping[str, Mapping[PolicyKey, Target]]] = (None, {})
 
-    def known(self, namespace: str) -> dict[PolicyKey, Target]:
-        """The workloads of a namespace that a policy names."""
-        return {
-            key: Target.of(policy, namespace)
-            for key, policy in self._policies().items()
-            if key[0] == namespace
-        }
+    def known(self, namespace: str) -> Mapping[PolicyKey, Target]:
+        """The workloads of a namespace that a policy names; sorted anew when the policies are others."""
+        policies, named = self._policies(), self._named
+        if named[0] is not policies:
+            found: dict[str, dict[PolicyKey, Target]] = {}
+            for key, policy in policies.items():
+                found.setdefault(key[0], {})[key] = Target.of(policy, key[0])
+            self._named = named = (policies, found)
+        return named[1].get(namespace, {})
 
     def willing(self) -> None:
         """Raise NotKnown when this replica has nothing to hand out, whatever is asked for."""

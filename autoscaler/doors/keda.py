@@ -14,7 +14,7 @@ every change; ``StreamMetricSpec`` sends at once, and nothing later since the ta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import grpc
@@ -52,7 +52,7 @@ def policy_of(advice: Advice, namespace: str, metadata: dict[str, str]) -> Polic
     raise NotKnown("not_found", _nothing(f"autoscaling policy for {kind} {name!r}", namespace, known))
 
 
-def _nothing(what: str, namespace: str, known: dict[PolicyKey, Any]) -> str:
+def _nothing(what: str, namespace: str, known: Mapping[PolicyKey, Any]) -> str:
     there = ", ".join(f"{key[1]} for {target.kind} {target.name}" for key, target in sorted(known.items()))
     return f"no {what} is in force in namespace {namespace} (there: {there or 'none'})"
 

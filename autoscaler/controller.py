@@ -308,13 +308,17 @@ class Controller:
     def _contradicted(self, sight: ScaleSight) -> None:
         """Say it once when the pods and Prometheus have contradicted each other for long."""
         sentence = self._collector.contradiction(sight.target)
+        if (sentence is not None) == (sight.target in self._contradicting):
+            return
         gauge = self._metrics.signals_contradict.labels(*_labels(sight.target))
         gauge.set(0 if sentence is None else 1)
-        if sentence is not None and sight.target not in self._contradicting:
-            self._recorder.record(
-                sight.reference, event_reasons.SIGNALS_CONTRADICT, sentence, event_reasons.WARNING, "Scale"
-            )
-        (self._contradicting.discard if sentence is None else self._contradicting.add)(sight.target)
+        if sentence is None:
+            self._contradicting.discard(sight.target)
+            return
+        self._contradicting.add(sight.target)
+        self._recorder.record(
+            sight.reference, event_reasons.SIGNALS_CONTRADICT, sentence, event_reasons.WARNING, "Scale"
+        )
 
     def _write(self, sight: ScaleSight, current: int, decision: Decision) -> bool:
         if decision.replicas == current:

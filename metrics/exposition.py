@@ -205,7 +205,7 @@ class AutoscalerMetrics:
         self.placeable_replicas = _gauge(registry, names.AUTOSCALER_PLACEABLE_REPLICAS)
         self.unplaceable_replicas = _gauge(registry, names.AUTOSCALER_UNPLACEABLE_REPLICAS)
         self.foreign_changes = _counter(registry, names.AUTOSCALER_FOREIGN_CHANGES_TOTAL)
-        self._placeable_known: set[tuple[str, str, str]] = set()
+        self._rooms: dict[tuple[str, str, str], tuple[int | None, int]] = {}
         self.decisions = _counter(registry, names.AUTOSCALER_DECISIONS_TOTAL)
         self.target_errors = _counter(registry, names.AUTOSCALER_TARGET_ERRORS_TOTAL)
         self.signal_available = _gauge(registry, names.AUTOSCALER_SIGNAL_AVAILABLE)
@@ -225,20 +225,22 @@ class AutoscalerMetrics:
         for signal in names.SIGNALS:
             self.signal_available.labels(namespace, kind, name, signal)
         self.foreign_changes.labels(namespace, kind, name)
+        self.signals_contradict.labels(namespace, kind, name)
 
     def room(self, namespace: str, kind: str, name: str, placeable: int | None, unplaceable: int) -> None:
         """Show how many replicas there is room for, None where nobody asked or nobody could tell, and how
         many are wanted and find none.
         """
         key = namespace, kind, name
+        before = self._rooms.get(key)
+        if before == (placeable, unplaceable):
+            return
+        self._rooms[key] = placeable, unplaceable
         if placeable is not None:
-            self._placeable_known.add(key)
             self.placeable_replicas.labels(*key).set(placeable)
-        elif key in self._placeable_known:
-            self._placeable_known.discard(key)
+        elif before is not None and before[0] is not None:
             self.placeable_replicas.remove(*key)
         self.unplaceable_replicas.labels(*key).set(unplaceable)
-        self.signals_contradict.labels(namespace, kind, name)
 
     def decision(
         self,
@@ -253,11 +255,8 @@ class AutoscalerMetrics:
         series = self._decided.get(workload)
         if series is None:
             series = self._decided[workload] = _DecisionSeries(self, workload)
-        series.current.set(current)
-        series.desired.set(desired)
         series.counter(reason).inc()
-        for signal, there in available.items():
-            series.signal(signal).set(1 if there else 0)
+        series.show(current, desired, available)
 
     def forget(self, namespace: str, kind: str, name: str) -> None:
         """Drop every series of the workload."""
@@ -265,7 +264,7 @@ class AutoscalerMetrics:
         labels = {"namespace": namespace, "kind": kind, "name": name}
         self.desired_replicas.remove_by_labels(labels)
         self.current_replicas.remove_by_labels(labels)
-        self._placeable_known.discard((namespace, kind, name))
+        self._rooms.pop((namespace, kind, name), None)
         self.placeable_replicas.remove_by_labels(labels)
         self.unplaceable_replicas.remove_by_labels(labels)
         self.foreign_changes.remove_by_labels(labels)
@@ -280,10 +279,9 @@ class _DecisionSeries:
 
     def __init__(self, metrics: AutoscalerMetrics, workload: tuple[str, str, str]) -> None:
         self._metrics, self._workload = metrics, workload
-        self.current = metrics.current_replicas.labels(*workload)
-        self.desired = metrics.desired_replicas.labels(*workload)
+        self._shown: tuple[int, int] | None = None
+        self._available: dict[str, bool] = {}
         self._reasons: dict[str, Counter] = {}
-        self._signals: dict[str, Gauge] = {}
 
     def counter(self, reason: str) -> Counter:
         found = self._reasons.get(reason)
@@ -291,11 +289,17 @@ class _DecisionSeries:
             found = self._reasons[reason] = self._metrics.decisions.labels(*self._workload, reason)
         return found
 
-    def signal(self, name: str) -> Gauge:
-        found = self._signals.get(name)
-        if found is None:
-            found = self._signals[name] = self._metrics.signal_available.labels(*self._workload, name)
-        return found
+    def show(self, current: int, desired: int, available: Mapping[str, bool]) -> None:
+        """Set what has changed since it was last shown."""
+        metrics, workload = self._metrics, self._workload
+        if self._shown != (current, desired):
+            metrics.current_replicas.labels(*workload).set(current)
+            metrics.desired_replicas.labels(*workload).set(desired)
+            self._shown = current, desired
+        if self._available != available:
+            for signal, there in available.items():
+                metrics.signal_available.labels(*workload, signal).set(1 if there else 0)
+            self._available = dict(available)
 
 
 class NodeMetrics:

@@ -6,9 +6,10 @@ the leader keeps one JSON text, ``workloads.json``, which ``kubectl slicewise wo
     {"writtenAt": "2026-11-21T19:00:00Z", "workloads": [{"namespace", "kind", "name", "current", ...}]}
 
 Written when something but the wording of a reason has changed, every ``LONGEST_SECONDS`` all the same (so
-that its age shows whether anybody leads), and never more often than every ``PERIOD_SECONDS``. Sentences are
-cut, so that 1,000 workloads stay far below the API server's limit of 1 MiB. A failed write is told once and
-tried again; nothing depends on the page.
+that its age shows whether anybody leads), and never more often than every ``PERIOD_SECONDS``. Of many
+workloads some row always changes, and etcd keeps each version for a while: a large page is therefore written
+less often, ``BYTES_A_SECOND`` in the mean. Sentences are cut, so that 1,000 workloads stay far below the API
+server's limit of 1 MiB. A failed write is told once and tried again; nothing depends on the page.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ CONFIG_MAP: Final = "slicewise-workloads"
 KEY: Final = "workloads.json"
 PERIOD_SECONDS: Final = 5.0
 LONGEST_SECONDS: Final = 60.0
+BYTES_A_SECOND: Final = 16 * 2**10
 _LONGEST_SENTENCE: Final = 240
 
 
@@ -108,6 +110,7 @@ class WorkloadPage(Periodic):
         self._about = f"{namespace}/{CONFIG_MAP}"
         self._current, self._active, self._clock = current, active, clock
         self._last: tuple[float, tuple[Row, ...]] | None = None
+        self._not_before = 0.0
         self._failing = False
         super().__init__(
             "workload-page",
@@ -121,18 +124,23 @@ class WorkloadPage(Periodic):
         if not self._active():
             self._last = None
             return
-        now, found = self._clock(), self._current()
+        now = self._clock()
+        if self._last is not None and self._last[0] <= now < self._not_before:
+            return
+        found = self._current()
         if self._last is not None and now - self._last[0] < LONGEST_SECONDS and _same(self._last[1], found):
             return
         written = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        text = msgspec.json.encode(Page(written, found)).decode()
         try:
-            self._kept.write(msgspec.json.encode(Page(written, found)).decode())
+            self._kept.write(text)
         except ApiError as problem:
             if not self._failing:
                 log.warning("cannot write ConfigMap %s: %s", self._about, problem)
             self._failing = True
         else:
             self._last, self._failing = (now, found), False
+            self._not_before = now + min(LONGEST_SECONDS, len(text) // BYTES_A_SECOND)
 
 
 def _same(before: Sequence[Row], now: Sequence[Row]) -> bool:

@@ -128,3 +128,15 @@ def test_a_thousand_workloads_fit_into_a_config_map():
     many = rows([view(f"{'name-' * 8}{index}", why=long) for index in range(1000)], [])
     page_of(api, list(many), [0.0], [True]).step()
     assert len(json.dumps(api.written[0])) < 2**20
+
+
+def test_a_large_page_is_written_less_often():
+    api, now = Maps(), [0.0]
+    long = Reason(LIMITED.code, "x" * 1000)
+    current: list[Row] = []
+    page = page_of(api, current, now, [True])
+    for second in range(0, 120, 5):
+        now[0] = float(second)
+        current[:] = rows([view(f"w{index}", replicas=second, why=long) for index in range(1000)], [])
+        page.step()
+    assert 3 <= len(api.written) <= 6

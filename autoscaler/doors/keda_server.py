@@ -96,16 +96,3 @@ class KedaServer:
         self.bound_port = int(port)
         log.info("KEDA door: gRPC on %s", self._address)
         return server
-
-
-def server_credentials(certificate: str, key: str, client_authority: str | None) -> Any:
-    """TLS from PEM files; with ``client_authority`` clients must show a certificate of it. Raises OSError."""
-    pair = (_bytes(key), _bytes(certificate))
-    if client_authority is None:
-        return grpc.ssl_server_credentials([pair])
-    return grpc.ssl_server_credentials([pair], _bytes(client_authority), require_client_auth=True)
-
-
-def _bytes(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()

@@ -17,9 +17,10 @@ from autoscaler.doors.advice import Advice, Result
 from autoscaler.doors.external_metrics import create_app
 from autoscaler.doors.front_proxy import CONFIG_MAP, NAMESPACE, Trust, TrustRefused, read_trust
 from autoscaler.doors.keda import ExternalScaler
-from autoscaler.doors.keda_server import KedaServer, server_credentials
+from autoscaler.doors.keda_server import KedaServer
 from autoscaler.doors.leader_label import LeaderLabel
 from autoscaler.doors.tls_server import CertificateFiles, NotServing, TlsServer, listening
+from autoscaler.grpc_tls import server_credentials
 from cluster.client import Api
 from cluster.reflector import Reflector
 from cluster.wire import ConfigMap

@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import grpc
 
+from autoscaler.grpc_tls import server_credentials
 from autoscaler.nodes.expander_v1 import api_pb2_grpc as service
 from autoscaler.nodes.messages import NotUnderstood, Offer, answer, offers_of
 from autoscaler.nodes.node_kinds import Running, kind_of
@@ -43,7 +43,7 @@ class AddressTaken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """PEM files of the certificate that is shown, and of its key."""
+    """PEM files of the certificate that is shown, and of its key; read again when they change."""
 
     certificate_file: str
     key_file: str
@@ -73,7 +73,7 @@ class Expander:
         self._prices = prices
         self._observer = observer
         self._address = address
-        self._credentials = None if tls is None else _credentials(tls)
+        self._credentials = None if tls is None else server_credentials(tls.certificate_file, tls.key_file)
         self._server: Any = None
         self.port = 0
 
@@ -165,11 +165,6 @@ def _waste(offer: Offer) -> float:
 def _there(node: Node) -> tuple[int, int]:
     found: Mapping[str, str | int] = node.status.allocatable or node.status.capacity
     return cpu_milli(found.get("cpu", "0")), memory_mib(found.get("memory", "0"))
-
-
-def _credentials(tls: Tls) -> Any:
-    certificate, key = Path(tls.certificate_file).read_bytes(), Path(tls.key_file).read_bytes()
-    return grpc.ssl_server_credentials(((key, certificate),))
 
 
 def sentences(choice: Choice) -> Iterator[str]:

@@ -17,7 +17,8 @@ from google.protobuf import descriptor_pb2
 from autoscaler.doors.externalscaler import externalscaler_pb2 as pb
 from autoscaler.doors.externalscaler import externalscaler_pb2_grpc as pb_grpc
 from autoscaler.doors.keda import ExternalScaler
-from autoscaler.doors.keda_server import KedaServer, server_credentials
+from autoscaler.doors.keda_server import KedaServer
+from autoscaler.grpc_tls import server_credentials
 from deploy.local.certificates import Authority, Identity
 from metrics.samples import NoData
 from tests.autoscaler.door_scenes import Decided

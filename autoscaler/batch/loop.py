@@ -134,15 +134,17 @@ class BatchLoop(Periodic):
         """Look, learn, and plan if it is time."""
         now = self._clock()
         if not self._active():
-            self._learned, self._dirty = None, True
+            self._learned, self._dirty, self.view = None, True, None
             return
-        if self._learned is None:
-            self._learned = self._memory.read()
-        learned = self._learn(self._look(self._learned, now), now)
-        self._learned = learned
-        if not self._read_only:
-            self._memory.keep(learned)
+        known = self._learned or self._memory.read()
+        learned = self._look(known or Learned(), now)
+        if known is not None:  # else what is kept would be written over, and what ended forgotten
+            learned = self._learned = self._learn(learned, now)
+            if not self._read_only:
+                self._memory.keep(learned)
         batch = self._policy().batch
+        if batch.mode == "off":
+            self.view = None
         due = now - self._planned_at
         if (
             batch.mode == "off"

@@ -2,8 +2,8 @@
 
 Two keys of JSON in one text: ``grids`` (``history``) and ``jobs`` (``durations``), with the time up to
 which ended jobs have been learned from. Read when this process begins to lead, written at most every ten
-minutes and when it has changed. Losing it costs a day of forecasts and some margins, so no failure here
-stops a release.
+minutes, when it has changed and never before it was read. Losing it costs a day of forecasts and some
+margins, so no failure here stops a release.
 """
 
 from __future__ import annotations
@@ -73,14 +73,15 @@ class BatchMemory:
         self._next_write = 0.0
         self._problem = ""
 
-    def read(self) -> Learned:
-        """What was kept; nothing where it cannot be read, which is said."""
+    def read(self) -> Learned | None:
+        """What was kept; nothing where that makes no sense, None while it cannot be read; both are said."""
         try:
             text = self._kept.read(without_key="{}") or "{}"
             self._written = text
             return from_text(text)
         except ApiError as problem:
             self._say("read", str(problem))
+            return None
         except ValueError as problem:
             self._say("read", f"{problem}; it is begun anew")
         return Learned()

@@ -50,6 +50,10 @@ class BatchSide:
             observer=_Observer(side.exposition, side.recorder),
             read_only=side.dry_run,
         )
+        # By the view, which goes with the lead: a replica that lost it must not be counted besides the next.
+        side.exposition.batch.held_jobs.set_function(
+            lambda: 0.0 if (view := self.loop.view) is None else float(len(view.items))
+        )
         self._reflector: Reflector[Job] = Reflector(
             side.api, JOBS_PATH, Job, self.loop.jobs, keep=JobShelf.keep
         )
@@ -113,7 +117,6 @@ class _Observer:
         self._recorder = recorder
 
     def planned(self, plan: Plan, held: int, seconds: float) -> None:
-        self._metrics.held_jobs.set(held)
         self._metrics.plans.labels(plan.method).inc()
         self._metrics.plan_duration_seconds.observe(seconds)
 

@@ -74,6 +74,8 @@ class ScaleDownLoop(Periodic):
         """Look when it is due."""
         policy, now = self._policy().scale_down, self._clock()
         if policy.mode == "off" or not self._active():
+            if self.latest:
+                self._observer.advised(())
             self.latest, self._looked_at = (), None
             return
         if self._looked_at is None or now - self._looked_at >= policy.interval_seconds:

@@ -135,10 +135,10 @@ class Told:
 
 class Memory:
     def __init__(self):
-        self.kept = Learned()
+        self.kept, self.down = Learned(), False
 
     def read(self):
-        return self.kept
+        return None if self.down else self.kept
 
     def keep(self, learned):
         self.kept = learned
@@ -323,6 +323,27 @@ def test_durations_are_learned_from_ended_jobs_once(scene):
     again.loop.jobs.replaced([ended("train-1", 1.0, 4.0, None), ended("train-2", 2.0, 4.0, None)])
     again.at(7.0)
     assert again.memory.kept.jobs == scene.memory.kept.jobs
+
+
+def test_a_memory_that_cannot_be_read_is_not_written_over_and_what_ended_meanwhile_is_learned_later(scene):
+    known = Learned(jobs=Durations().ran("batch/other", HOUR, None))
+    scene.memory.kept, scene.memory.down = known, True
+    scene.loop.jobs.replaced([job(), ended("train-2", 2.0, 4.0, None)])
+    scene.at(4.5)
+    assert scene.memory.kept is known
+    assert scene.loop.view is not None  # it plans all the same
+    scene.memory.down = False
+    scene.at(4.6)
+    assert scene.memory.kept.jobs.runs == {"batch/other": (HOUR,), "batch/train": (2 * HOUR,)}
+
+
+def test_a_replica_that_lost_the_lead_shows_no_plan(scene):
+    scene.loop.jobs.replaced([job()])
+    scene.at(0.0)
+    assert scene.loop.view is not None
+    scene.leads = False
+    scene.at(0.1)
+    assert scene.loop.view is None
 
 
 def test_a_job_that_declares_nothing_is_planned_by_its_like(scene):

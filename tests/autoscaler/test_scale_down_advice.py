@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.nodes.scale_down import NodeAdvice, advise, demands_of
+from autoscaler.nodes.scale_down_loop import ScaleDownLoop
+from cluster.policy import ClusterPolicy
 from scheduler.repack.overlay import Overlay
 from scheduler.repack.resources import NOTHING
 from tests.scheduler.repack_objects import Town
@@ -116,3 +118,25 @@ def test_every_expected_demand_that_had_room_has_room_when_all_that_may_go_has_g
 
 def after_room(overlay: Overlay, node: str, demand: Any) -> bool:
     return overlay.place_now(node, demand, NOTHING, linked=False) is not None
+
+
+def test_who_no_longer_leads_takes_its_advice_back_once():
+    class Told:
+        def __init__(self) -> None:
+            self.advice: list[tuple[NodeAdvice, ...]] = []
+
+        def advised(self, advice: tuple[NodeAdvice, ...]) -> None:
+            self.advice.append(advice)
+
+        def marked(self, node: str, why: str) -> None:
+            raise AssertionError("marks are left to the next leader")
+
+    told, unused = Told(), cast(Any, None)
+    loop = ScaleDownLoop(
+        unused, unused, unused, unused, unused, ClusterPolicy, told, active=lambda: False, clock=lambda: 0.0
+    )
+    loop.latest = (NodeAdvice("a", "may_go", "holds no GPU pod"),)
+    loop.turn()
+    loop.turn()
+    assert told.advice == [()]
+    assert loop.latest == ()

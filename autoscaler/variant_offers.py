@@ -14,8 +14,9 @@ from typing import Final, Protocol
 
 from autoscaler.case import Case
 from autoscaler.decide import Decision
-from autoscaler.free_room import Admitted, FreeRoom
+from autoscaler.free_room import Admitted, FreeRoom, Kept
 from autoscaler.pod_index import PodIndex
+from autoscaler.pods import PodSight
 from autoscaler.replica_shape import ReplicaShapes
 from autoscaler.signals import Signals
 from autoscaler.targets import ScaleSight, Target
@@ -45,6 +46,7 @@ class VariantOffers:
     def __init__(self, service: Service, admitted: Admitted, pods: PodIndex, shapes: ReplicaShapes) -> None:
         self._service, self._admitted, self._pods, self._shapes = service, admitted, pods, shapes
         self._book: Book = {}
+        self._kept: Kept = {}
 
     def bought(self, settled: Sequence[Settled], now: float, pool: Executor) -> list[Settled]:
         """See ``Variants``."""
@@ -75,7 +77,7 @@ class VariantOffers:
         """Price of the next replica and room for more, by variant; each as if it came alone."""
         if not self._service.synced():
             return {sight.target: (_UNREAD, _UNREAD) for sight in sights}
-        looked = [(sight, self._pods.matching(sight.target.namespace, sight.selector)) for sight in sights]
+        looked = [(sight, self._present(sight)) for sight in sights]
         stale = [one for one in looked if self._shapes.wants_reading(*one)]
         list(pool.map(lambda one: self._shapes.read(*one), stale))
         decider = self._service.decider
@@ -86,9 +88,14 @@ class VariantOffers:
                 if isinstance(shape, NoData):
                     found[sight.target] = (shape, shape)
                     continue
-                room = FreeRoom(decider, self._admitted)
+                room = FreeRoom(decider, self._admitted, self._kept)
                 price = room.price(shape)
                 unknown = NoData("no node has room for one more", "empty")
                 fits = 0 if price is None else room.take(shape, _MOST_COUNTED)
                 found[sight.target] = (unknown if price is None else price, fits)
         return found
+
+    def _present(self, sight: ScaleSight) -> tuple[PodSight, ...]:
+        """Pods that stay: one that leaves may be of a revision that no longer is."""
+        pods = self._pods.matching(sight.target.namespace, sight.selector)
+        return tuple(pod for pod in pods if not pod.leaving)

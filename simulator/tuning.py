@@ -279,11 +279,7 @@ def judge(
     demand = demand_of(setup.history.judged, setup.server, setup.seeds)
     now, then = run_policies([policy, tuned], demand, setup, setup.history.marks, passed)
     spent = [np.diff(tally.gpu_seconds, axis=0).mean(axis=1) for tally in (now, then)]
-    late = [
-        np.diff(tally.missed, axis=0).sum(axis=1)
-        / np.maximum(np.diff(tally.arrived, axis=0).sum(axis=1), 1.0)
-        for tally in (now, then)
-    ]
+    late = [_late_by_block(tally) for tally in (now, then)]
     return Judgement(
         now,
         then,

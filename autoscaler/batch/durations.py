@@ -3,12 +3,12 @@
 A job's family is its owner's or name's stem. ``expected_seconds`` is what the job declares, else the median
 of its family's last runs. ``longest_factor`` bounds how much longer than expected a run takes:
 
-    max(largest ratio seen, exp(mean + 3.3 × sd × √(1 + 1/n)) of the log ratios)       one run in 2,000
-    exceeds it
+    max(largest ratio seen, exp(mean + 3.3 × sd × √(1 + 1/n)) of the log ratios)
 
-over all families together (ratios are comparable where durations are not), and never below what the policy
-states until ``SETTLED`` runs have been seen. ``queue_seconds`` bounds the wait for GPUs after a release in
-the same spirit: a quarter above the longest wait of late, and at least the policy's.
+(one run in 2,000 exceeds it) over all families together (ratios are comparable where durations are not), and
+never below what the policy states until ``SETTLED`` runs have been seen. ``queue_seconds`` bounds the wait
+for GPUs after a release in the same spirit: a quarter above the longest wait of late, and at least the
+policy's.
 
 Pure: what ended is told, nothing is watched. Failed runs teach nothing.
 """

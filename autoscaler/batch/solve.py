@@ -1,9 +1,9 @@
 """The cheapest starts that fit the GPUs together: relaxation, rounding, then CP-SAT on what is left.
 
-    1. relaxation   a bound, and what each start costs at the prices of scarce hours (``relaxation``) 2.
-    rounding     the simple orders again, with those prices in the costs 3. CP-SAT       only while the
-    distance to the bound exceeds ``CLOSE_ENOUGH``, over the starts that a better
-                    schedule may have, from the best schedule known
+    1. relaxation   a bound, and what each start costs at the prices of scarce hours (``relaxation``)
+    2. rounding     the simple orders again, with those prices in the costs
+    3. CP-SAT       only while the distance to the bound exceeds ``CLOSE_ENOUGH``, over the starts that a
+                    better schedule may have, from the best schedule known
 
 In CP-SAT GPUs are counted in thousandths and costs on a scale of 2^24: what that rounds away is below a
 millionth of the dearest start. One worker, a deterministic time limit: equal input, equal answer.

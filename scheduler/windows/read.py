@@ -1,10 +1,10 @@
 """What a Job or pod says about its completion window, and when it must be let go whoever is alive.
 
-    slicewise.io/completion-window    24h, 90m, 1d12h or seconds; as annotation or label; from creation
-    slicewise.io/expected-duration    the same form; how long it runs slicewise.io/release-by
-    written by the controller: its latest safe start (RFC 3339) slicewise.io/planned-start        written by
-    the controller, for people slicewise.io/released-at          written with the release; who is suspended
-    afterwards was so by someone else
+    slicewise.io/completion-window   24h, 90m, 1d12h or seconds; as annotation or label; from creation
+    slicewise.io/expected-duration   the same form; how long it runs
+    slicewise.io/release-by          written by the controller: its latest safe start (RFC 3339)
+    slicewise.io/planned-start       written by the controller, for people
+    slicewise.io/released-at         written with the release; who is suspended later was so by someone else
 
 A Job is held by ``spec.suspend``, a pod by the scheduling gate ``slicewise.io/window``. Jobs that Kueue
 queues, that another controller manages or that belong to anything but a CronJob are left alone: their

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ from autoscaler.signals import Signals
 from autoscaler.targets import ScaleSight, Target
 from autoscaler.variant_offers import VariantOffers
 from cluster.autoscaling_policy import AutoscalingPolicy
-from cluster.wire import ObjectReference
+from cluster.wire import ObjectReference, Pod
 from metrics.samples import NoData
 from scheduler.demand import parse_demand
 from scheduler.fleet import Fleet
@@ -34,7 +35,7 @@ class Shapes:
 
     def __init__(self, setting: Setting) -> None:
         facts = setting.fleet.facts
-        self._of = {}
+        self._of, self.read_by = {}, []
         for target, wanted in WANTS.items():
             demand = parse_demand(
                 pod(target.name, {"nvidia.com/gpu": 1}, annotations=wanted), facts, facts.classes
@@ -43,6 +44,7 @@ class Shapes:
             self._of[target] = ReplicaShape(demand, ANYWHERE)
 
     def wants_reading(self, sight, pods) -> bool:
+        self.read_by += [one.name for one in pods]
         return False
 
     def shape(self, target: Target) -> ReplicaShape | NoData:
@@ -74,11 +76,11 @@ def setting():
     return Setting(fleet)
 
 
-def offers(setting):
+def offers(setting, pods=None, shapes=None):
     size = setting.fleet.size
     service = Service(setting)
     return VariantOffers(
-        service, lambda _: np.ones(size, dtype=np.bool_), PodIndex(), Shapes(setting)
+        service, lambda _: np.ones(size, dtype=np.bool_), pods or PodIndex(), shapes or Shapes(setting)
     ), service
 
 
@@ -133,3 +135,13 @@ def test_an_unknown_fleet_changes_nothing(setting, pool):
     service.known = False
     settled = [case(A100, current=4, rps=2.0), case(H100, current=0, rps=40.0)]
     assert found.bought(settled, 0.0, pool) == settled
+
+
+def test_a_pod_that_leaves_says_nothing_of_the_next_replica(setting, pool):
+    pods, shapes = PodIndex(), Shapes(setting)
+    for name, leaves in (("stays", {}), ("leaves", {"deletionTimestamp": "2026-11-21T10:00:00Z"})):
+        meta = {"uid": name, "name": name, "namespace": "shop", "labels": {"app": "x"}, **leaves}
+        pods.changed("ADDED", msgspec.convert({"metadata": meta}, Pod))
+    found, _ = offers(setting, pods, shapes)
+    found.bought([case(A100, current=1, rps=2.0)], 0.0, pool)
+    assert shapes.read_by == ["stays"]

@@ -289,16 +289,18 @@ class Decider:
         if demand is None or ANNOTATION not in pod.metadata.annotations:
             return demand
         facts = self.fleet.facts
-        must, problem = must_be_on_demand(pod, pod_uid(pod), facts.siblings, self._stands_stable)
+        must, problem = must_be_on_demand(pod, pod_uid(pod), facts.siblings, self._stand_stable)
         problems = (*demand.problems, problem) if problem else demand.problems
         return replace(demand, on_demand=must, problems=problems)
 
-    def _stands_stable(self, uid: str) -> bool:
-        """Whether a pod stands, or is about to, on a node that is not interruptible."""
-        row = self.fleet.rows.get(self.fleet.facts.node_of_pod(uid) or "")
-        if row is None:
-            return False
-        return not interruptible(self._keeper.world().policy, self.fleet.view(np.array([row])))[0]
+    def _stand_stable(self, uids: Iterable[str]) -> int:
+        """How many of these pods stand, or are about to, on nodes that are not interruptible."""
+        rows, node_of = self.fleet.rows, self.fleet.facts.node_of_pod
+        found = [row for uid in uids if (row := rows.get(node_of(uid) or "")) is not None]
+        if not found:
+            return 0
+        taken_away = interruptible(self._keeper.world().policy, self.fleet.view(np.array(found)))
+        return len(found) - int(taken_away.sum())
 
     def _judged(self, pod: Pod) -> Demand | None:
         demand = self._asked(pod)

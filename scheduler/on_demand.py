@@ -80,10 +80,10 @@ class Siblings:
 
 
 def must_be_on_demand(
-    pod: Pod, uid: str, siblings: Siblings, stable: Callable[[str], bool]
+    pod: Pod, uid: str, siblings: Siblings, stable: Callable[[frozenset[str]], int]
 ) -> tuple[bool, str]:
     """Say whether the pod may not go to an interruptible node, and what is wrong with its annotation ("":
-    nothing). ``stable``: whether a pod stands on a node that is not interruptible.
+    nothing). ``stable``: how many of some pods (UIDs) stand on nodes that are not interruptible.
     """
     text = pod.metadata.annotations.get(ANNOTATION)
     if text is None:
@@ -92,4 +92,4 @@ def must_be_on_demand(
     if floor is None:
         return False, f'annotation {ANNOTATION}: got {text!r}, expected a number or a percentage as in "50%"'
     others = siblings.of(pod, uid)
-    return sum(map(stable, others)) < floor.of(len(others) + 1), ""
+    return stable(others) < floor.of(len(others) + 1), ""

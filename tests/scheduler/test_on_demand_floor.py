@@ -124,3 +124,15 @@ def test_a_percentage_is_rounded_up_and_never_more_than_all(percent: int, replic
 )
 def test_forms(text: str, floor: Floor | None):
     assert floor_of(text) == floor
+
+
+def test_a_large_workload_costs_one_look_at_the_fleet(decider: Decider, monkeypatch: pytest.MonkeyPatch):
+    for number in range(16):
+        decider.fleet.apply_pod(replica(f"r{number}", "50%", on=("spot-1", "sure-1")[number % 2]))
+    looks: list[int] = []
+    view = decider.fleet.view
+    monkeypatch.setattr(decider.fleet, "view", lambda rows=None: looks.append(1) or view(rows))
+    demand = decider.demand(replica("next", "50%"))
+    assert demand is not None
+    assert demand.on_demand  # nine of seventeen, and eight stand
+    assert len(looks) == 1

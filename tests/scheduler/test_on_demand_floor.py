@@ -135,4 +135,4 @@ def test_a_large_workload_costs_one_look_at_the_fleet(decider: Decider, monkeypa
     demand = decider.demand(replica("next", "50%"))
     assert demand is not None
     assert demand.on_demand  # nine of seventeen, and eight stand
-    assert len(looks) == 1
+    assert len(looks) <= 2  # at the nodes of the others, and once at the fleet's world

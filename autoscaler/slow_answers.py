@@ -11,6 +11,7 @@ Of a latency histogram only the buckets next to the objective's bound are fetche
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
@@ -21,6 +22,8 @@ from autoscaler.questions import Question
 from metrics.bucket_choice import neighbours
 from metrics.samples import NoData, Vector
 from metrics.servers import Scope
+
+log = logging.getLogger(__name__)
 
 MOST_AT_ONCE: Final = 12
 # Beyond so many times its time an answer tells of another hour.
@@ -87,19 +90,29 @@ class SlowAnswers:
         for name, question in batch.items():
             with self._lock:
                 before = self._kept.get(name)
-            chosen: tuple[str, ...] = ()
-            if (
-                before is not None
-                and question.bounds
-                and 0.0 <= at - before.spelled_at < _BOUNDS_GOOD_FOR_SECONDS
-            ):
-                chosen = neighbours(before.spelled, question.bounds, question.unit)
-            given = self._ask({name: question.text(chosen)}, at)[name]
-            kept = _Kept(Answer(question, given, self._scope), at)
-            if question.bounds and isinstance(given, Vector):
-                self._learn(kept, given, before, chosen, at)
+            try:
+                kept = self._asked(name, question, before, at)
+            except Exception as error:
+                # Nobody looks at the executor's result, and those behind this one would never be asked.
+                log.exception("Prometheus: the question %r failed", name)
+                failed = NoData(f"the question failed: {type(error).__name__}: {error}", "outage")
+                kept = _Kept(Answer(question, failed, self._scope), at)
             with self._lock:
                 self._kept[name] = kept
+
+    def _asked(self, name: str, question: Question, before: _Kept | None, at: float) -> _Kept:
+        chosen: tuple[str, ...] = ()
+        if (
+            before is not None
+            and question.bounds
+            and 0.0 <= at - before.spelled_at < _BOUNDS_GOOD_FOR_SECONDS
+        ):
+            chosen = neighbours(before.spelled, question.bounds, question.unit)
+        given = self._ask({name: question.text(chosen)}, at)[name]
+        kept = _Kept(Answer(question, given, self._scope), at)
+        if question.bounds and isinstance(given, Vector):
+            self._learn(kept, given, before, chosen, at)
+        return kept
 
     def _learn(
         self, kept: _Kept, given: Vector, before: _Kept | None, chosen: tuple[str, ...], at: float

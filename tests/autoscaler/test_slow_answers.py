@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any
 
+import pytest
+
 from autoscaler.questions import Buckets, Need, Question, questions
 from autoscaler.slow_answers import MOST_AT_ONCE, SlowAnswers
 from metrics.samples import NoData, Sample, Vector
@@ -139,3 +141,22 @@ def test_a_round_adds_no_more_than_so_many_questions():
         later.run()
         counts.append(len(source.asked))
     assert counts == [MOST_AT_ONCE, 2 * MOST_AT_ONCE, 30]
+
+
+def test_a_question_that_fails_is_told_and_keeps_none_behind_it(caplog: pytest.LogCaptureFixture):
+    needs = [Need("vllm", False, (Buckets("ttft", 60.0 + n, (2.0,)),), (), (), False) for n in range(3)]
+    wanted = {name: q for name, q in questions(needs, EVERYTHING).items() if q.good_for_seconds}
+    broken = next(iter(wanted))
+    source, later = Histograms(a=("1.0", "+Inf")), Later()
+
+    def ask(queries: Mapping[str, str], at: float) -> dict[str, Vector | NoData]:
+        if broken in queries:
+            raise RuntimeError("a defect")
+        return source(queries, at)
+
+    slow = SlowAnswers(ask, EVERYTHING, later)
+    slow.current(wanted, 0.0)
+    later.run()
+    given = {name: answer.given for name, answer in slow.current(wanted, 5.0).items()}
+    assert [isinstance(given[name], Vector) for name in wanted] == [False, True, True]
+    assert "a defect" in caplog.text

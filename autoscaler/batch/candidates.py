@@ -28,6 +28,7 @@ HORIZON_SLOTS: Final = 7 * 48
 _GRAMS_PER_TONNE: Final = 1_000_000.0
 _JOULES_PER_KILOWATT_HOUR: Final = 3.6e6
 _EARLIER_IS_BETTER: Final = 1e-9
+_LONGEST_OCCUPIED: Final = 1.5
 
 Forecasts = Mapping[str, "Curve | NoData"]
 
@@ -81,9 +82,16 @@ def candidates(
             watts = job.base_watts + job.gpus * pools[index].watts
             energy_money = money[index](starts, job.expected_seconds) * watts / _JOULES_PER_KILOWATT_HOUR
             rows.append(np.where(allowed, energy_money + delay, np.inf))
-        occupied = max(1, int(np.ceil(job.expected_seconds / SLOT_SECONDS)))
+        occupied = max(1, int(np.ceil(occupied_seconds(job) / SLOT_SECONDS)))
         found.append(Candidates(job, usable, np.array(rows).reshape(len(usable), slots), occupied))
     return found
+
+
+def occupied_seconds(job: HeldJob) -> float:
+    """For how long a job's GPUs are planned with: half way to its longest run, since the next one waits if it
+    overruns, and at most half as long again as expected.
+    """
+    return min((job.expected_seconds + job.longest_seconds) / 2.0, _LONGEST_OCCUPIED * job.expected_seconds)
 
 
 class _Money:

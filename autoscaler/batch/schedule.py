@@ -1,11 +1,12 @@
 """When each held job starts: the cheapest hours that its deadline, its error margin and the GPUs allow.
 
-``schedule`` is the one pure entry. A job's latest start leaves room for its longest run and the wait for
-GPUs (``durations``). What cannot meet that any more goes at once, and so does what finds no room before it:
-waiting would only make it later. The others get the cheapest starts that together fit the GPUs: each its
-own best if that fits (then nothing is better), else what relaxation, rounding and CP-SAT find
-(``contention``, ``solve``). Planned anew every few minutes, so a job is released when the present has
-become its best time, and an error of the forecast costs carbon, never a deadline.
+``schedule`` is the one pure entry. A job's latest start leaves room for its longest run and the wait for GPUs
+(``durations``). What cannot meet that any more goes at once. What finds no room before it goes at its latest
+start: let go sooner it would only compete with what is more urgent; only a job that the GPUs could never hold
+goes at once. The others get the cheapest starts that together fit the GPUs: each its own best if that fits
+(then nothing is better), else what relaxation, rounding and CP-SAT find (``contention``, ``solve``). Planned
+anew every few minutes, so a job is released when the present has become its best time, and an error of the
+forecast costs carbon, never a deadline.
 
 Model: time-indexed scheduling with release by deadline; as in Wiesner et al., "Let's Wait Awhile" (Middleware
 2021), with capacity. Reads no clock, releases nothing.
@@ -67,7 +68,10 @@ def schedule(
     cost = 0.0
     for choice, pick in zip(choices, chosen, strict=True):
         if pick is None:
-            starts[choice.job.key] = Start(now, None, crowded=True)
+            # Let go now it would only compete with those that are more urgent.
+            fits = choice.job.gpus <= float(left[list(choice.pools)].max(initial=0.0))
+            at = choice.job.latest_start_seconds if fits else now
+            starts[choice.job.key] = Start(at, None, crowded=True)
             continue
         row, slot = pick
         cost += float(choice.costs[row, slot])

@@ -49,9 +49,9 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """When a job is to start. ``late``: its deadline does not hold at worst, it goes at once; ``crowded``: no
-    room was found for it before its latest start, it goes at once and queues. ``pool`` is where room and cost
-    were counted; None for one that goes at once.
+    """When a job is to start. ``late``: its deadline does not hold at worst, it goes at once. ``crowded``: no
+    room was found for it before its latest start; it goes then and queues, or at once if there are not so
+    many GPUs at all. ``pool`` is where room and cost were counted; None for a late or crowded job.
     """
 
     at_seconds: float

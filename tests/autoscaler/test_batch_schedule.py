@@ -107,6 +107,23 @@ def test_a_job_that_no_gpus_are_free_for_goes_at_once():
     assert start_hours(plan) == 0.0
 
 
+def test_a_job_that_the_others_leave_no_room_goes_at_its_latest_start_and_not_before():
+    jobs = [
+        job("short", gpus=8.0, hours=1.0, deadline_hours=2.5),
+        job("long", gpus=8.0, hours=2.0, deadline_hours=2.5),
+    ]
+    plan = schedule(jobs, grid(), {}, [pool(gpus=8.0)], NOW)
+    [crowded] = [key for key, start in plan.starts.items() if start.crowded]
+    assert crowded == "long"
+    assert start_hours(plan, "long") == 0.5
+
+
+def test_gpus_are_planned_with_beyond_the_expected_end():
+    jobs = [job(key, gpus=8.0, hours=2.0, factor=2.0) for key in ("a", "b")]
+    plan = schedule(jobs, grid(), {}, [pool(gpus=8.0)], NOW)
+    assert abs(start_hours(plan, "a") - start_hours(plan, "b")) >= 3.0
+
+
 def test_gpus_that_come_back_later_are_waited_for():
     free = Curve((NOW, NOW + 6 * HOUR, NOW + 48 * HOUR), (0.0, 8.0))
     plan = schedule([job(gpus=2.0)], grid(), {}, [Pool("p", "z", free, 400.0)], NOW)
@@ -177,8 +194,10 @@ def test_deadlines_and_gpus_hold_whatever_comes(drawn, gpus, seed):
         if not start.late:
             assert start.at_seconds <= one.latest_start_seconds
             assert plan.margins[one.key] >= 0.0
-        if start.late or start.crowded:
+        if start.late:
             assert start.at_seconds == NOW
+        if start.crowded:
+            assert start.at_seconds in (NOW, one.latest_start_seconds)
     assert _peak(jobs, plan) <= gpus + 1e-6
 
 

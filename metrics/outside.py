@@ -53,11 +53,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class OutsideSource:
-    """A source by its name in a policy."""
+    """A source by its name in a policy. ``stays``: a series that it has shown stays for as long as it is
+    scraped, so that its silence is an outage and no empty queue.
+    """
 
     name: str
     series: tuple[Series, ...]
     only_without_pods: bool = True
+    stays: bool = False
 
     def query(self, scope: Scope = EVERYTHING) -> str:
         """All that wait, by whom they wait for."""
@@ -96,6 +99,7 @@ OUTSIDE_SOURCES: Final[dict[str, OutsideSource]] = {
                 Series("inference_extension_flow_control_queue_size", "", _POOL),
             ),
             only_without_pods=False,
+            stays=True,  # a gauge of one process that is never taken back
         ),
         OutsideSource(
             "keda-http",

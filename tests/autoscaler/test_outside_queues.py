@@ -80,6 +80,16 @@ def test_a_source_never_seen_is_absent_and_one_seen_before_is_quiet():
     assert queues.waiting(outside, "n", "llm", {asked: empty}, ready=0) == 0.0
 
 
+def test_a_gateway_that_is_no_longer_scraped_is_absent_and_not_quiet():
+    outside, queues = Outside(source="inference-gateway"), OutsideQueues(EVERYTHING)
+    (asked,) = outside_queries([outside], EVERYTHING)
+    other = vector((0.0, {"inference_pool": "other"}))
+    assert queues.waiting(outside, "n", "llm", {asked: other}, ready=0) == 0.0
+    gone = queues.waiting(outside, "n", "llm", {asked: NoData("no series", "empty")}, ready=0)
+    assert isinstance(gone, NoData)
+    assert "any more" in gone.reason
+
+
 def test_an_outage_is_an_outage():
     down = NoData("connection refused", "outage")
     assert waiting(Outside(source="istio"), down) is down

@@ -158,16 +158,18 @@ class ScaleIndex:
         if written is None:
             return entry.sight
         if self._told(entry, written):
-            self._written.pop(target, None)
+            with self._lock:  # unless somebody has written once more meanwhile
+                if self._written.get(target) is written:
+                    del self._written[target]
             return entry.sight
         return replace(entry.sight, replicas=written.replicas, resource_version=written.version)
 
     def write(self, sight: ScaleSight, replicas: int) -> Scale:
         """Ask for ``replicas``. Raises TargetRefused; ApiError when the API server is away."""
         scale = self._targets.write(sight, replicas)
-        self._written[sight.target] = _Written(
-            scale.spec.replicas, scale.metadata.resource_version, self._clock()
-        )
+        written = _Written(scale.spec.replicas, scale.metadata.resource_version, self._clock())
+        with self._lock:
+            self._written[sight.target] = written
         return scale
 
     def writers(self, target: Target) -> tuple[ReplicasWriter, ...] | None:

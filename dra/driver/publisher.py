@@ -10,16 +10,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dra.driver.api import ApiAway, ApiConflict, SliceApi
 from dra.driver.slice_plan import Kept, Plan, Wanted, kept, plan
+from dra.slice_parts import Json
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _TURNS = 5
+_AT_A_TIME = 4
 
 
 class Publisher:
@@ -201,15 +204,32 @@ class Publisher:
                 have.pop(name, None)
             self._api.delete_slice(name)
             writes += 1
-        for body in (*todo.replaces, *todo.creates):
-            name = body["metadata"]["name"]
-            if "resourceVersion" in body["metadata"]:
-                answer = self._api.replace_slice(name, body)
-            else:
-                answer = self._api.create_slice(body)
+        writes += self._replace(todo.replaces, have)
+        for body in todo.creates:
+            answer = self._api.create_slice(body)
             writes += 1
-            self._keep(name, answer, have)
+            self._keep(body["metadata"]["name"], answer, have)
         return writes
+
+    def _replace(self, bodies: Sequence[Json], have: dict[str, Kept]) -> int:
+        """Several at a time: a claim may spoil the orders of some, and the API server takes its time over
+        each.
+        """
+        problems: list[ApiAway] = []
+        with ThreadPoolExecutor(min(_AT_A_TIME, len(bodies)) or 1) as pool:
+            pending = [
+                (name, pool.submit(self._api.replace_slice, name, body))
+                for body in bodies
+                for name in (body["metadata"]["name"],)
+            ]
+            for name, answer in pending:
+                try:
+                    self._keep(name, answer.result(), have)
+                except ApiAway as problem:
+                    problems.append(problem)
+        if problems:
+            raise problems[0]
+        return len(bodies)
 
     def _keep(self, name: str, answer: Mapping[str, Any], have: dict[str, Kept]) -> None:
         with self._condition:

@@ -26,10 +26,11 @@ import msgspec
 
 from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight
+from autoscaler.ports import Recorder
 from autoscaler.targets import ScaleSight, Target
 from autoscaler.warm.notices import NodeNotices
 from cluster import event_reasons
-from cluster.wire import ObjectReference, Scale
+from cluster.wire import Scale
 from metrics.exposition import WarmMetrics
 
 log = logging.getLogger(__name__)
@@ -41,19 +42,6 @@ class Scales(Protocol):
     def read(self, target: Target) -> ScaleSight: ...
 
     def write(self, sight: ScaleSight, replicas: int) -> Scale: ...
-
-
-class Recorder(Protocol):
-    """What is needed of the Event recorder."""
-
-    def record(
-        self,
-        regarding: ObjectReference,
-        reason: str,
-        note: str,
-        type: str = ...,  # noqa: A002 - the recorder's own name
-        action: str = ...,
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

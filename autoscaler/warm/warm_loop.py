@@ -17,6 +17,7 @@ from autoscaler.controller import Policies, PolicyKey, View
 from autoscaler.decide import cold_start_seconds
 from autoscaler.forecast import Forecast
 from autoscaler.pod_index import PodIndex
+from autoscaler.ports import Recorder
 from autoscaler.signals import Signals
 from autoscaler.sizing import DEFAULT_PER_REPLICA
 from autoscaler.targets import ScaleSight, Target, TargetRefused
@@ -60,19 +61,6 @@ class Reads(Protocol):
     """What is needed of the scales."""
 
     def read(self, target: Target) -> ScaleSight: ...
-
-
-class Recorder(Protocol):
-    """What is needed of the Event recorder."""
-
-    def record(
-        self,
-        regarding: ObjectReference,
-        reason: str,
-        note: str,
-        type: str = ...,  # noqa: A002 - the recorder's own name
-        action: str = ...,
-    ) -> None: ...
 
 
 @dataclass(slots=True)

@@ -97,10 +97,12 @@ class Prefetching:
         with decider.fleet.lock:
             prices, names = decider.prices(demand), list(decider.fleet.names)
         constraints, nodes = constraints_of(pod), self._fleet.nodes()
+        admitted = np.full_like(prices, np.inf)
+        left = most + len(held)
         for row in np.argsort(prices, kind="stable").tolist():
-            if not np.isfinite(prices[row]):
+            if not left or not np.isfinite(prices[row]):
                 break
             node = nodes.get(names[row])
-            if node is None or not admits(node, constraints):
-                prices[row] = np.inf
-        return likely_nodes(held, names, prices, most)
+            if node is not None and admits(node, constraints):
+                admitted[row], left = prices[row], left - 1
+        return likely_nodes(held, names, admitted, most)

@@ -44,6 +44,8 @@ PERIOD_SECONDS: Final = 1.0
 # A pod template is read again after so long; a wrong one only makes warm pods that fit less well.
 TEMPLATE_SECONDS: Final = 30.0
 SWEEP_SECONDS: Final = 30.0
+# Where the next replicas would go takes a look at all nodes, and an image takes minutes anyway.
+PREFETCH_SECONDS: Final = 10.0
 # A replica that found no room within this was refused for another reason; others need not wait for it.
 HELPED_SECONDS: Final = 60.0
 # Victims of a preemption are gone, and a nomination is bound, well within this.
@@ -74,6 +76,7 @@ class _Memory:
     wanted: Wanted = field(default_factory=Wanted)
     made: dict[str, float] = field(default_factory=dict)
     make_again_at: float = 0.0
+    prefetch_at: float = 0.0
     problem: str = ""
 
 
@@ -181,8 +184,9 @@ class WarmLoop(Periodic):
                 self._failed(key, memory, f"{target}: no placeholders: {why}")
                 count = 0
             self._place(policy, owner, target, memory, placeholders, refused, paused, count)
-        may_make = now >= memory.make_again_at
-        if policy.warm.prefetch is not None and memory.template is not None and may_make:
+        due = now >= max(memory.make_again_at, memory.prefetch_at)
+        if policy.warm.prefetch is not None and memory.template is not None and due:
+            memory.prefetch_at = now + PREFETCH_SECONDS
             prefetches = [pod for pod in mine if pod.kind == "prefetch"]
             held = [pod.node for pod in placeholders if pod.node]
             self._prefetching.bring(

@@ -252,8 +252,17 @@ def test_the_image_is_brought_to_the_likely_nodes_once():
     bench.turn(1.0)
     assert sorted(body["spec"]["nodeName"] for body in bench.api.made) == ["n1", "n2"]
     bench.book.replaced(())
-    bench.turn(2.0)
+    bench.turn(20.0)
     assert len(bench.api.made) == 2
+
+
+def test_the_likely_nodes_are_not_looked_for_at_every_turn(monkeypatch: pytest.MonkeyPatch):
+    bench = Bench({"prefetch": {"nodes": 2}})
+    looks: list[float] = []
+    monkeypatch.setattr(bench.loop._prefetching, "bring", lambda *_: looks.append(bench.now))
+    for at in range(1, 31):
+        bench.turn(float(at))
+    assert looks == [1.0, 11.0, 21.0]
 
 
 def test_a_replica_on_a_node_that_goes_is_the_first_to_be_taken_away():

@@ -19,12 +19,15 @@ class WarmBook:
         self.refused_seen: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._pods: dict[str, WarmPod] = {}
+        self._by_workload: dict[str, dict[str, WarmPod]] = {}
 
     def replaced(self, items: Sequence[Pod]) -> None:
         """A fresh list of pods."""
         found = {pod.uid: pod for item in items if (pod := read(item)) is not None}
         with self._lock:
-            self._pods = found
+            self._pods, self._by_workload = {}, {}
+            for one in found.values():
+                self._put(one)
 
     def changed(self, kind: str, item: Pod) -> None:
         """One watch event."""
@@ -35,23 +38,34 @@ class WarmBook:
                 self.refused_seen()
             return
         with self._lock:
-            if kind == "DELETED":
-                self._pods.pop(pod.uid, None)
-            else:
-                self._pods[pod.uid] = pod
+            self._drop(pod.uid)
+            if kind != "DELETED":
+                self._put(pod)
+
+    def _put(self, pod: WarmPod) -> None:
+        self._pods[pod.uid] = pod
+        self._by_workload.setdefault(pod.workload, {})[pod.uid] = pod
+
+    def _drop(self, uid: str) -> None:
+        before = self._pods.pop(uid, None)
+        if before is None:
+            return
+        group = self._by_workload[before.workload]
+        del group[uid]
+        if not group:
+            del self._by_workload[before.workload]
 
     def of(self, workload: str) -> tuple[WarmPod, ...]:
         """The living warm pods of one target (its text), by name."""
-        return tuple(pod for pod in self.all() if pod.workload == workload)
+        with self._lock:
+            pods = [pod for pod in self._by_workload.get(workload, {}).values() if not pod.leaving]
+        return tuple(sorted(pods, key=lambda pod: (pod.namespace, pod.name)))
 
     def held(self, target: Target) -> int:
         """How many placeholders of a workload hold room on a node."""
-        workload = str(target)
         with self._lock:
-            return sum(
-                pod.workload == workload and pod.kind == "placeholder" and bool(pod.node) and not pod.leaving
-                for pod in self._pods.values()
-            )
+            mine = self._by_workload.get(str(target), {}).values()
+            return sum(pod.kind == "placeholder" and bool(pod.node) and not pod.leaving for pod in mine)
 
     def all(self) -> tuple[WarmPod, ...]:
         """All living warm pods, by namespace and name."""

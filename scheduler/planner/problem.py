@@ -347,8 +347,7 @@ def _kind(
             table = world.values.free_value if pool[1] else world.values.whole_value
             tables.append(tuple((dual * table[pool[0], : count + 1]).tolist()))
         gpus.append(Gpu(model, order if order > 0 else -1, pools[pool], bool(columns.whole[row, position])))
-    topology = int(columns.topology_id[row])
-    turns = turns_of(columns, row, world.hardware)
+    topology, turns = int(columns.topology_id[row]), turns_of(columns, row, world.hardware)
     return NodeKind(
         gpus=tuple(gpus),
         pools=tuple(tables),

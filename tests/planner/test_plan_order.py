@@ -87,10 +87,10 @@ def test_who_goes_first_is_what_the_simulated_policy_picks():
         assert SlicewisePlan().pick(cards, there) == max(ranks, key=lambda p: (round(ranks[p], 5), -p))
 
 
-def test_a_large_pod_that_has_waited_long_enough_goes_before_small_ones():
-    waited = int(1.5 * PATIENCE_SECONDS)
+def test_small_pods_that_have_waited_go_before_a_large_new_one_until_that_has_waited_long_enough():
+    waited = int(3 * PATIENCE_SECONDS)
     small = [asking(f"s{i}", "1g.10gb", waited=waited) for i in range(3)]
-    assert arranged(setting(), [asking("large", "7g.80gb", waited=waited), *small])[-1] == "large"
+    assert arranged(setting(), [asking("large", "7g.80gb"), *small])[-1] == "large"
     long = int(7 * (waited + PATIENCE_SECONDS))
     assert arranged(setting(), [asking("large", "7g.80gb", waited=long), *small])[0] == "large"
 

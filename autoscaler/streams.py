@@ -29,4 +29,4 @@ def stream_of(lag: Lag | None, answers: Mapping[str, Vector | NoData]) -> Stream
     answer = answers.get(f"{_PREFIX}{lag.source}", NOT_ASKED)
     if isinstance(answer, NoData):
         return answer
-    return STREAM_SOURCES[lag.source].read(answer.samples, lag.group, lag.topic)
+    return STREAM_SOURCES[lag.source].read(answer, lag.group, lag.topic)

@@ -12,11 +12,10 @@ Pure: names and query text.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from metrics.samples import NoData, Sample
+from metrics.samples import Labels, NoData, Vector
 from metrics.servers import EVERYTHING, Scope
 
 PART: Final = "slicewise_part"
@@ -64,22 +63,24 @@ class StreamSource:
         )
         return " or ".join(f'label_replace({text}, "{PART}", "{part}", "", "")' for part, text in parts)
 
-    def read(self, samples: Sequence[Sample], group: str, topic: str | None) -> StreamLag | NoData:
+    def read(self, answer: Vector, group: str, topic: str | None) -> StreamLag | NoData:
         """One group, over ``topic`` or over all topics that it reads. NoData where nobody tells its lag."""
-        mine = [one for one in samples if one.labels.get(self.group) == group]
+        # One that is no number makes the sum unknown, never smaller: NaN goes into the sum as it is.
+        rows: list[tuple[Labels, float]] = [(one.labels, one.value) for one in answer.samples]
+        rows += [(labels, math.nan) for labels in answer.nan_labels]
+        mine = [row for row in rows if row[0].get(self.group) == group]
         if topic is not None:
-            mine = [one for one in mine if one.labels.get(self.topic) == topic]
-        topics = {one.labels.get(self.topic) for one in mine}
+            mine = [row for row in mine if row[0].get(self.topic) == topic]
+        topics = {labels.get(self.topic) for labels, _ in mine}
         found: dict[Part, float] = {}
         for part in ("lag", "consumed", "partitions"):
-            values = [one.value for one in mine if one.labels.get(PART) == part]
-            # One that is no number makes the sum unknown, never smaller.
-            if values and all(map(math.isfinite, values)):
-                found[part] = sum(values)
+            values = [value for labels, value in mine if labels.get(PART) == part]
+            if values and math.isfinite(total := sum(values)):
+                found[part] = total
         produced = [
-            one.value
-            for one in samples
-            if one.labels.get(PART) == "produced" and one.labels.get(self.topic) in topics
+            value
+            for labels, value in rows
+            if labels.get(PART) == "produced" and labels.get(self.topic) in topics
         ]
         if "lag" not in found:
             read = group if topic is None else f"{group} on topic {topic}"
@@ -88,7 +89,7 @@ class StreamSource:
         return StreamLag(
             found["lag"],
             found.get("consumed", missing),
-            sum(produced) if produced and all(map(math.isfinite, produced)) else missing,
+            sum(produced) if produced and math.isfinite(sum(produced)) else missing,
             int(found.get("partitions", 0.0)),
         )
 

@@ -5,9 +5,9 @@ does not exist reports nothing). A preset (``metrics.outside``) is one query for
 query of one's own is asked as it is, once for all policies that spell it alike.
 
 A source that has never shown a series is not known to be scraped, so it is ``NoData`` and no workload is
-lowered to zero on it. Once it has, no series means that nothing waits, but for sources whose series stay
-(``OutsideSource.stays``): of those silence is an outage. Sources that count requests which pods
-already answer say nothing while a pod is ready: those requests are counted in the pods.
+lowered to zero on it. Once it has, no series means that nothing waits for as long as the source is seen to be
+scraped (``OutsideSource.presence``), and an outage otherwise. Sources that count requests which pods already
+answer say nothing while a pod is ready: those requests are counted in the pods.
 """
 
 from __future__ import annotations
@@ -66,13 +66,16 @@ class OutsideQueues:
             return NoData(
                 "outside.query has no answer; let it end in 'or vector(0)' where none means 0", "empty"
             )
+        source = OUTSIDE_SOURCES[outside.source]
+        samples, scraped = source.told(samples)
         if samples:
             self._shown.add(outside.source)
         elif outside.source not in self._shown:
             return NoData(f"Prometheus has shown no series of {outside.source} yet", "empty")
-        source = OUTSIDE_SOURCES[outside.source]
-        if source.stays and not samples:
-            return NoData(f"Prometheus shows no series of {outside.source} any more", "empty")
+        elif not scraped:
+            signs = " or ".join(f"{metric}{{{matchers}}}" for metric, matchers in source.presence)
+            expected = f", and no {signs}, which is there while it is scraped" if signs else ""
+            return NoData(f"Prometheus shows no series of {outside.source} any more{expected}", "empty")
         if source.only_without_pods and ready > 0:
             return 0.0
         return max(0.0, source.waiting(samples, namespace, outside.name or name, self._scope))

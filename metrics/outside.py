@@ -11,7 +11,11 @@ afterwards. Where a source changed its names, the newer one goes first and the o
 - ``istio``: requests that a proxy turned away for want of a pod (response flag UH), over the last minute.
 
 All but the queue of the inference gateway count requests that a pod answers by now as well, so they tell of
-waiting ones only while no pod is ready (``only_without_pods``). Pure: names and query text.
+waiting ones only while no pod is ready (``only_without_pods``).
+
+Where series come and go with the requests, the query also asks for one that is there for as long as the
+source is scraped (``presence``), tagged by ``PART``: Go statistics of older activators, ``target_info`` of
+what speaks OpenTelemetry, ``istio_build`` of Istio's proxies. Pure: names and query text.
 """
 
 from __future__ import annotations
@@ -22,6 +26,9 @@ from typing import Final
 
 from metrics.samples import Sample
 from metrics.servers import EVERYTHING, Scope
+
+PART: Final = "slicewise_part"
+_PRESENCE: Final = "presence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +60,27 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class OutsideSource:
-    """A source by its name in a policy. ``stays``: a series that it has shown stays for as long as it is
-    scraped, so that its silence is an outage and no empty queue.
+    """A source by its name in a policy. ``presence``: metrics with their matchers, of which one is there for
+    as long as the source is scraped; empty where the series that it has shown stay that long themselves.
     """
 
     name: str
     series: tuple[Series, ...]
     only_without_pods: bool = True
-    stays: bool = False
+    presence: tuple[tuple[str, str], ...] = ()
 
     def query(self, scope: Scope = EVERYTHING) -> str:
-        """All that wait, by whom they wait for."""
-        return " or ".join(f"({series.query(scope)})" for series in self.series)
+        """All that wait, by whom they wait for; and whether the source is scraped."""
+        parts = [f"({series.query(scope)})" for series in self.series]
+        if self.presence:
+            there = " or ".join(scope.select(metric, matchers) for metric, matchers in self.presence)
+            parts.append(f'label_replace(count({there}), "{PART}", "{_PRESENCE}", "", "")')
+        return " or ".join(parts)
+
+    def told(self, samples: Sequence[Sample]) -> tuple[tuple[Sample, ...], bool]:
+        """Of an answer what tells of requests, and whether silence beside it means that none wait."""
+        about = tuple(sample for sample in samples if sample.labels.get(PART) != _PRESENCE)
+        return about, len(about) < len(samples) if self.presence else bool(about)
 
     def waiting(
         self, samples: Sequence[Sample], namespace: str, name: str, scope: Scope = EVERYTHING
@@ -91,6 +107,7 @@ OUTSIDE_SOURCES: Final[dict[str, OutsideSource]] = {
                 Series("kn_revision_request_concurrency", "k8s_namespace_name", _REVISION),
                 Series("activator_request_concurrency", "namespace_name", _OLD_REVISION),
             ),
+            presence=(("target_info", 'service_name="activator"'), ("activator_go_mallocs", "")),
         ),
         OutsideSource(
             "inference-gateway",
@@ -98,8 +115,7 @@ OUTSIDE_SOURCES: Final[dict[str, OutsideSource]] = {
                 Series("llm_d_epp_flow_control_queue_size", "", _POOL),
                 Series("inference_extension_flow_control_queue_size", "", _POOL),
             ),
-            only_without_pods=False,
-            stays=True,  # a gauge of one process that is never taken back
+            only_without_pods=False,  # and no presence: a gauge of one process that is never taken back
         ),
         OutsideSource(
             "keda-http",
@@ -107,6 +123,7 @@ OUTSIDE_SOURCES: Final[dict[str, OutsideSource]] = {
                 Series("interceptor_request_concurrency", "route_namespace", ("route_name",)),
                 Series("interceptor_pending_request_count", None, ("host",)),
             ),
+            presence=(("target_info", 'service_name="interceptor-proxy"'),),
         ),
         OutsideSource(
             "istio",
@@ -119,6 +136,7 @@ OUTSIDE_SOURCES: Final[dict[str, OutsideSource]] = {
                     'reporter="source", response_flags="UH"',
                 ),
             ),
+            presence=(("istio_build", 'component="proxy"'),),
         ),
     )
 }

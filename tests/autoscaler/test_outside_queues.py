@@ -15,7 +15,7 @@ from autoscaler.targets import ScaleSight, Target
 from cluster.autoscaling_policy import AutoscalingPolicy, Outside, load_autoscaling_policy
 from cluster.policy import PolicyRefused
 from cluster.wire import ObjectReference
-from metrics.outside import OUTSIDE_SOURCES
+from metrics.outside import OUTSIDE_SOURCES, PART
 from metrics.samples import NoData, Sample, Vector
 from metrics.servers import EVERYTHING, Scope
 
@@ -70,14 +70,26 @@ def test_what_pods_answer_already_is_not_counted_again():
     assert waiting(Outside(source="inference-gateway"), pool, ready=1) == 3.0
 
 
-def test_a_source_never_seen_is_absent_and_one_seen_before_is_quiet():
-    outside, queues = Outside(source="keda-http"), OutsideQueues(EVERYTHING)
+SHOWN = {
+    "knative-activator": KNATIVE,
+    "keda-http": {"host": "x"},
+    "istio": {"destination_service_name": "x"},
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_silence_is_quiet_only_of_a_source_seen_before_and_scraped_now(name: Any):
+    outside, queues = Outside(source=name), OutsideQueues(EVERYTHING)
     (asked,) = outside_queries([outside], EVERYTHING)
-    empty = NoData("no series", "empty")
-    first = queues.waiting(outside, "n", "llm", {asked: empty}, ready=0)
-    assert isinstance(first, NoData)
-    queues.waiting(outside, "n", "llm", {asked: vector((1.0, {"host": "x"}))}, ready=0)
-    assert queues.waiting(outside, "n", "llm", {asked: empty}, ready=0) == 0.0
+    scraped = vector((2.0, {PART: "presence"}))
+    for never in (NoData("no series", "empty"), scraped):
+        assert isinstance(queues.waiting(outside, "n", "llm", {asked: never}, ready=0), NoData)
+    queues.waiting(outside, "n", "llm", {asked: vector((1.0, SHOWN[name]))}, ready=0)
+    assert queues.waiting(outside, "n", "llm", {asked: scraped}, ready=0) == 0.0
+    for ready in (0, 1):
+        gone = queues.waiting(outside, "n", "llm", {asked: NoData("no series", "empty")}, ready=ready)
+        assert isinstance(gone, NoData)
+        assert OUTSIDE_SOURCES[name].presence[0][0] in gone.reason
 
 
 def test_a_gateway_that_is_no_longer_scraped_is_absent_and_not_quiet():
@@ -113,7 +125,7 @@ def test_the_scope_goes_into_every_selector():
     scope = Scope(matchers='cluster="eu-1"')
     for source in OUTSIDE_SOURCES.values():
         query = source.query(scope)
-        assert query.count('cluster="eu-1"') == len(source.series)
+        assert query.count('cluster="eu-1"') == len(source.series) + len(source.presence)
 
 
 def test_a_policy_names_a_source_or_a_query():

@@ -177,10 +177,10 @@ def test_keda_is_looked_for_now_and_then_and_not_each_time():
     watched = others(clock=lambda: now["seconds"])
     for _ in range(10):
         watched.look(sight(2), 0.0)
-    assert watched._api.asked == 1  # type: ignore[attr-defined]
+    assert watched._api.asked == 1
     now["seconds"] = 61.0
     watched.look(sight(2), 61.0)
-    assert watched._api.asked == 2  # type: ignore[attr-defined]
+    assert watched._api.asked == 2
 
 
 def test_nobody_known_is_somebody():

@@ -76,7 +76,7 @@ def test_a_write_that_comes_while_another_is_looked_up_is_not_lost(monkeypatch):
     def overtaken(entry: Any, written: Any) -> bool:
         monkeypatch.undo()
         index.write(replace(SIGHT, replicas=4), 8)
-        return told(entry, written)
+        return bool(told(entry, written))
 
     monkeypatch.setattr(index, "_told", overtaken)
     index.read(TARGET)

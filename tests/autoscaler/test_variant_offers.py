@@ -35,7 +35,8 @@ class Shapes:
 
     def __init__(self, setting: Setting) -> None:
         facts = setting.fleet.facts
-        self._of, self.read_by = {}, []
+        self._of: dict[Target, ReplicaShape] = {}
+        self.read_by: list[str] = []
         for target, wanted in WANTS.items():
             demand = parse_demand(
                 pod(target.name, {"nvidia.com/gpu": 1}, annotations=wanted), facts, facts.classes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,8 @@ def test_the_leader_s_forecast_reaches_the_scheduler_and_ends_when_it_is_not_ren
             found.append(View(Target.of(policy, "shop"), signals, decision, True))
         return found
 
-    shapes = Shapes()
+    shapes: Any = Shapes()
+    decider: Any = SimpleNamespace(fleet=SimpleNamespace(lock=threading.RLock()))
     writer = ForecastWriter(
         api,
         namespace,
@@ -122,7 +124,7 @@ def test_the_leader_s_forecast_reaches_the_scheduler_and_ends_when_it_is_not_ren
         Scales(),
         PodIndex(),
         shapes,
-        SimpleNamespace(fleet=SimpleNamespace(lock=threading.RLock())),
+        decider,
         active=lambda: leads[0],
         wall_clock=lambda: now[0],
     )

@@ -482,9 +482,9 @@ def test_lag_rates_and_partitions_of_a_group_come_in_one_answer(scraped: Scraped
     source = STREAM_SOURCES[name]
     answer = scraped.prometheus.query(source.query(), scraped.at)
     assert isinstance(answer, Vector), answer
-    found = source.read(answer.samples, "orders", None)
+    found = source.read(answer, "orders", None)
     assert isinstance(found, StreamLag)
     assert (found.messages, found.partitions) == (80.0, 2)
     assert found.consumed == pytest.approx(20.0)
     assert found.produced == pytest.approx(24.0)
-    assert isinstance(source.read(answer.samples, "others", None), NoData)
+    assert isinstance(source.read(answer, "others", None), NoData)

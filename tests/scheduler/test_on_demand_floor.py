@@ -131,7 +131,12 @@ def test_a_large_workload_costs_one_look_at_the_fleet(decider: Decider, monkeypa
         decider.fleet.apply_pod(replica(f"r{number}", "50%", on=("spot-1", "sure-1")[number % 2]))
     looks: list[int] = []
     view = decider.fleet.view
-    monkeypatch.setattr(decider.fleet, "view", lambda rows=None: looks.append(1) or view(rows))
+
+    def counted(rows=None):
+        looks.append(1)
+        return view(rows)
+
+    monkeypatch.setattr(decider.fleet, "view", counted)
     demand = decider.demand(replica("next", "50%"))
     assert demand is not None
     assert demand.on_demand  # nine of seventeen, and eight stand

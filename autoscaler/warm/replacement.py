@@ -9,7 +9,8 @@ are taken back in the same moment, and the workload's controller keeps what runs
 The decision never sees this: it is shown ``spec.replicas`` less what was added here (the collector counts
 doomed pods as no supply), and writes what it decides through here. What was added is remembered in this
 process alone, while it leads. After a restart or a change of the lead all doomed replicas count as replaced:
-if they were not, the load asks for what is missing, and nothing is doubled.
+if they were not, the load asks for what is missing, and nothing is doubled. When the answer to a write is
+lost, the count that is read next tells whether it was applied; any other leaves unknown what was added.
 
 This may exceed ``maxReplicas`` for as long as doomed replicas live.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -30,6 +31,7 @@ from autoscaler.ports import Recorder
 from autoscaler.targets import ScaleSight, Target
 from autoscaler.warm.notices import NodeNotices
 from cluster import event_reasons
+from cluster.api_errors import ApiError
 from cluster.wire import Scale
 from metrics.exposition import WarmMetrics
 
@@ -88,14 +90,18 @@ class Replacements:
         self._recorder, self._metrics, self._may_write = recorder, metrics, may_write
         self._lock = threading.Lock()
         self._added: dict[Target, int] = {}
+        # After a write without an answer: what is added, by the count that may stand there.
+        self._possible: dict[Target, dict[int, int]] = {}
 
     def read(self, target: Target) -> ScaleSight:
         """The scale as the decision is to see it; sets the replicas first where replacements are due."""
         sight = self._scales.read(target)
         with self._lock:
-            known = self._added.get(target)
+            possible = self._possible.get(target)
+            known = self._added.get(target) if possible is None else possible.get(sight.replicas)
             if not known and not self._notices:
                 self._added[target] = 0
+                self._possible.pop(target, None)
                 return sight
         pods = self._pods.matching(target.namespace, sight.selector)
         doomed = [pod for pod in pods if not pod.leaving and self._notices.of(pod.node)]
@@ -107,7 +113,14 @@ class Replacements:
             return sight
         wanted = surplus(sight.replicas, len(doomed), known)
         if wanted.changes:
-            self._scales.write(sight, wanted.base + wanted.added)
+            total = wanted.base + wanted.added
+            try:
+                self._scales.write(sight, total)
+            except ApiError:
+                with self._lock:
+                    counts = self._possible.setdefault(target, {})
+                    counts |= {sight.replicas: sight.replicas - wanted.base, total: wanted.added}
+                raise
             self._say(sight, wanted, doomed)
         self._keep(target, wanted.added)
         # The version goes with the count that stands there, which is not the one that is shown.
@@ -116,30 +129,37 @@ class Replacements:
 
     def write(self, sight: ScaleSight, replicas: int) -> Scale:
         """Set what was decided, and what was added for doomed replicas; the answer tells of the first."""
-        if replicas == 0:
-            self._keep(sight.target, 0)
         with self._lock:
-            added = self._added.get(sight.target, 0)
+            added = self._added.get(sight.target, 0) if replicas else 0
         scale = self._scales.write(sight, replicas + added)
+        if replicas == 0:  # not before: a write that fails leaves them there
+            self._keep(sight.target, 0)
         spec = msgspec.structs.replace(scale.spec, replicas=scale.spec.replicas - added)
         return msgspec.structs.replace(scale, spec=spec)
 
     def forget(self) -> None:
         """The lead was gained or lost: what was added before says nothing about what others did since."""
+        self.keep_only(())
+
+    def keep_only(self, targets: Container[Target]) -> None:
+        """Forget the targets that no policy names any more, and take their gauges back."""
         with self._lock:
-            known = list(self._added)
+            known = [target for target in self._added.keys() | self._possible.keys() if target not in targets]
         self._forget(known)
 
     def _forget(self, targets: Iterable[Target]) -> None:
         for target in targets:
-            self._keep(target, 0)
             with self._lock:
                 self._added.pop(target, None)
+                self._possible.pop(target, None)
+            labels = {"namespace": target.namespace, "kind": target.kind, "name": target.name}
+            self._metrics.pods.remove_by_labels({**labels, "state": "replacement"})
 
     def _keep(self, target: Target, added: int) -> None:
         with self._lock:
             before = self._added.get(target, 0)
             self._added[target] = added
+            self._possible.pop(target, None)
         if added or before:
             labels = (target.namespace, target.kind, target.name, "replacement")
             self._metrics.pods.labels(*labels).set(added)

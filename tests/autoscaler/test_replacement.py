@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from autoscaler.targets import ScaleSight, Target
 from autoscaler.warm.interruption import OWN_ANNOTATION, interruption
 from autoscaler.warm.notices import NodeNotices
 from autoscaler.warm.replacement import Replacements, surplus
+from cluster.api_errors import ApiUnreachable
 from cluster.wire import Node, ObjectReference, Pod, Scale
 from metrics.exposition import Exposition
 
@@ -66,6 +68,7 @@ class Scales:
     def __init__(self, replicas: int) -> None:
         self.replicas = replicas
         self.writes: list[int] = []
+        self.lost = self.refused = False
 
     def read(self, target: Target) -> ScaleSight:
         about = ObjectReference(kind="Deployment", namespace="ns", name="llm")
@@ -73,8 +76,12 @@ class Scales:
         return replace(sight)
 
     def write(self, sight: ScaleSight, replicas: int) -> Scale:
+        if self.refused:
+            raise ApiUnreachable("connection refused")
         self.replicas = replicas
         self.writes.append(replicas)
+        if self.lost:
+            raise ApiUnreachable("connection reset")
         return msgspec.convert({"spec": {"replicas": replicas}}, Scale)
 
 
@@ -153,6 +160,77 @@ def test_a_decision_meanwhile_is_written_on_top_and_told_without():
     scene.die(1)
     scene.seen()
     assert scene.scales.replicas == 6
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_after_a_lost_answer_what_is_read_next_tells_what_was_added(applied: bool):
+    scene = Scene()
+    scene.seen()
+    scene.interrupt(1)
+    scene.scales.lost = applied
+    scene.scales.refused = not applied
+    with pytest.raises(ApiUnreachable):
+        scene.seen()
+    assert scene.scales.replicas == (5 if applied else 4)
+    scene.scales.lost = scene.scales.refused = False
+    for _ in range(2):
+        assert scene.seen() == 4
+        assert scene.scales.replicas == 5
+    scene.die(1)
+    scene.seen()
+    assert scene.scales.replicas == 4
+
+
+def test_taking_back_twice_is_not_doubled_by_a_lost_answer():
+    scene = Scene()
+    scene.seen()
+    scene.interrupt(1)
+    scene.seen()
+    scene.die(1)
+    scene.scales.lost = True
+    with pytest.raises(ApiUnreachable):
+        scene.seen()
+    scene.scales.lost = False
+    assert scene.seen() == 4
+    assert scene.scales.writes == [5, 4]
+
+
+def test_a_count_that_nobody_here_wrote_leaves_unknown_what_was_added():
+    scene = Scene()
+    scene.seen()
+    scene.interrupt(1)
+    scene.scales.refused = True
+    with pytest.raises(ApiUnreachable):
+        scene.seen()
+    scene.scales.refused, scene.scales.replicas = False, 7
+    assert scene.seen() == 6  # the doomed one counts as replaced
+    assert scene.scales.replicas == 7
+
+
+def test_zero_that_could_not_be_written_leaves_the_surplus_known():
+    scene = Scene()
+    scene.seen()
+    scene.interrupt(1)
+    sight = scene.replacements.read(TARGET)
+    scene.scales.refused = True
+    with pytest.raises(ApiUnreachable):
+        scene.replacements.write(sight, 0)
+    scene.scales.refused = False
+    assert scene.seen() == 4
+    assert scene.scales.replicas == 5
+
+
+def test_the_gauge_goes_with_the_policy():
+    scene = Scene()
+    scene.seen()
+    scene.interrupt(1)
+    scene.seen()
+    labels = {"namespace": "ns", "kind": "Deployment", "name": "llm", "state": "replacement"}
+    told = partial(scene.exposition.registry.get_sample_value, "slicewise_warm_pods", labels)
+    scene.replacements.keep_only({TARGET})
+    assert told() == 1.0
+    scene.replacements.keep_only(())
+    assert told() is None
 
 
 def test_zero_means_zero():

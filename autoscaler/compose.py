@@ -11,10 +11,10 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from autoscaler.controller import Controller
+from autoscaler.controller import Controller, PolicyKey
 from autoscaler.deletion_cost import DeletionCosts, healing_of
 from autoscaler.doors.advice import Advice
 from autoscaler.doors.side import CLOSED, DoorOptions, Doors
@@ -39,6 +39,7 @@ from autoscaler.workload_page import WorkloadPage, rows
 from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.lease import LeaderElection
+from cluster.policy import AutoscalingPolicy
 from cluster.policy_source import AutoscalingPolicySource
 from metrics.exposition import Exposition
 from metrics.prometheus import Prometheus
@@ -193,10 +194,15 @@ def build(options: Options) -> Parts:
         ca_file=options.prometheus_ca_file,
         observer=observe,
     )
+
+    def policies_changed(changed: Mapping[PolicyKey, AutoscalingPolicy]) -> None:
+        loads.accepted("autoscaling", time.time())
+        scales.keep_only({Target.of(policy, key[0]) for key, policy in changed.items()})
+
     policies = AutoscalingPolicySource(
         api,
         recorder=recorder,
-        on_changed=lambda _policies: loads.accepted("autoscaling", time.time()),
+        on_changed=policies_changed,
         on_refused=lambda _key, _refusal: loads.refused("autoscaling"),
     )
     pods = PodIndex()
@@ -315,6 +321,7 @@ def build(options: Options) -> Parts:
         advice,
         lambda: election.is_leader,
         lambda door, result: answers.labels(door, result).inc(),
+        dry_run=options.dry_run,
     )
     page = WorkloadPage(
         api,

@@ -58,8 +58,12 @@ class Doors:
         advice: Advice,
         is_leader: Callable[[], bool],
         observe: Callable[[str, Result], None] = lambda _door, _result: None,
+        *,
+        dry_run: bool = False,
     ) -> None:
-        """Raise NotServing for options that cannot be served. ``observe`` is told of every answer."""
+        """Raise NotServing for options that cannot be served. ``observe`` is told of every answer. With
+        ``dry_run`` our pod is left without the label: nothing is handed out, and nothing written.
+        """
         self.external_metrics: TlsServer | None = None
         self.keda: KedaServer | None = None
         self._trust: FrontProxyTrust | None = None
@@ -100,7 +104,7 @@ class Doors:
             )
         any_open = self.external_metrics is not None or self.keda is not None
         self._label: LeaderLabel | None = None
-        if any_open and options.pod is not None:
+        if any_open and options.pod is not None and not dry_run:
             self._label = LeaderLabel(api, namespace, options.pod, is_leader=is_leader)
 
     def start(self) -> None:

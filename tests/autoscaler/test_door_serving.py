@@ -16,6 +16,7 @@ import pytest
 from autoscaler.__main__ import main
 from autoscaler.doors.external_metrics import PEER_NAMES
 from autoscaler.doors.leader_label import LABEL, LeaderLabel
+from autoscaler.doors.side import DoorOptions, Doors
 from autoscaler.doors.tls_server import CertificateFiles, NotServing, TlsServer, common_names, listening
 from cluster.client import Api
 from deploy.local.certificates import Authority, Identity, KeyPair
@@ -181,3 +182,18 @@ def test_the_leader_s_pod_alone_has_the_label(control_plane: ControlPlane, names
         assert labelled() == []
     finally:
         api.close()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_dry_run_leaves_its_pod_without_the_label(dry_run: bool):
+    patched = []
+
+    class Recorded:
+        def patch(self, path: str, body: object) -> None:
+            patched.append(path)
+
+    options = DoorOptions(keda_port=0, host="127.0.0.1", pod="a")
+    doors = Doors(options, Recorded(), "ns", None, lambda: False, dry_run=dry_run)  # type: ignore[arg-type]
+    doors.start()
+    doors.stop()
+    assert patched == ([] if dry_run else ["/api/v1/namespaces/ns/pods/a"])

@@ -26,7 +26,7 @@ import msgspec
 
 from autoscaler.scale_index import ReplicasWriter
 from autoscaler.targets import ScaleSight, Target
-from cluster.api_errors import ApiError
+from cluster.api_errors import ApiError, ApiRefused
 from cluster.client import Api
 from cluster.reflector import Reflector
 from cluster.wire import ObjectMeta
@@ -123,6 +123,16 @@ class Autoscaler(msgspec.Struct, frozen=True, gc=False):
     spec: _Spec = _Spec()
 
 
+class _Resource(msgspec.Struct, frozen=True, gc=False):
+    name: str = ""
+
+
+class _ResourceList(msgspec.Struct, frozen=True, gc=False):
+    """What the API server serves of a group and version (discovery)."""
+
+    resources: tuple[_Resource, ...] = ()
+
+
 @dataclass(slots=True)
 class Autoscalers:
     """The autoscalers of one kind by what they scale; a handler for their reflector."""
@@ -203,6 +213,7 @@ class OtherWriters:
         self._records: dict[Target, Record] = {}
         self._hpas, self._keda = Autoscalers("HorizontalPodAutoscaler"), Autoscalers("ScaledObject")
         self._watches = [Reflector(api, _HPAS, Autoscaler, self._hpas)]
+        self._keda_watch: Reflector[Autoscaler] | None = None
         self._look_for_keda_at = float("-inf")
 
     def start(self) -> None:
@@ -248,16 +259,26 @@ class OtherWriters:
         self._records.pop(target, None)
 
     def _find_keda(self) -> None:
-        """Begin to watch ScaledObjects once the cluster has them."""
-        now = self._clock()
-        if len(self._watches) > 1 or now < self._look_for_keda_at:
+        """Begin to watch ScaledObjects once the cluster has them; forget them when it has them no more."""
+        now, watch = self._clock(), self._keda_watch
+        if now < self._look_for_keda_at or (watch is not None and watch.last_error is None):
             return
         self._look_for_keda_at = now + _LOOK_FOR_KEDA_SECONDS
         try:
-            self._api.get(_KEDA, dict)
+            served = self._api.get(_KEDA, _ResourceList).resources
         except ApiError as error:
-            log.debug("no ScaledObjects are watched: %s", error)
-            return
-        watch = Reflector(self._api, f"{_KEDA}/scaledobjects", Autoscaler, self._keda)
-        watch.start()
-        self._watches.append(watch)
+            log.debug("no ScaledObjects are found: %s", error)
+            if not isinstance(error, ApiRefused) or error.status != 404:
+                return  # what is known stays in force
+            served = ()
+        if any(resource.name == "scaledobjects" for resource in served):
+            if watch is None:
+                watch = Reflector(self._api, f"{_KEDA}/scaledobjects", Autoscaler, self._keda)
+                watch.start()
+                self._keda_watch = watch
+                self._watches.append(watch)
+        elif watch is not None:
+            log.info("the cluster has no ScaledObjects any more: none is a second writer")
+            watch.stop()
+            self._watches.remove(watch)
+            self._keda_watch, self._keda = None, Autoscalers("ScaledObject")

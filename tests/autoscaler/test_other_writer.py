@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -181,6 +182,60 @@ def test_keda_is_looked_for_now_and_then_and_not_each_time():
     now["seconds"] = 61.0
     watched.look(sight(2), 61.0)
     assert watched._api.asked == 2
+
+
+class WithKeda:
+    """An API server whose discovery tells what it serves of KEDA's group; None: nothing."""
+
+    def __init__(self) -> None:
+        self.served: tuple[str, ...] | None = ("scaledobjects", "triggerauthentications")
+
+    def get(self, path: str, kind: Any) -> Any:
+        if self.served is None:
+            raise ApiRefused(404, "NotFound", "no such group", where=path)
+        return msgspec.convert({"resources": [{"name": name} for name in self.served]}, kind)
+
+
+class Watch:
+    """A reflector that was told of one ScaledObject."""
+
+    begun: ClassVar[list[Watch]] = []
+
+    def __init__(self, api: Any, path: str, kind: Any, handler: Autoscalers) -> None:
+        self.handler, self.last_error, self.stopped = handler, None, False
+        self.synced = threading.Event()
+
+    def start(self) -> None:
+        self.handler.replaced([autoscaler("llm-scaler")])
+        self.begun.append(self)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.mark.parametrize("left", [None, (), ("triggerauthentications",)])
+def test_scaled_objects_that_the_cluster_has_no_more_are_forgotten_and_looked_for_again(
+    left: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("autoscaler.other_writer.Reflector", Watch)
+    monkeypatch.setattr(Watch, "begun", [])
+    api, now = WithKeda(), [0.0]
+    watched = OtherWriters(api, lambda _: None, clock=lambda: now[0])  # type: ignore[arg-type]
+
+    def rival() -> str | None:
+        now[0] += 61.0
+        return watched.look(sight(2), now[0]).rival
+
+    assert rival() == rival() == "ScaledObject llm-scaler"
+    (watch,) = Watch.begun
+    watch.last_error = "the API server refused with 500"
+    assert rival() == "ScaledObject llm-scaler"  # it is still served
+    api.served = left
+    assert rival() is None
+    assert watch.stopped
+    api.served = ("scaledobjects",)
+    assert rival() == "ScaledObject llm-scaler"
+    assert len(Watch.begun) == 2
 
 
 def test_nobody_known_is_somebody():

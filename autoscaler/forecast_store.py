@@ -5,7 +5,8 @@ Twice a minute the leader puts what it expects of every workload (``coming_repli
 demand, those of its replicas (``replica_shape``). It writes them when they have changed by more than a tenth
 of a replica, or are half out of date; a forecast that nobody renews ends by itself. What a replica asks for
 is read once a revision, at most ``MOST_READ`` workloads a turn, so a thousand workloads do not come down on
-the API server at once; what is not read yet is left out, and so is what cannot be counted in pods.
+the API server at once: in rotation, since templates of workloads without pods are read again and again. What
+is not read yet is left out, and so is what cannot be counted in pods.
 
 A failure costs foresight and nothing else: it is said once and tried again. Decides nothing.
 """
@@ -72,6 +73,7 @@ class ForecastWriter(Periodic):
         self._written: Forecasts = {}
         self._until = 0.0
         self._problem = ""
+        self._last_read = ""
 
     def turn(self) -> None:
         """Write if the forecast has changed, or would soon end."""
@@ -116,16 +118,20 @@ class ForecastWriter(Periodic):
         return found
 
     def _read_shapes(self, targets: Iterable[Target]) -> None:
-        read = 0
+        due = []
         for target in targets:
             try:
                 sight = self._scales.read(target)
             except (TargetRefused, ApiError):
                 continue  # the controller says so at each round
             pods = [pod for pod in self._pods.matching(target.namespace, sight.selector) if not pod.leaving]
-            if read < MOST_READ and self._shapes.wants_reading(sight, pods):
-                self._shapes.read(sight, pods)
-                read += 1
+            if self._shapes.wants_reading(sight, pods):
+                due.append((str(target), sight, pods))
+        # From the one behind the last that was read, round to it again.
+        due.sort(key=lambda one: (one[0] <= self._last_read, one[0]))
+        for name, sight, pods in due[:MOST_READ]:
+            self._shapes.read(sight, pods)
+            self._last_read = name
 
     def _write(self, wanted: Forecasts, until: float) -> None:
         labels = {"app.kubernetes.io/name": "slicewise", "app.kubernetes.io/component": "forecast"}

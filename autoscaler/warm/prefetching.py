@@ -1,6 +1,8 @@
 """Brings images, and weights, to the nodes of the next replicas.
 
-What was brought is remembered for some hours, since a kubelet lists only its 50 largest images.
+What a prefetch that succeeded has brought is remembered for some hours, since a kubelet lists only its 50
+largest images. One that failed, or was preempted, has brought nothing that is known: after
+``RETRY_SECONDS`` without a living prefetch there, another is made.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from scheduler.planner.admission import admits, constraints_of
 
 # What was brought to a node is taken to be gone after so long, should the node not list it.
 BROUGHT_SECONDS: Final = 6 * 3600.0
+RETRY_SECONDS: Final = 600.0
 
 Json = dict[str, Any]
 
@@ -37,7 +40,7 @@ class Fleet(Protocol):
 
 
 class Prefetching:
-    """Remembers what was brought where."""
+    """Remembers what was brought where: node and image, and until when that counts."""
 
     def __init__(self, hands: WarmHands, fleet: Fleet) -> None:
         self._hands, self._fleet = hands, fleet
@@ -46,6 +49,18 @@ class Prefetching:
     def forget(self) -> None:
         """Remember nothing."""
         self._brought = {}
+
+    def ended(self, pods: Iterable[Pod], now: float) -> None:
+        """Take note of warm pods that have ended: what those that succeeded have brought stays."""
+        for pod in pods:
+            warm = warm_pods.read(pod)
+            if warm is not None and warm.kind == "prefetch" and pod.status.phase == "Succeeded":
+                self._remember(warm, now + BROUGHT_SECONDS)
+
+    def _remember(self, pod: WarmPod, until: float) -> None:
+        node, images = pod.prefetches
+        for image in images.split(","):
+            self._brought[node, image] = max(until, self._brought.get((node, image), until))
 
     def bring(
         self,
@@ -60,7 +75,9 @@ class Prefetching:
         """Prefetch onto the likely nodes that lack an image. ``held``: nodes of the workload's placeholders;
         ``now``: seconds of any clock that never runs backwards. Raises ApiError.
         """
-        self._brought = {known: at for known, at in self._brought.items() if now - at < BROUGHT_SECONDS}
+        self._brought = {known: until for known, until in self._brought.items() if now < until}
+        for pod in existing:
+            self._remember(pod, now + RETRY_SECONDS)
         images = warm_pods.images_of(template["spec"])
         if not images:
             return
@@ -84,7 +101,7 @@ class Prefetching:
             self._hands.create(
                 target, warm_pods.prefetch(template, target, owner, node, policy), "prefetch_created"
             )
-            self._brought |= {(node, image): now for image in images}
+            self._brought |= {(node, image): now + RETRY_SECONDS for image in images}
 
     def _likely(self, template: Json, target: Target, held: list[str], most: int) -> tuple[str, ...]:
         """The nodes of the next replicas."""

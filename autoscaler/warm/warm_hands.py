@@ -93,8 +93,9 @@ class WarmHands:
             raise
         return True
 
-    def sweep_ended(self) -> None:
-        """Delete warm pods that have ended."""
+    def sweep_ended(self) -> list[Pod]:
+        """Delete warm pods that have ended; return them as they were. Never raises ApiError."""
+        ended: list[Pod] = []
         try:
             ended = self._api.list_objects(
                 "/api/v1/pods",
@@ -111,3 +112,4 @@ class WarmHands:
         except ApiError as error:
             self._metrics.changes.labels("error").inc()
             log.warning("warm capacity: pods that have ended could not be swept: %s", error)
+        return ended

@@ -155,7 +155,7 @@ class WarmLoop(Periodic):
                     memory.problem = ""
         if self._swept is None or now - self._swept >= SWEEP_SECONDS:
             self._swept = now
-            self._hands.sweep_ended()
+            self._prefetching.ended(self._hands.sweep_ended(), now)
 
     # --- one workload -------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from autoscaler.selectors import parse_selector
 from autoscaler.signals import Signals
 from autoscaler.state import State
 from autoscaler.targets import ScaleSight, Target
+from autoscaler.warm.prefetching import BROUGHT_SECONDS, RETRY_SECONDS
 from autoscaler.warm.warm_book import WarmBook
 from autoscaler.warm.warm_loop import WarmLoop
 from cluster.api_errors import ApiRefused
@@ -54,6 +55,7 @@ class Memory:
     shows: bool = True
     made: list[dict[str, Any]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    ended: list[Pod] = field(default_factory=list)
 
     def request(self, method: str, path: str) -> bytes:
         return msgspec.json.encode(TEMPLATE)
@@ -78,13 +80,15 @@ class Memory:
     def delete(self, path: str, body: object) -> bytes:
         name = path.rpartition("/")[2]
         self.deleted.append(name)
-        gone = next(pod for pod in self.book.all() if pod.name == name)
+        gone = next((pod for pod in self.book.all() if pod.name == name), None)
+        if gone is None:
+            raise ApiRefused(404, "NotFound", "no such pod", where=path)
         meta = {"name": name, "uid": gone.uid, "labels": {"slicewise.io/warm": gone.kind}}
         self.book.changed("DELETED", msgspec.convert({"metadata": meta}, Pod))
         return b""
 
     def list_objects(self, *_: object) -> list[Pod]:
-        return []
+        return self.ended
 
 
 @dataclass
@@ -253,6 +257,37 @@ def test_the_image_is_brought_to_the_likely_nodes_once():
     assert sorted(body["spec"]["nodeName"] for body in bench.api.made) == ["n1", "n2"]
     bench.book.replaced(())
     bench.turn(20.0)
+    assert len(bench.api.made) == 2
+
+
+@pytest.mark.parametrize(("phase", "made"), [("Succeeded", 2), ("Failed", 4), (None, 4)])
+def test_only_a_prefetch_that_succeeded_has_brought_its_image(phase: str | None, made: int):
+    bench = Bench({"prefetch": {"nodes": 2}})
+    bench.turn(1.0)
+    bench.book.replaced(())
+    if phase is not None:  # else it was preempted: gone without a word
+        bench.api.ended = [
+            msgspec.convert(
+                {**body, "metadata": {**body["metadata"], "name": "x"}, "status": {"phase": phase}}, Pod
+            )
+            for body in bench.api.made
+        ]
+    bench.turn(31.0)
+    bench.api.ended = []
+    bench.turn(RETRY_SECONDS - 1.0)
+    assert len(bench.api.made) == 2
+    bench.turn(RETRY_SECONDS + 31.0)
+    assert len(bench.api.made) == made
+    bench.turn(BROUGHT_SECONDS + 32.0)
+    assert len(bench.api.made) > 2
+
+
+def test_a_prefetch_that_takes_long_is_not_made_twice():
+    bench = Bench({"prefetch": {"nodes": 2}})
+    for at in range(1, int(3 * RETRY_SECONDS), 100):
+        bench.turn(float(at))
+    bench.book.replaced(())
+    bench.turn(3 * RETRY_SECONDS + 11.0)
     assert len(bench.api.made) == 2
 
 

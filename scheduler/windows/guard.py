@@ -3,8 +3,9 @@
 Runs in every slicewise-scheduler replica, so that no job depends on a living controller: what the
 controller wrote (``slicewise.io/release-by``) holds on after its death, and where it wrote nothing the
 object's own words do (``Window.let_go_seconds``). The controller's own release comes first;
-``GRACE_SECONDS`` keep this from racing it. Letting go twice is harmless. A cluster without permission for
-Jobs is told once and guarded for pods alone.
+``GRACE_SECONDS`` keep this from racing it. Letting go twice is harmless. What may not be patched is told
+once and tried again after growing pauses of up to ``MOST_PAUSE_SECONDS``. A cluster without permission to
+list Jobs is guarded for pods alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 5.0
 GRACE_SECONDS = 10.0
+# A right may be granted at any time, and a webhook that refuses (403 as well) may come to its senses.
+FIRST_PAUSE_SECONDS = 10.0
+MOST_PAUSE_SECONDS = 600.0
 
 Released = Callable[[HeldObject, Outcome], None]
 
@@ -51,6 +55,7 @@ class WindowGuard(Periodic):
         self._api, self._released = api, released
         self._clock, self._grace_seconds = clock, grace_seconds
         self._told: set[str] = set()
+        self._paused: dict[str, tuple[float, float]] = {}  # by UID: until when, and the next pause
 
     def job_reflector(self, api: Api) -> Reflector[Job]:
         """The watch that feeds ``jobs``."""
@@ -60,12 +65,20 @@ class WindowGuard(Periodic):
         """Release what is overdue; answers what was."""
         now = self._clock()
         released = []
+        paused, self._paused = self._paused, {}
         for held in self._held():
+            uid = held.metadata.uid
+            until, pause = paused.get(uid, (now, FIRST_PAUSE_SECONDS))
+            if until > now:
+                self._paused[uid] = until, pause
+                continue
             # A new object is the controller's to plan, however short its window.
             due = max(held.window.let_go_seconds, held.window.created_seconds)
             if due + self._grace_seconds > now:
                 continue
             outcome = release(self._api, held, now)
+            if outcome is Outcome.FORBIDDEN:
+                self._paused[uid] = now + pause, min(2.0 * pause, MOST_PAUSE_SECONDS)
             self._tell(held, outcome)
             if outcome is Outcome.DONE:
                 released.append(held)

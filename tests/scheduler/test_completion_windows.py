@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -258,6 +259,24 @@ def test_the_guard_tries_again_what_failed(guarded):
     guarded.api.fails = None
     assert len(guarded.guard.let_go_of_overdue()) == 1
     assert guarded.heard == [("train", Outcome.FAILED), ("train", Outcome.DONE)]
+
+
+def test_the_guard_tries_what_is_forbidden_less_and_less_often(guarded):
+    guarded.guard.jobs.replaced([job()])
+    guarded.guard.pods.replaced([pod()])
+    guarded.api.fails = ApiRefused(403, "Forbidden", "no")
+    tries, began = [], CREATED + HOUR
+    for second in range(0, 4000, 5):
+        guarded.now, guarded.heard = began + second, []
+        guarded.guard.let_go_of_overdue()
+        if guarded.heard:
+            assert sorted(name for name, _ in guarded.heard) == ["pod", "train"]
+            tries.append(second)
+    pauses = [later - sooner for sooner, later in itertools.pairwise(tries)]
+    assert pauses == [10, 20, 40, 80, 160, 320, 600, 600, 600, 600, 600]
+    guarded.api.fails = None
+    guarded.now += 600.0
+    assert len(guarded.guard.let_go_of_overdue()) == 2
 
 
 def test_what_is_deleted_or_ungated_leaves_the_shelves():

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
 from autoscaler.scrape_address import MetricsDoor, metrics_door
+from cluster.times import unix_seconds
 from cluster.wire import Pod, PodCondition
 
 Standing: TypeAlias = Literal["ready", "starting", "unschedulable", "doomed", "leaving"]
@@ -82,13 +82,3 @@ def _start_seconds(pod: Pod, conditions: Mapping[str, PodCondition]) -> float | 
     if placed is not None and placed - created > LONGEST_WAIT_FOR_NODE_SECONDS:
         return None
     return max(0.0, ready - created)
-
-
-def unix_seconds(text: str | None) -> float | None:
-    """Read an RFC 3339 time; None for none or for text that is no time."""
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None

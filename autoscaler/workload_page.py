@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -28,6 +27,7 @@ from cluster.api_errors import ApiError
 from cluster.client import Api
 from cluster.kept_text import KeptText
 from cluster.periodic import Periodic
+from cluster.times import rfc3339
 from metrics.samples import NoData
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class WorkloadPage(Periodic):
         found = self._current()
         if self._last is not None and now - self._last[0] < LONGEST_SECONDS and _same(self._last[1], found):
             return
-        written = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        written = rfc3339(now)
         text = msgspec.json.encode(Page(written, found)).decode()
         try:
             self._kept.write(text)

@@ -18,10 +18,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from cluster.client import JSON, MERGE_PATCH, Api, ApiError
+from cluster.times import micro_time
 from cluster.wire import ObjectReference
 
 log = logging.getLogger(__name__)
@@ -204,11 +204,6 @@ class EventRecorder:
             return False
         self.written += 1
         return True
-
-
-def micro_time(seconds: float) -> str:
-    """Return a wall clock reading as the API's MicroTime."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _cut(note: str) -> str:

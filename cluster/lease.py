@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from cluster.client import Api, ApiError, ApiRefused, ApiUnreachable
-from cluster.events import micro_time
+from cluster.times import micro_time
 from cluster.wire import Lease, LeaseSpec, object_decoder
 
 log = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cluster.client import Api
 from cluster.reflector import Reflector
+from cluster.times import rfc3339
 from cluster.wire import ConfigMap
 from dra.cards import Cards, DriverVersions
 from dra.device_order import CONFIG_MAP
@@ -228,7 +228,7 @@ class NodeService:
 
     def _note_health(self, view: View) -> None:
         sick = {g.card.uuid for g in view.hardware.gpus if g.card.health.state == "unhealthy"}
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = rfc3339(time.time())
         self._unhealthy_since = {uuid: self._unhealthy_since.get(uuid, now) for uuid in sick}
 
     def _node_reference(self) -> Mapping[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from math import inf
 from types import MappingProxyType
 
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.policy import ClusterPolicy
+from cluster.times import unix_seconds
 from dra.catalog import GpuModel
 from scheduler.arrivals import ArrivalBook
 from scheduler.columns import Columns
@@ -112,10 +112,8 @@ def _waiting(pods: Iterable[PodFact], now: float) -> frozenset[str]:
 
 def _age_seconds(created: str, now: float) -> float:
     """Since an RFC 3339 time; infinite where it cannot be read."""
-    try:
-        return now - datetime.fromisoformat(created).timestamp()
-    except ValueError:
-        return inf
+    at = unix_seconds(created)
+    return inf if at is None else now - at
 
 
 def summary_of(columns: Columns, models: Sequence[GpuModel], profiles: Sequence[str]) -> FleetSummary:

@@ -20,13 +20,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.policy import ClusterPolicy, load_cluster_policy
+from cluster.times import unix_seconds
 from cluster.wire import Node, Pod, object_decoder
 from dra.resource_api import ResourceClaimStatus
 from scheduler.conditions import read_conditions
@@ -266,8 +266,4 @@ def _bound(pod: Pod, node: str) -> Pod:
 
 
 def _seconds(pod: Pod) -> float:
-    text = pod.metadata.creation_timestamp
-    try:
-        return datetime.fromisoformat(text).timestamp() if text else 0.0
-    except ValueError:
-        return 0.0
+    return unix_seconds(pod.metadata.creation_timestamp) or 0.0

@@ -16,10 +16,11 @@ from autoscaler.batch.durations import Durations
 from autoscaler.batch.work import HeldJob, Pool
 from cluster.batch_policy import Batch
 from cluster.job_wire import Job
+from cluster.times import unix_seconds
 from cluster.wire import ObjectMeta, Pod
 from metrics.samples import NoData
 from scheduler.demand import Demand
-from scheduler.windows.read import RELEASED_AT, unix_seconds, window_of
+from scheduler.windows.read import RELEASED_AT, window_of
 from scheduler.windows.shelf import HeldObject, held_job, held_pod
 
 DemandOf = Callable[[Pod], Demand | None]

@@ -31,10 +31,11 @@ from autoscaler.batch.work import HeldJob, Plan, Pool, Start
 from cluster.job_wire import Job
 from cluster.periodic import Periodic
 from cluster.policy import ClusterPolicy
+from cluster.times import unix_seconds
 from metrics.carbon.intensity import Intensity
 from metrics.samples import NoData
 from scheduler.fleet import Fleet
-from scheduler.windows.read import unix_seconds, window_of
+from scheduler.windows.read import window_of
 from scheduler.windows.release import Outcome, Patcher, note, release
 from scheduler.windows.shelf import HeldObject, JobShelf, PodShelf
 

@@ -20,10 +20,10 @@ from cluster import event_reasons
 from cluster.events import EventRecorder
 from cluster.job_wire import JOBS_PATH, Job
 from cluster.reflector import Reflector
+from cluster.times import rfc3339
 from cluster.wire import ObjectReference
 from metrics.exposition import Exposition
 from metrics.samples import NoData
-from scheduler.windows.read import rfc3339
 from scheduler.windows.release import Outcome
 from scheduler.windows.shelf import JobShelf
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -27,6 +26,7 @@ from autoscaler.doors.advice import Advice, Advised, NotKnown, Observer, Result,
 from autoscaler.doors.front_proxy import Trust, User, user_of
 from autoscaler.selectors import SelectorRefused, parse_selector
 from cluster.api_errors import ApiError
+from cluster.times import rfc3339
 from metrics.samples import NoData
 
 GROUP: Final = "external.metrics.k8s.io"
@@ -160,11 +160,10 @@ def _item(metric: str, advised: Advised, now: float) -> dict[str, Any]:
     value: float | NoData = float(advised.replicas) if metric == DESIRED_REPLICAS else advised.in_flight
     if isinstance(value, NoData):
         raise _Refused(503, f"{advised.target}: requests in flight are not known: {value.reason}")
-    decided = datetime.fromtimestamp(now - advised.age_seconds, UTC)
     return {
         "metricName": metric,
         "metricLabels": advised.labels,
-        "timestamp": decided.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "timestamp": rfc3339(now - advised.age_seconds),
         "value": quantity(value),
     }
 

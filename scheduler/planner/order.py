@@ -23,12 +23,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.times import unix_seconds
 from cluster.wire import Pod
 from dra.catalog import GpuModel
 from scheduler.demand import Demand
@@ -166,10 +166,8 @@ def value_lost(
 
 def waited_seconds(created: str, now: float) -> float:
     """Seconds since an RFC 3339 time; 0 where it cannot be read or lies ahead."""
-    try:
-        return max(0.0, now - datetime.fromisoformat(created).timestamp())
-    except ValueError:
-        return 0.0
+    at = unix_seconds(created)
+    return 0.0 if at is None else max(0.0, now - at)
 
 
 def _counts(expected: Mapping[str, float], model: str) -> tuple[tuple[str, float], ...]:

@@ -13,8 +13,7 @@ A waiting pod never moves one of higher priority. Equals may be moved: they get 
 
 from __future__ import annotations
 
-from datetime import datetime
-
+from cluster.times import unix_seconds
 from scheduler.repack.census import Resident
 
 NEVER, ALLOW = "never", "allow"
@@ -62,7 +61,4 @@ def is_protected(pod: Resident) -> bool:
 
 def seconds_of(time: str) -> float:
     """RFC 3339 as Unix seconds; what cannot be read is long ago."""
-    try:
-        return datetime.fromisoformat(time).timestamp()
-    except ValueError:
-        return 0.0
+    return unix_seconds(time) or 0.0

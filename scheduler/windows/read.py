@@ -20,10 +20,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from cluster.job_wire import BUILT_IN_CONTROLLER, KUEUE_QUEUE_LABEL, Job
+from cluster.times import unix_seconds
 from cluster.wire import ObjectMeta, Pod
 
 WINDOW: Final = "slicewise.io/completion-window"
@@ -76,22 +76,6 @@ def duration_seconds(text: str) -> float | None:
             return None
         total = sum(float(number) * _UNITS[unit] for number, unit in parts)
     return total if 0.0 < total < 10.0 * 365.0 * _UNITS["d"] else None
-
-
-def unix_seconds(text: str | None) -> float | None:
-    """Read an RFC 3339 time; None for none, or for text that is no time."""
-    try:
-        moment = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    if moment is None:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def rfc3339(seconds: float) -> str:
-    """A time as the API server writes it."""
-    return datetime.fromtimestamp(round(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def window_of(metadata: ObjectMeta) -> Window | None:

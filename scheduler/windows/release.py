@@ -12,7 +12,8 @@ from typing import Protocol
 
 from cluster.api_errors import ApiRefused, ApiUnreachable
 from cluster.client import MERGE_PATCH, STRATEGIC_MERGE_PATCH
-from scheduler.windows.read import PLANNED_START, RELEASE_BY, RELEASED_AT, WINDOW_GATE, rfc3339
+from cluster.times import rfc3339
+from scheduler.windows.read import PLANNED_START, RELEASE_BY, RELEASED_AT, WINDOW_GATE
 from scheduler.windows.shelf import HeldObject
 
 

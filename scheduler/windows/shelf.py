@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.job_wire import Job
+from cluster.times import unix_seconds
 from cluster.wire import ObjectMeta, ObjectReference, Pod
-from scheduler.windows.read import Window, concerns_job, holds_job, holds_pod, unix_seconds, window_of
+from scheduler.windows.read import Window, concerns_job, holds_job, holds_pod, window_of
 
 Kind = Literal["Job", "Pod"]
 

@@ -16,6 +16,7 @@ from autoscaler.batch.side import as_json
 from autoscaler.batch.work import Pool
 from cluster.job_wire import Job
 from cluster.policy import load_cluster_policy
+from cluster.times import rfc3339, unix_seconds
 from cluster.wire import Node, Pod, object_decoder
 from dra.catalog import models
 from metrics.carbon.intensity import Intensity
@@ -23,7 +24,7 @@ from metrics.samples import NoData
 from scheduler.demand import Demand, GpuRequest, parse_demand
 from scheduler.fleet import Fleet
 from scheduler.node_classes import classifier_of
-from scheduler.windows.read import EXPECTED, RELEASED_AT, WINDOW, rfc3339, unix_seconds
+from scheduler.windows.read import EXPECTED, RELEASED_AT, WINDOW
 from scheduler.windows.release import Outcome
 
 HOUR = HOUR_SECONDS

@@ -7,7 +7,7 @@ from typing import Any
 
 from autoscaler.cold_start import ColdStarts
 from autoscaler.pod_index import PodIndex
-from autoscaler.pods import sight, unix_seconds
+from autoscaler.pods import sight
 from autoscaler.selectors import parse_selector
 from cluster.wire import ObjectMeta, Pod, PodCondition, PodStatus
 from metrics.samples import NoData
@@ -78,13 +78,6 @@ def test_the_measured_start_is_the_median_of_the_last_eight():
     assert len(starts.seconds) == 8
     assert starts.measured() == 30.0
     assert ColdStarts().add(-2.0).measured() == 0.0
-
-
-def test_a_time_that_is_no_time_is_none():
-    assert unix_seconds("2026-11-01T12:00:00Z") == BORN
-    assert unix_seconds("2026-11-01T12:00:00.250000Z") == BORN + 0.25
-    assert unix_seconds("yesterday") is None
-    assert unix_seconds(None) is None
 
 
 def test_the_index_finds_pods_by_selector_and_follows_changes():

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.scheduler_run import gpu_nodes
+from cluster.times import rfc3339, unix_seconds
 from deploy.local.kwok_nodes import create_nodes, delete_nodes
 from deploy.local.rest import SUCCESS, plain_get
 from scheduler.windows.guard import GRACE_SECONDS
@@ -26,8 +27,6 @@ from scheduler.windows.read import (
     RELEASE_BY,
     RELEASED_AT,
     WINDOW,
-    rfc3339,
-    unix_seconds,
 )
 from tests.polling import throughout, until
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cluster.api_errors import ApiRefused, ApiUnreachable
 from cluster.job_wire import Job
+from cluster.times import rfc3339, unix_seconds
 from cluster.wire import Pod, object_decoder
 from scheduler.windows.guard import GRACE_SECONDS, WindowGuard
 from scheduler.windows.read import (
@@ -22,8 +23,6 @@ from scheduler.windows.read import (
     Window,
     duration_seconds,
     holds_job,
-    rfc3339,
-    unix_seconds,
     window_of,
 )
 from scheduler.windows.release import Outcome, note, release

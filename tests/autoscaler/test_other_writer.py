@@ -202,7 +202,8 @@ class Watch:
     begun: ClassVar[list[Watch]] = []
 
     def __init__(self, api: Any, path: str, kind: Any, handler: Autoscalers) -> None:
-        self.handler, self.last_error, self.stopped = handler, None, False
+        self.handler, self.stopped = handler, False
+        self.last_error: str | None = None
         self.synced = threading.Event()
 
     def start(self) -> None:

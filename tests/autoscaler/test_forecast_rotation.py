@@ -32,14 +32,14 @@ class Scales:
 def test_templates_that_expire_every_turn_are_read_in_rotation():
     shapes = Shapes()
     writer = ForecastWriter(
-        None,  # type: ignore[arg-type]
+        None,
         "ns",
         dict,
         tuple,
-        Scales(),  # type: ignore[arg-type]
+        Scales(),
         PodIndex(),
-        shapes,  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
+        shapes,
+        None,
         active=lambda: True,
     )
     targets = [Target("apps/v1", "Deployment", "shop", f"w{n:03}") for n in range(2 * MOST_READ + 20)]

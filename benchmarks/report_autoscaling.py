@@ -44,7 +44,39 @@ def autoscaling(found: Json) -> list[str]:
             + " ".join("| –" if hours is None else f"| {hours:.4g}" for hours in beside)
             + " |"
         )
+    return lines + _faults(found)
+
+
+def _faults(found: Json) -> list[str]:
+    """Slicewise under each fault, beside what the best rival attains without any."""
+    verdict = found.get("faults_verdict")
+    if not verdict:
+        return []
+    without = verdict[0]
+    near, best = without["rival_no_dearer"], without["rival"]
+    beside = "no rival costs no more"
+    if near is not None:
+        beside = f"the best rival that costs no more attains {_point(near)}"
+    lines = [
+        "",
+        "Faults at the peak (deepseek-r1, 12 h, start-up 120 s), Slicewise as shipped. Without any fault "
+        f"{beside}, the best at any cost {_point(best)}.",
+        "",
+        "| fault | attained, % | GPU-hours | turns an hour | killed before serving |",
+        "|---|---|---|---|---|",
+    ]
+    for one in verdict:
+        own = one["slicewise"]
+        lines.append(
+            f"| {' + '.join(one['faults']) or 'none'} | {100 * own['slo_attainment']:.2f} "
+            f"| {own['gpu_hours']:.4g} | {own['reversals_per_hour']:.1f} "
+            f"| {own['killed_before_serving']:.0f} |"
+        )
     return lines
+
+
+def _point(rival: Json) -> str:
+    return f"{100 * rival['slo_attainment']:.2f} % ({rival['policy']}, {rival['gpu_hours']:.4g} GPU-h)"
 
 
 def _least(study: Json, policy: str, attainment: float) -> float | None:

@@ -52,6 +52,28 @@ class Answer:
         self._scope = scope
         self._sorted: dict[str, Vector] | None = None
         self._made: dict[tuple[str, ...], Any] = {}
+        self._gpus: tuple[Vector | NoData, dcgm.GpuUtilisation | NoData] | None = None
+
+    def read(self) -> None:
+        """Sort it now as it will be wanted, so that the round that first wants it does not have to."""
+        about = self.question.sole
+        if about is None:
+            return
+        match self.question.read_by:
+            case "values":
+                self.by_pod(about)
+            case "parts":
+                self.parts_by_pod(about)
+            case "buckets":
+                self.buckets(about, self.question.unit)
+            case None:
+                return
+
+    def utilisation(self, mig: Vector | NoData) -> dcgm.GpuUtilisation | NoData:
+        """GPU use by pod: of whole GPUs, which this answer tells of, and of MIG devices."""
+        if self._gpus is None or self._gpus[0] is not mig:
+            self._gpus = mig, dcgm.utilisation(self.given, mig)
+        return self._gpus[1]
 
     @property
     def failed(self) -> NoData | None:
@@ -174,9 +196,8 @@ class Answers:
         """GPU utilisation of the workload, 0 to 1."""
         if self._gpus is None:
             whole, mig = self._answers.get(questions.GPU_WHOLE), self._answers.get(questions.GPU_MIG)
-            self._gpus = dcgm.utilisation(
-                NOT_ASKED if whole is None else whole.given, NOT_ASKED if mig is None else mig.given
-            )
+            slices = NOT_ASKED if mig is None else mig.given
+            self._gpus = dcgm.utilisation(NOT_ASKED, slices) if whole is None else whole.utilisation(slices)
         if isinstance(self._gpus, NoData):
             return self._gpus
         found = self._gpus.workload(namespace, [pod.name for pod in pods])

@@ -11,8 +11,9 @@ is counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -122,6 +123,20 @@ class Collector:
             promql_duration(policy.slo.period_seconds)
         if policy.latency is not None:
             promql_duration(policy.latency.window_seconds)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Around a round: what is asked beside it waits until it is over, so that the round is not slowed
+        down by the reading of answers that it does not use.
+        """
+        beside = (self._slow,) if self._scrape is None else (self._slow, self._scrape)
+        for one in beside:
+            one.hold()
+        try:
+            yield
+        finally:
+            for one in beside:
+                one.release()
 
     def ask(self, workloads: Sequence[Workload], at: float) -> Callable[[Workload], Signals]:
         """Ask everything at Unix time ``at``; the result gives the signals of any one of ``workloads``.

@@ -47,6 +47,7 @@ from metrics.prometheus import Prometheus
 log = logging.getLogger(__name__)
 
 COMPONENT = "slicewise.io/controller"
+_COLLECT_AFTER = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,9 @@ class Parts:
         # The fleet is known and stays: a collector that walked all of it again would stop a round for long.
         gc.collect()
         gc.freeze()
+        # A round makes tens of thousands of objects that live until the next one and are in no cycle; at the
+        # usual thresholds the collector walked all of them several times a round.
+        gc.set_threshold(_COLLECT_AFTER, 20, 20)
         self.controller.run(self._stop)
 
     @property

@@ -33,6 +33,7 @@ from autoscaler.placeable import NOTHING_ASKED, NodeRequest, Placed
 from autoscaler.placement import Placement
 from autoscaler.ports import Recorder, Scales, Store, Victims
 from autoscaler.reasons import ReasonClass
+from autoscaler.scale_reads import PARALLEL_READS, read_all
 from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.state import State
 from autoscaler.targets import Cause, ScaleSight, Target, TargetRefused, in_words
@@ -49,7 +50,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PERIOD_SECONDS: Final = 5.0
 SHORTEST_PERIOD_SECONDS: Final = 0.5
-_PARALLEL_READS: Final = 8
 
 T = TypeVar("T")
 PolicyKey = tuple[str, str]
@@ -120,7 +120,7 @@ class Controller:
         self._store, self._placement, self._rivals, self._victims = store, placement, rivals, victims
         self._variants = variants
         self._clock, self._wall_clock = clock, wall_clock
-        self._pool = ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="scale")
+        self._pool = ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="scale")
         self._memories: dict[Target, _Memory] = {}
         self._lacking: dict[Target, int] = {}
         self._contradicting: set[Target] = set()
@@ -165,6 +165,13 @@ class Controller:
             self.node_requests = ()
             self.last_round_seconds = self._clock()
             return
+        with self._collector.undisturbed():
+            self._decide_all()
+        self._keep_learned()
+        self.last_round_seconds = self._clock()
+        self._metrics.loop_duration_seconds.observe(self.last_round_seconds - began)
+
+    def _decide_all(self) -> None:
         wanted = {Target.of(policy, key[0]): (key, policy) for key, policy in self._policies().items()}
         for target in set(self._memories) - set(wanted):
             self._forget(target)
@@ -189,22 +196,19 @@ class Controller:
                 writing.append(self._pool.submit(finish))
         for written in writing:
             written.result()
-        self._keep_learned()
-        self.last_round_seconds = self._clock()
-        self._metrics.loop_duration_seconds.observe(self.last_round_seconds - began)
 
     def _read(self, wanted: Mapping[Target, tuple[PolicyKey, AutoscalingPolicy]]) -> list[Workload]:
         """Read all scales, a few at a time; what cannot be read is reported and left out."""
-        futures = {target: self._pool.submit(self._read_one, target, wanted[target][1]) for target in wanted}
         workloads: list[Workload] = []
-        for target, future in futures.items():
-            key, policy = wanted[target]
-            try:
-                workloads.append(Workload(policy, future.result()))
-            except (TargetRefused, ApiError) as error:
+        sights = read_all(list(wanted), lambda target: self._read_one(target, wanted[target][1]), self._pool)
+        for target, sight in sights.items():
+            (namespace, name), policy = wanted[target]
+            if isinstance(sight, ScaleSight):
+                workloads.append(Workload(policy, sight))
+            else:
                 # The target itself may not exist, so the policy's own ConfigMap carries the news.
-                about = ObjectReference(api_version="v1", kind="ConfigMap", namespace=key[0], name=key[1])
-                self._failed(target, about, *in_words(error))
+                about = ObjectReference(api_version="v1", kind="ConfigMap", namespace=namespace, name=name)
+                self._failed(target, about, *in_words(sight))
         return workloads
 
     def _read_one(self, target: Target, policy: AutoscalingPolicy) -> ScaleSight:

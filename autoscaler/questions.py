@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from cluster.policy import AutoscalingPolicy
 from metrics import dcgm
@@ -61,6 +61,7 @@ class Question:
     """One query. ``sole`` is what it is about when that is one thing alone: then its answer carries no tag.
     ``good_for_seconds``: 0 for the questions of every round. ``text`` makes the query; ``bounds`` in seconds
     are those near which the buckets of a histogram (``unit``) suffice, empty where all are needed.
+    ``read_by``: how the answer will be read by pod, None where that is another's business.
     """
 
     text: Callable[[tuple[str, ...]], str]
@@ -69,6 +70,7 @@ class Question:
     good_for_seconds: float = 0.0
     bounds: tuple[float, ...] = ()
     unit: TimeUnit = "seconds"
+    read_by: Literal["values", "parts", "buckets"] | None = None
 
 
 def need_of(policy: AutoscalingPolicy, preset: ServerPreset) -> Need:
@@ -94,9 +96,15 @@ def questions(needs: Collection[Need], scope: Scope) -> dict[str, Question]:
     urgent: dict[str, dict[str, str]] = {}
     found: dict[str, Question] = {}
 
-    def ask(name: str, about: str, query: str | None, good_for_seconds: float) -> None:
+    def ask(
+        name: str,
+        about: str,
+        query: str | None,
+        good_for_seconds: float,
+        read_by: Literal["values", "parts"] | None = None,
+    ) -> None:
         if query is not None:
-            found[name] = Question(lambda _: query, (query,), about, good_for_seconds)
+            found[name] = Question(lambda _: query, (query,), about, good_for_seconds, read_by=read_by)
 
     for need in sorted(needs, key=lambda need: need.server):
         preset = PRESETS[need.server]
@@ -109,11 +117,12 @@ def questions(needs: Collection[Need], scope: Scope) -> dict[str, Question]:
                 urgent.setdefault(name, {})[preset.name] = query
         for measure in need.stated:
             name = about(preset, measure)
-            ask(stated_of(name), name, preset.latency_summary_query(measure, scope), SLOW_SECONDS)
+            query = preset.latency_summary_query(measure, scope)
+            ask(stated_of(name), name, query, SLOW_SECONDS, "values")
         for measure, window in need.means:
             name = about(preset, measure)
             query = means_query(preset, (measure,), window, scope)
-            ask(means_of(name, window), name, query, min(SLOW_SECONDS, window / 4.0))
+            ask(means_of(name, window), name, query, min(SLOW_SECONDS, window / 4.0), "parts")
         if need.gpu:
             for part, query in dcgm.queries(matchers=scope.matchers).items():
                 ask(f"gpu {part}", "", query, SLOW_SECONDS)
@@ -150,6 +159,7 @@ def _histograms(needs: Collection[Need], scope: Scope) -> dict[str, Question]:
             min(SLOW_SECONDS, window / 4.0),
             bounds,
             preset.latency[measure].unit,
+            "buckets",
         )
     return found
 

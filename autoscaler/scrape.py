@@ -35,6 +35,7 @@ PODS_A_SECOND: Final = 200.0
 TIMEOUT_SECONDS: Final = 1.0
 MAX_PAGE_BYTES: Final = 8 * 2**20
 LONGEST_PAUSE_SECONDS: Final = 300.0
+LONGEST_HOLD_SECONDS: Final = 1.0
 PROBED_PODS: Final = 2
 _CHUNK: Final = 64 * 2**10
 _KEPT_CONNECTIONS: Final = 256
@@ -79,6 +80,8 @@ class _Pod:
 
 @dataclass(slots=True)
 class _Workload:
+    """One workload that is asked. ``pods`` is replaced, never changed: it is read without the lock."""
+
     followed: Followed
     pods: dict[str, _Pod] = field(default_factory=dict)
     reached: bool = False
@@ -100,11 +103,15 @@ class DirectScrape:
     ) -> None:
         self._timeout, self._most_pods, self._pause = timeout_seconds, most_pods, 1.0 / pods_a_second
         self._observed, self._clock = observed, clock
-        self._changed = threading.Condition()
+        # One thread waits until the next pod's turn, the others until they are wanted: if all waited for it,
+        # each turn would wake them all.
+        self._lock = threading.Lock()
+        self._turn_changed, self._wanted = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._watched = False
         self._workloads: dict[Target, _Workload] = {}
         self._queue: list[tuple[float, int, _Pod]] = []
         self._turns = 0
-        self._next_start = 0.0
+        self._next_start, self._held_until = 0.0, float("-inf")
         self._stopping = False
         self._http = urllib3.PoolManager(num_pools=_KEPT_CONNECTIONS, maxsize=workers)
         self._threads = [
@@ -118,9 +125,10 @@ class DirectScrape:
 
     def stop(self) -> None:
         """End the threads and wait for them. Safe to call twice and before ``start``."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
-            self._changed.notify_all()
+            self._turn_changed.notify_all()
+            self._wanted.notify_all()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(3.0 * self._timeout)
@@ -128,7 +136,7 @@ class DirectScrape:
 
     def follow(self, wanted: Mapping[Target, Followed]) -> None:
         """Ask these workloads from now on, and no others."""
-        with self._changed:
+        with self._lock:
             for target in self._workloads.keys() - wanted.keys():
                 for pod in self._workloads.pop(target).pods.values():
                     pod.turn = -1
@@ -140,18 +148,31 @@ class DirectScrape:
                     continue
                 workload.followed = followed
                 self._choose(target, workload)
-            self._changed.notify_all()
+            self._turn_changed.notify()
+
+    def hold(self) -> None:
+        """Ask no more pods until ``release``, ``LONGEST_HOLD_SECONDS`` at most: a round wants the interpreter
+        for itself. What was left undone is made up for.
+        """
+        with self._lock:
+            self._held_until = self._clock() + LONGEST_HOLD_SECONDS
+
+    def release(self) -> None:
+        """Ask again."""
+        with self._lock:
+            self._held_until = float("-inf")
+            self._turn_changed.notify()
 
     def pages(self, target: Target) -> Pages:
         """The newest pages of a workload, those that are younger than a few turns."""
-        with self._changed:
-            workload = self._workloads.get(target)
-            if workload is None:
-                return NOT_SCRAPED
-            oldest = self._clock() - max(3.0 * workload.followed.every_seconds, 5.0)
-            pods = workload.pods.values()
-            fresh = {p.sight.name: p.page for p in pods if p.page is not None and p.read_at >= oldest}
-            return Pages(frozenset(p.sight.name for p in pods), fresh, workload.server)
+        # Without the lock: a round asks for every workload, and would wait for the asking threads each time.
+        workload = self._workloads.get(target)
+        if workload is None:
+            return NOT_SCRAPED
+        oldest = self._clock() - max(3.0 * workload.followed.every_seconds, 5.0)
+        pods = workload.pods.values()
+        fresh = {p.sight.name: p.page for p in pods if p.page is not None and p.read_at >= oldest}
+        return Pages(frozenset(p.sight.name for p in pods), fresh, workload.server)
 
     def _number(self, workload: _Workload) -> int:
         most = self._most_pods if workload.reached else PROBED_PODS
@@ -165,7 +186,7 @@ class DirectScrape:
             chosen: Iterable[PodSight] = asked[:PROBED_PODS]
         else:
             chosen = sampled(asked, self._most_pods)
-        before, workload.pods = workload.pods, {}
+        before, pods = dict(workload.pods), dict[str, _Pod]()
         for sight in chosen:
             pod = before.pop(sight.uid, None)
             if pod is None or pod.sight.door != sight.door or pod.sight.ready != sight.ready:
@@ -174,9 +195,10 @@ class DirectScrape:
                 pod = _Pod(target, sight)
                 self._enqueue(pod, self._clock())
             pod.sight = sight
-            workload.pods[sight.uid] = pod
+            pods[sight.uid] = pod
         for gone in before.values():
             gone.turn = -1
+        workload.pods = pods
 
     def _enqueue(self, pod: _Pod, at: float) -> None:
         self._turns += 1
@@ -196,20 +218,32 @@ class DirectScrape:
 
     def _next(self) -> _Pod | None:
         """Wait for a pod whose turn it is, no faster than allowed; None at the end."""
-        with self._changed:
+        with self._lock:
             while not self._stopping:
                 while self._queue and self._queue[0][1] != self._queue[0][2].turn:
                     heapq.heappop(self._queue)
                 now = self._clock()
-                due = max(self._queue[0][0], self._next_start) if self._queue else now + 60.0
+                due = (
+                    max(self._queue[0][0], self._next_start, self._held_until) if self._queue else now + 60.0
+                )
                 if due <= now:
                     self._next_start = max(now - self._timeout, self._next_start) + self._pause
-                    return heapq.heappop(self._queue)[2]
-                self._changed.wait(due - now)
+                    pod = heapq.heappop(self._queue)[2]
+                    if not self._watched:
+                        self._wanted.notify()  # another watches while this one asks
+                    return pod
+                if self._watched:
+                    self._wanted.wait()
+                    continue
+                self._watched = True
+                try:
+                    self._turn_changed.wait(due - now)
+                finally:
+                    self._watched = False
             return None
 
     def _ask(self, pod: _Pod) -> None:
-        with self._changed:
+        with self._lock:
             workload = self._workloads.get(pod.target)
             preset = None if workload is None else workload.followed.preset or workload.server
         door = pod.sight.door
@@ -266,7 +300,7 @@ class DirectScrape:
 
     def _done(self, pod: _Pod, page: PageLoad | None, preset: ServerPreset | None) -> None:
         """Keep what was read, and set the pod's next turn."""
-        with self._changed:
+        with self._lock:
             workload = self._workloads.get(pod.target)
             if workload is None or workload.pods.get(pod.sight.uid) is not pod:
                 return
@@ -281,4 +315,5 @@ class DirectScrape:
                     workload.reached = True
                     self._choose(pod.target, workload)
             self._enqueue(pod, self._clock() + pause)
-            self._changed.notify()
+            if self._queue[0][2] is pod:  # it comes before the one that is waited for
+                self._turn_changed.notify()

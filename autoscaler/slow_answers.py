@@ -53,6 +53,19 @@ class SlowAnswers:
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
         self._batch: Future[None] | None = None
+        self._put_off: tuple[dict[str, Question], float] | None = None
+        self._holds = False
+
+    def hold(self) -> None:
+        """Begin to ask nothing until ``release``: a round wants the interpreter for itself."""
+        self._holds = True
+
+    def release(self) -> None:
+        """Ask what became due meanwhile."""
+        self._holds = False
+        put_off, self._put_off = self._put_off, None
+        if put_off is not None and self._executor is not None:
+            self._batch = self._executor.submit(self._run, *put_off)
 
     def current(self, wanted: Mapping[str, Question], at: float) -> dict[str, Answer]:
         """The newest answers to ``wanted``; Unix time ``at`` is now. Begins to ask what is due."""
@@ -66,7 +79,10 @@ class SlowAnswers:
             self._run({name: wanted[name] for name in due}, at)
         elif due and (self._batch is None or self._batch.done()):
             batch = {name: wanted[name] for name in due[:MOST_AT_ONCE]}
-            self._batch = self._executor.submit(self._run, batch, at)
+            if self._holds:
+                self._put_off = batch, at
+            else:
+                self._batch = self._executor.submit(self._run, batch, at)
         with self._lock:
             return {name: self._answer(name, question, at) for name, question in wanted.items()}
 
@@ -92,6 +108,7 @@ class SlowAnswers:
                 before = self._kept.get(name)
             try:
                 kept = self._asked(name, question, before, at)
+                kept.answer.read()
             except Exception as error:
                 # Nobody looks at the executor's result, and those behind this one would never be asked.
                 log.exception("Prometheus: the question %r failed", name)

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from autoscaler.pods import PodSight
-from autoscaler.scrape import PROBED_PODS, DirectScrape, Followed, Outcome
+from autoscaler.scrape import LONGEST_HOLD_SECONDS, PROBED_PODS, DirectScrape, Followed, Outcome
 from autoscaler.scrape_address import MetricsDoor
 from autoscaler.scrape_sample import sampled
 from autoscaler.targets import Target
 from metrics.servers import PRESETS, VLLM
-from tests.polling import throughout, until
+from tests.polling import pause, throughout, until
 
 TARGET = Target("apps/v1", "Deployment", "n", "llm")
 
@@ -132,6 +132,30 @@ def test_a_pod_is_asked_at_its_pace(started):
         asked, began = len(one.asked), time.monotonic()
         until(lambda: len(one.asked) >= asked + 3, 5.0, "three more")
         assert time.monotonic() - began > 0.35
+
+
+def test_while_it_is_held_no_pod_is_asked_and_then_all_again(started):
+    scrape = started()
+    with pod_server() as one:
+        scrape.follow(sight("a", one.port))
+        until(scrape.loads, 5.0, "a first look")
+        scrape.scrape.hold()
+        pause(0.1)  # what was begun ends
+        asked = len(one.asked)
+        pause(0.3)
+        assert len(one.asked) == asked
+        scrape.scrape.release()
+        until(lambda: len(one.asked) > asked + 2, 0.5, "it goes on at once")
+
+
+def test_a_hold_that_nobody_ends_is_over_soon(started):
+    scrape = started()
+    with pod_server() as one:
+        scrape.follow(sight("a", one.port))
+        until(scrape.loads, 5.0, "a first look")
+        scrape.scrape.hold()
+        asked = len(one.asked)
+        until(lambda: len(one.asked) > asked + 3, LONGEST_HOLD_SECONDS + 2.0, "looks after the hold")
 
 
 def test_a_pod_that_goes_is_asked_no_more_and_its_load_is_gone(started):

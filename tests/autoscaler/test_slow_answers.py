@@ -160,3 +160,17 @@ def test_a_question_that_fails_is_told_and_keeps_none_behind_it(caplog: pytest.L
     given = {name: answer.given for name, answer in slow.current(wanted, 5.0).items()}
     assert [isinstance(given[name], Vector) for name in wanted] == [False, True, True]
     assert "a defect" in caplog.text
+
+
+def test_while_a_round_holds_it_nothing_is_begun_and_then_what_became_due():
+    source, later = Histograms(a=("1.0", "+Inf")), Later()
+    slow, wanted = SlowAnswers(source, EVERYTHING, later), asked_of(2.0)
+    slow.hold()
+    slow.current(wanted, 0.0)
+    assert later.waiting == []
+    slow.release()
+    assert len(later.waiting) == 1
+    later.run()
+    assert isinstance(slow.current(wanted, 5.0)[BUCKETS].given, Vector)
+    slow.release()  # nothing is due
+    assert later.waiting == []

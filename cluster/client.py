@@ -28,6 +28,8 @@ __all__ = [
     "JSON",
     "JSON_PATCH",
     "MERGE_PATCH",
+    "METADATA_LIST_ONLY",
+    "METADATA_ONLY",
     "STRATEGIC_MERGE_PATCH",
     "Api",
     "ApiError",
@@ -40,6 +42,10 @@ __all__ = [
 ]
 
 JSON = "application/json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+"""``accept`` of an answer that has an object's metadata and nothing else."""
+METADATA_LIST_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+"""The same of a list."""
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
@@ -120,9 +126,9 @@ class Api:
             if not token:
                 return items
 
-    def list_raw(self, path: str, params: Params | None = None) -> bytes:
+    def list_raw(self, path: str, params: Params | None = None, *, accept: str = JSON) -> bytes:
         """Read a list as bytes."""
-        return self.request("GET", path, params=params)
+        return self.request("GET", path, params=params, accept=accept)
 
     def post(self, path: str, body: object, content_type: str = JSON, params: Params | None = None) -> bytes:
         """Create."""
@@ -151,10 +157,11 @@ class Api:
         body: object = None,
         content_type: str = JSON,
         read_timeout_seconds: float | None = None,
+        accept: str = JSON,
     ) -> bytes:
         """Send one request and return the body of a 2xx answer. Raises ApiRefused, ApiUnreachable."""
         where = f"{method} {path}"
-        response = self._send(method, path, params, body, content_type, read_timeout_seconds)
+        response = self._send(method, path, params, body, content_type, read_timeout_seconds, accept)
         try:
             data = self._body(response, where)
         finally:
@@ -164,7 +171,12 @@ class Api:
         return data
 
     def watch(
-        self, path: str, params: Params | None = None, *, read_timeout_seconds: float | None = None
+        self,
+        path: str,
+        params: Params | None = None,
+        *,
+        read_timeout_seconds: float | None = None,
+        accept: str = JSON,
     ) -> WatchStream:
         """Open a watch: iterate the result for raw lines, ``close`` it from anywhere.
 
@@ -172,7 +184,8 @@ class Api:
         of ``params``, after which the server ends the watch by itself. Raises as ``request`` does.
         """
         where = f"WATCH {path}"
-        response = self._send("GET", path, {**(params or {}), "watch": "1"}, None, JSON, read_timeout_seconds)
+        params = {**(params or {}), "watch": "1"}
+        response = self._send("GET", path, params, None, JSON, read_timeout_seconds, accept)
         if response.status != 200:
             try:
                 data = self._body(response, where)
@@ -193,11 +206,12 @@ class Api:
         body: object,
         content_type: str,
         read_timeout_seconds: float | None,
+        accept: str,
     ) -> Any:
         """Send, once more with fresh credentials after a 401; return the unread response."""
         data = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
         loads = self._loads
-        response = self._send_once(method, path, params, data, content_type, read_timeout_seconds)
+        response = self._send_once(method, path, params, data, content_type, read_timeout_seconds, accept)
         if response.status != 401:
             return response
         with self._lock:
@@ -205,7 +219,7 @@ class Api:
                 self._load()
         response.drain_conn()
         response.release_conn()
-        return self._send_once(method, path, params, data, content_type, read_timeout_seconds)
+        return self._send_once(method, path, params, data, content_type, read_timeout_seconds, accept)
 
     def _send_once(
         self,
@@ -215,11 +229,12 @@ class Api:
         data: bytes | None,
         content_type: str,
         read_timeout_seconds: float | None,
+        accept: str,
     ) -> Any:
         import urllib3
         from urllib3.exceptions import HTTPError, ProtocolError
 
-        headers = {"Accept": JSON, "User-Agent": self._user_agent}
+        headers = {"Accept": accept, "User-Agent": self._user_agent}
         if data is not None:
             headers["Content-Type"] = content_type
         with self._lock:  # the official refresh hook is not safe to run twice at once

@@ -22,12 +22,21 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
 from cluster.backoff import Backoff
-from cluster.client import Api, ApiError, ApiRefused, Params, WatchStream
+from cluster.client import (
+    METADATA_LIST_ONLY,
+    METADATA_ONLY,
+    Api,
+    ApiError,
+    ApiRefused,
+    Params,
+    WatchStream,
+)
 from cluster.wire import (
     HasMetadata,
     ObjectMeta,
@@ -91,6 +100,7 @@ class Reflector(Generic[T]):
         label_selector: str | None = None,
         *,
         keep: Callable[[T], bool] | None = None,
+        metadata_only: bool = False,
         page_size: int = 2000,
         watch_seconds: int = 180,
         read_margin_seconds: float = 15.0,
@@ -106,6 +116,8 @@ class Reflector(Generic[T]):
         ``keep`` is a selector of our own, for what the server cannot select by: objects that it turns down
         are left out page by page, so that they never pile up in memory, and a change to such an object
         is told as DELETED, as the server does for its selectors (also for one never told before).
+
+        ``metadata_only``: ``kind`` needs the metadata alone, and the server is to send no more.
         """
         self.path = path
         self.synced = threading.Event()
@@ -115,7 +127,8 @@ class Reflector(Generic[T]):
         self.resource_version = ""
         self._contact_at: float | None = None
         self._watching_since: float | None = None
-        self._api = api
+        self._list_raw = partial(api.list_raw, accept=METADATA_LIST_ONLY) if metadata_only else api.list_raw
+        self._open_watch = partial(api.watch, accept=METADATA_ONLY) if metadata_only else api.watch
         self._kind = kind
         self._handler = handler
         self._keep = keep
@@ -235,7 +248,7 @@ class Reflector(Generic[T]):
         token = ""
         while True:
             params = {**self._selectors, "limit": limit, "continue": token or None}
-            data = self._api.list_raw(self.path, params)
+            data = self._list_raw(self.path, params)
             page, token, version = self._decode_page(data)
             items.extend(page if self._keep is None else filter(self._keep, page))
             if not token:
@@ -278,7 +291,7 @@ class Reflector(Generic[T]):
         seconds = max(1, round(self._watch_seconds * self._jitter.uniform(0.8, 1.0)))
         started = self._watching_since = self._clock()
         try:
-            stream = self._api.watch(
+            stream = self._open_watch(
                 self.path,
                 {
                     **self._selectors,

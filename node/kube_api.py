@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from cluster.api_errors import ApiError, ApiRefused
-from cluster.client import Api
+from cluster.client import JSON, METADATA_ONLY, Api
 from cluster.wire import Node
 from dra.driver.api import ApiAway, ApiConflict
 from dra.driver.devices import Features
@@ -20,6 +20,8 @@ SLICES = f"{RESOURCE_API}/resourceslices"
 CLAIMS = f"{RESOURCE_API}/resourceclaims"
 
 _NOT_FOUND = 404
+# The server need not look for fields that it does not know: ``features`` has found out what it leaves out.
+_WRITE = {"fieldValidation": "Ignore"}
 _CONFLICT = 409
 
 
@@ -60,11 +62,11 @@ class KubeApi:
 
     def create_slice(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create one. Raises ApiAway, ApiConflict."""
-        return self._send("POST", SLICES, body)
+        return self._send("POST", SLICES, body, _WRITE, METADATA_ONLY)
 
     def replace_slice(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """Replace one at its resource version. Raises ApiAway, ApiConflict."""
-        return self._send("PUT", f"{SLICES}/{quote(name)}", body)
+        return self._send("PUT", f"{SLICES}/{quote(name)}", body, _WRITE, METADATA_ONLY)
 
     def delete_slice(self, name: str) -> None:
         """Delete one. Raises ApiAway."""
@@ -113,10 +115,15 @@ class KubeApi:
         )
 
     def _send(
-        self, method: str, path: str, body: Any = None, params: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        params: dict[str, str] | None = None,
+        accept: str = JSON,
     ) -> dict[str, Any]:
         try:
-            answer = self._api.request(method, path, body=body, params=params)
+            answer = self._api.request(method, path, body=body, params=params, accept=accept)
         except ApiRefused as problem:
             kind = ApiConflict if problem.status in (_CONFLICT, _NOT_FOUND) else ApiAway
             raise kind(str(problem)) from problem

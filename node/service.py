@@ -33,7 +33,7 @@ from dra.driver.view import View, occupied
 from dra.plugin.handler import ClaimRef, DeviceHealth, PreparedDevice
 from dra.plugin.service import HealthStream
 from dra.plugin.sockets import PluginServer, SocketPaths, socket_paths
-from dra.resource_api import ResourceClaim, ResourceSlice
+from dra.resource_api import ResourceClaim
 from dra.slice_parts import SLICEWISE_DRIVER, Version
 from metrics.exposition import Exposition
 from node.claimed import Claimed
@@ -42,7 +42,7 @@ from node.keeper import Keeper
 from node.kube_api import CLAIMS, SLICES, KubeApi, slice_form
 from node.options import ServeOptions
 from node.order_tables import OrderTables
-from node.own_slices import OwnSlices
+from node.own_slices import OwnSlices, SliceMetadata
 from node.reports import Reports
 from node.timed_cards import TimedCards
 
@@ -286,9 +286,10 @@ class NodeService:
             Reflector(
                 api,
                 SLICES,
-                ResourceSlice,
+                SliceMetadata,
                 OwnSlices(self.publisher),
                 field_selector=self._kube.slice_selector,
+                metadata_only=True,
             ),
             Reflector(
                 api,

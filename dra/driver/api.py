@@ -29,10 +29,10 @@ class SliceApi(Protocol):
         """All of them. Raises ApiAway."""
 
     def create_slice(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Create one; returns what the server kept. Raises ApiAway, ApiConflict."""
+        """Create one; returns at least the ``metadata`` that it has now. Raises ApiAway, ApiConflict."""
 
     def replace_slice(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Replace one; returns what the server kept. Raises ApiAway, ApiConflict."""
+        """Replace one; returns at least the ``metadata`` that it has now. Raises ApiAway, ApiConflict."""
 
     def delete_slice(self, name: str) -> None:
         """Delete one; one that is gone is no error. Raises ApiAway."""

@@ -6,11 +6,12 @@ of now, it stays: nothing is written, and kube-scheduler is not made to look aga
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from dra.driver.devices import Circumstances, Wiring, device_depends_on, part, parted, taken
 from dra.driver.hardware import Hardware, OfferedGpu
-from dra.node_order import Runs
+from dra.node_order import Run, Runs
 from dra.placement import Placement
 from dra.slice_parts import Json
 
@@ -30,15 +31,27 @@ class MigSlices:
 
     def slices(
         self, node: Hardware, now: Circumstances, wires: Wiring
-    ) -> Iterator[tuple[object, list[Json]]]:
-        """(a value that is equal only where the devices are, devices) of each slice, in their order."""
+    ) -> Iterator[tuple[object, Callable[[], list[Json]]]]:
+        """(a value that is equal only where the devices are, what gives the devices) of each slice, in their
+        order. A device that has not changed is the same object as before.
+        """
         gpus = {gpu.number: gpu for gpu in node.gpus if parted(gpu, now)}
         masks = {number: taken(gpu, now) for number, gpu in gpus.items()}
         known = {number: self._of(node, gpu, now, wires) for number, gpu in gpus.items()}
         for run in self._runs.now({n: gpu.model for n, gpu in gpus.items()}, masks, now.tables):
             basis = run, tuple(known[number][0] for number in sorted({number for number, _ in run}))
-            found = [self._device(node, gpus[n], placement, now, known[n][1]) for n, placement in run]
-            yield basis, [device for device in found if device is not None]
+            yield basis, partial(self._listed, node, gpus, run, now, known)
+
+    def _listed(
+        self,
+        node: Hardware,
+        gpus: Mapping[int, OfferedGpu],
+        run: Run,
+        now: Circumstances,
+        known: Mapping[int, tuple[object, _Devices]],
+    ) -> list[Json]:
+        found = (self._device(node, gpus[n], placement, now, known[n][1]) for n, placement in run)
+        return [device for device in found if device is not None]
 
     def _of(
         self, node: Hardware, gpu: OfferedGpu, now: Circumstances, wires: Wiring

@@ -62,10 +62,11 @@ class Publisher:
         self._floor = 0
         self._writing = False
         self._unjudged: list[tuple[str, str | None]] = []
+        self._writers = ThreadPoolExecutor(_AT_A_TIME, "slice writer")  # threads start at the first write
         self._condition = threading.Condition()
         self._woken_at: float | None = None
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread = threading.Thread(target=self._run_to_end, name="publisher", daemon=True)
 
     def start(self) -> None:
         """Begin to publish."""
@@ -120,6 +121,12 @@ class Publisher:
         """Delete every slice of this node and driver. Raises ApiAway. Call after ``stop``."""
         for document in self._api.slices():
             self._api.delete_slice(document["metadata"]["name"])
+
+    def _run_to_end(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._writers.shutdown(wait=False)
 
     def _run(self) -> None:
         attempt = 0
@@ -208,7 +215,7 @@ class Publisher:
         for body in todo.creates:
             answer = self._api.create_slice(body)
             writes += 1
-            self._keep(body["metadata"]["name"], answer, have)
+            self._keep(body, answer, have)
         return writes
 
     def _replace(self, bodies: Sequence[Json], have: dict[str, Kept]) -> int:
@@ -216,24 +223,23 @@ class Publisher:
         each.
         """
         problems: list[ApiAway] = []
-        with ThreadPoolExecutor(min(_AT_A_TIME, len(bodies)) or 1) as pool:
-            pending = [
-                (name, pool.submit(self._api.replace_slice, name, body))
-                for body in bodies
-                for name in (body["metadata"]["name"],)
-            ]
-            for name, answer in pending:
-                try:
-                    self._keep(name, answer.result(), have)
-                except ApiAway as problem:
-                    problems.append(problem)
+        pending = [
+            (body, self._writers.submit(self._api.replace_slice, body["metadata"]["name"], body))
+            for body in bodies
+        ]
+        for body, answer in pending:
+            try:
+                self._keep(body, answer.result(), have)
+            except ApiAway as problem:
+                problems.append(problem)
         if problems:
             raise problems[0]
         return len(bodies)
 
-    def _keep(self, name: str, answer: Mapping[str, Any], have: dict[str, Kept]) -> None:
+    def _keep(self, body: Json, answer: Mapping[str, Any], have: dict[str, Kept]) -> None:
+        name = body["metadata"]["name"]
         with self._condition:
-            have[name] = kept(answer, self._node, self._pool)
+            have[name] = kept({**body, "metadata": answer["metadata"]}, self._node, self._pool)
             self._versions[name] = have[name].resource_version
             self._floor = max(self._floor, have[name].generation)
 

@@ -106,30 +106,37 @@ class SliceBuilder:
         self._node_name = node_name
         self._node: Hardware | None = None
         self._known: dict[int, tuple[object, Wanted | None]] = {}
+        self._wires = Wiring("pcie", {})
+        self._counters: list[Json | None] = []
         self._mig = MigSlices()
 
     def wanted(self, node: Hardware, now: Circumstances, version: Version) -> dict[str, Wanted]:
         """The slices that there should be, by object name."""
         if node is not self._node:
             self._node, self._known = node, {}
+            self._wires, self._counters = wiring(node), counter_sets(node)
             self._mig.forget_devices()
-        wires = wiring(node)
+        wires = self._wires
         counters = [
             own
-            for gpu, own in zip(node.gpus, counter_sets(node), strict=True)
+            for gpu, own in zip(node.gpus, self._counters, strict=True)
             if own is not None and parted(gpu, now)
         ]
         found: dict[int, Wanted] = {}
         if version == "1.34":
-            for gpu, own in zip(node.gpus, counter_sets(node), strict=True):
+            for gpu, own in zip(node.gpus, self._counters, strict=True):
                 basis = version, body_depends_on(node, gpu, now, wires)
                 make = partial(_combined, node, gpu, now, wires, own)
                 self._put(found, FIRST_GPU_SLICE + gpu.number, basis, make)
         else:
             for index, first in enumerate(range(0, len(counters), MOST_COUNTER_SETS)):
-                found[index] = _digested({"sharedCounters": counters[first : first + MOST_COUNTER_SETS]})
-            for index, (run_basis, devices) in enumerate(self._mig.slices(node, now, wires)):
-                self._put(found, FIRST_MIG_SLICE + index, (version, run_basis), partial(_listed, devices))
+                sets = counters[first : first + MOST_COUNTER_SETS]
+                names = tuple(str(own["name"]) for own in sets)
+                self._put(found, index, (version, names), partial(_counted, sets))
+            for index, (run_basis, make_devices) in enumerate(self._mig.slices(node, now, wires)):
+                self._put(
+                    found, FIRST_MIG_SLICE + index, (version, run_basis), partial(_listed, make_devices)
+                )
             beside = [gpu for gpu in node.gpus if parted(gpu, now)]
             for index, first in enumerate(range(0, len(beside), MOST_DEVICES)):
                 gpus = beside[first : first + MOST_DEVICES]
@@ -157,7 +164,8 @@ class SliceBuilder:
         if known is None or known[0] != basis:
             contents = make()
             # A slice without devices would say nothing.
-            known = self._known[index] = basis, _digested(contents) if contents["devices"] else None
+            new = _digested(contents, known and known[1]) if any(contents.values()) else None
+            known = self._known[index] = basis, new
         if known[1] is not None:
             found[index] = known[1]
 
@@ -169,8 +177,12 @@ def _combined(
     return {**inside, "devices": body(node, gpu, now, wires)}
 
 
-def _listed(devices: list[Json]) -> Json:
-    return {"devices": devices}
+def _counted(sets: list[Json]) -> Json:
+    return {"sharedCounters": sets}
+
+
+def _listed(devices: Callable[[], list[Json]]) -> Json:
+    return {"devices": devices()}
 
 
 def _wholes(gpus: Sequence[OfferedGpu], now: Circumstances, wires: Wiring) -> Json:
@@ -259,10 +271,19 @@ def _digests(slice_: Wanted) -> str:
     return f"{slice_.set_digest}.{slice_.digest}"
 
 
-def _digested(contents: Json) -> Wanted:
+def _digested(contents: Json, before: Wanted | None = None) -> Wanted:
+    """``before``: what the slice was. Of the very same devices in another order the set is the same."""
+    if before is not None and _only_reordered(contents, before.contents):
+        return Wanted(contents, _digest(contents), before.set_digest)
     devices = sorted(contents.get("devices", ()), key=lambda device: str(device["name"]))
     unordered = [{key: value for key, value in device.items() if key != "taints"} for device in devices]
     return Wanted(contents, _digest(contents), _digest({**contents, "devices": unordered}))
+
+
+def _only_reordered(one: Json, other: Json) -> bool:
+    return set(one) == set(other) == {"devices"} and (
+        sorted(map(id, one["devices"])) == sorted(map(id, other["devices"]))
+    )
 
 
 def _digest(value: object) -> str:

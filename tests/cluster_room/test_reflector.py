@@ -126,6 +126,23 @@ def test_pages_are_joined_into_one_replacement_and_events_follow_in_order(serve,
     assert reflector.last_error is None
 
 
+def test_where_the_metadata_is_enough_the_server_is_asked_for_no_more(serve, reflect):
+    def watch(exchange: Exchange) -> None:
+        exchange.begin_watch()
+        exchange.event("MODIFIED", config_map("a", 12))
+        exchange.hang()
+
+    server, api = serve(script(lists=[page([config_map("a", 1)], 10)], watches=[watch]))
+    mirror = Mirror()
+    reflect(api, mirror, metadata_only=True)
+    mirror.wait(lambda seen: len(seen.calls) == 2)
+
+    listing, watching = (request.headers["Accept"] for request in server.requests)
+    assert listing == "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+    assert watching == "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+    assert mirror.state == {"a": "12"}
+
+
 def test_a_bookmark_moves_the_version_from_which_the_next_watch_resumes(serve, reflect):
     def watch(exchange: Exchange) -> None:
         exchange.begin_watch()

@@ -24,7 +24,9 @@ SOON = 10.0
 
 
 class Slices:
-    """``SliceApi`` in memory, with resource versions and the server's refusals."""
+    """``SliceApi`` in memory, with resource versions and the server's refusals; answers a write with the
+    metadata alone.
+    """
 
     def __init__(self):
         self.objects: dict[str, dict] = {}
@@ -64,7 +66,7 @@ class Slices:
         stored["metadata"]["resourceVersion"] = str(self.version)
         self.objects[body["metadata"]["name"]] = stored
         self.writes.append((verb, body["metadata"]["name"]))
-        return copy.deepcopy(stored)
+        return {"metadata": copy.deepcopy(stored["metadata"])}
 
     def generations(self):
         return {o["spec"]["pool"]["generation"] for o in self.objects.values()}

@@ -109,9 +109,16 @@ class SliceBuilder:
         self._wires = Wiring("pcie", {})
         self._counters: list[Json | None] = []
         self._mig = MigSlices()
+        self._last: tuple[Circumstances, Version, dict[str, Wanted]] | None = None
 
     def wanted(self, node: Hardware, now: Circumstances, version: Version) -> dict[str, Wanted]:
         """The slices that there should be, by object name."""
+        # A claim that is prepared or given back changes nothing here: its allocation has been told before.
+        if self._last is None or node is not self._node or (now, version) != self._last[:2]:
+            self._last = now, version, self._build(node, now, version)
+        return dict(self._last[2])
+
+    def _build(self, node: Hardware, now: Circumstances, version: Version) -> dict[str, Wanted]:
         if node is not self._node:
             self._node, self._known = node, {}
             self._wires, self._counters = wiring(node), counter_sets(node)

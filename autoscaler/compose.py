@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from autoscaler.controller import Controller, PolicyKey
 from autoscaler.deletion_cost import DeletionCosts, healing_of
@@ -47,7 +48,7 @@ from metrics.prometheus import Prometheus
 log = logging.getLogger(__name__)
 
 COMPONENT = "slicewise.io/controller"
-_COLLECT_AFTER = 50_000
+_COLLECT_AFTER: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)

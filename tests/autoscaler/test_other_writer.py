@@ -52,6 +52,12 @@ class WithoutKeda:
         self.asked += 1
         raise ApiRefused(404, "NotFound", "no such group", where=path)
 
+    def list_raw(self, path: str, params: Any = None, **_: Any) -> bytes:
+        raise ApiRefused(404, "NotFound", "no such group", where=path)
+
+    def watch(self, path: str, params: Any = None, **_: Any) -> Any:
+        raise ApiRefused(404, "NotFound", "no such group", where=path)
+
 
 def others(writers: Any = lambda _: None, clock: Any = lambda: 0.0) -> OtherWriters:
     return OtherWriters(WithoutKeda(), writers, clock=clock)  # type: ignore[arg-type]

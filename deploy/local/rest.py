@@ -117,7 +117,7 @@ class Connection:
         reused = self._connection.sock is not None
         try:
             status, answer = self._exchange(method, path, payload, headers)
-        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
             if not reused:
                 raise
             # An idle connection was closed under us: the request was not taken.

@@ -33,6 +33,7 @@ PLAIN = {"warm-test": "device-plugin"}
 CLAIMS = {"warm-test": "claims"}
 H100 = models()["H100-80GB"]
 DRA = "/apis/resource.k8s.io/v1"
+RBAC = "rbac.authorization.k8s.io/v1"
 CLASS = "warm-1g"
 MANIFEST = Path(__file__).parents[2] / "deploy" / "manifests" / "warm.yaml"
 _numbers = itertools.count(1)
@@ -48,7 +49,8 @@ def slices_of(node: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def hardware(control_plane: ControlPlane) -> Iterator[None]:
     """Two nodes with two GPUs each under the device plugin, one with a MIG card under a DRA driver."""
-    control_plane.apply(list(yaml.safe_load_all(MANIFEST.read_text())))
+    manifest = list(yaml.safe_load_all(MANIFEST.read_text()))
+    control_plane.apply(manifest)
     product = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
     names = create_nodes(
         control_plane,
@@ -78,6 +80,12 @@ def hardware(control_plane: ControlPlane) -> Iterator[None]:
         control_plane.request("DELETE", f"{DRA}/resourceslices/{name}", accepted=SUCCESS | {404})
     control_plane.request("DELETE", f"{DRA}/deviceclasses/{CLASS}")
     delete_nodes(control_plane, [*names, "warm-d"])
+    # The rights go with the test: others see the controller as it is installed by default.
+    groups = {"ClusterRole": RBAC, "ClusterRoleBinding": RBAC, "PriorityClass": "scheduling.k8s.io/v1"}
+    for one in manifest:
+        kind = one["kind"]
+        plural = "priorityclasses" if kind == "PriorityClass" else f"{kind.lower()}s"
+        control_plane.request("DELETE", f"/apis/{groups[kind]}/{plural}/{one['metadata']['name']}")
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 One rig for all three, one after the other; Ray, the slowest to start, begins, and scales down while the
 others are tried. The objective and the load are in `deploy.model_servers`. How quickly a server is back
-within its objective is measured by `benchmarks.model_servers`: a start takes processor time, so that on a busy
-machine it says more about the machine.
+within its objective is measured by `benchmarks.model_servers`: a start takes processor time, so that on a
+busy machine it says more about the machine.
 """
 
 from __future__ import annotations

@@ -76,9 +76,9 @@ def model_servers(found: Json) -> list[str]:
 def control_round(found: Json) -> list[str]:
     """Time and questions of a control round at many workloads."""
     parts = {
-        "whole round": "wall_seconds",
-        "processor time": "processor_seconds",
-        "queries to Prometheus": "queries_in_round",
+        "whole round, s": "wall_seconds",
+        "processor time, s": "processor_seconds",
+        "queries to Prometheus in a period": "queries",
     }
     lines = [
         "## One control round",

@@ -156,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as logs:
         runs = run(servers, options.seed, Path(logs))
     report = {
+        "command": f"python -m benchmarks.model_servers --servers {options.servers} --seed {options.seed}",
         "seed": options.seed,
         "machine": {"processors": os.cpu_count(), "system": platform.platform()},
         "target_starts": TARGET_STARTS,

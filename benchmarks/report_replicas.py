@@ -67,7 +67,7 @@ def model_servers(found: Json) -> list[str]:
             _number(one["recovered_after_seconds"]),
             _number(one["starts_to_recover"]),
             str(one["most_replicas"]),
-            str(len(one["failed"])),
+            str(one["failed_requests"]),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines

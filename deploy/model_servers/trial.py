@@ -39,7 +39,8 @@ _PAUSE = threading.Event()  # never set: waiting on it is a pause
 @dataclass(frozen=True, slots=True)
 class Result:
     """What was seen; times in seconds after the step, latencies in seconds, rates in requests a second.
-    ``down_after_seconds`` is from the end of the step until few enough replicas were left.
+    ``down_after_seconds`` is from the end of the step until few enough replicas were left; ``failed`` says in
+    which ways requests failed.
     """
 
     server: str
@@ -60,6 +61,7 @@ class Result:
     replicas: tuple[tuple[float, int], ...]
     down_after_seconds: float | None
     requests: int
+    failed_requests: int
     failed: tuple[str, ...]
     bins: tuple[Bin, ...]
     decisions: tuple[tuple[float, str], ...]
@@ -146,6 +148,7 @@ class Trial:
             replicas=tuple((at - step, count) for at, count in history),
             down_after_seconds=None if self._down_at is None else self._down_at - self._back_at,
             requests=len(requests),
+            failed_requests=sum(1 for one in requests if one.problem),
             failed=tuple(sorted({one.problem for one in requests if one.problem})),
             bins=found,
             decisions=tuple((at - step, words) for at, words in self._decisions),

@@ -1,8 +1,8 @@
 """Every policy of the autoscaling study on committed traces with fixed seeds: the same figures as ever.
 
-What each case is stands in ``CASES``; every policy runs at its least, its shipped and its highest target. The
-figures are those of each run, not means, so that one decision taken otherwise shows. Whoever means to change a
-policy or the simulation writes them anew: ``python -m tests.simulator.test_autoscaling_fixed_seed``.
+What each case is stands in ``CASES``; every policy runs at its least, its shipped and its highest target.
+The figures are those of each run, not means, so that one decision taken otherwise shows. Whoever means to
+change a policy or the simulation writes them anew: ``python -m tests.simulator.test_autoscaling_fixed_seed``.
 """
 
 from __future__ import annotations

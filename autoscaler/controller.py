@@ -43,7 +43,7 @@ from cluster import event_reasons
 from cluster.api_errors import ApiError
 from cluster.policy import AutoscalingPolicy
 from cluster.wire import ObjectReference
-from metrics.exposition import AutoscalerMetrics
+from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from autoscaler.signals import NOT_ASKED
 from autoscaler.targets import Targets
 from autoscaler.warm.notices import NodeNotices
 from cluster.client import Api
-from metrics.exposition import AutoscalerMetrics
+from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData
 from metrics.servers import Scope
 

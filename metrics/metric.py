@@ -1,10 +1,14 @@
-"""What a metric is, as far as its readers see it. Pure data; the product's own are in ``names.py``."""
+"""What a metric is, as far as its readers see it. Pure data; the product's own are listed in
+``names.py``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Final, Literal
+
+WORK_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Buckets for a piece of work: a round, a plan, a query."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ MAX_ANSWER_BYTES: Final = 64 * 2**20
 PARALLEL_QUERIES: Final = 4
 
 Observer: TypeAlias = Callable[[str, float], None]
-"""Told (result, seconds) of every query; results are those of ``names.QUERY_RESULTS``."""
+"""Told (result, seconds) of every query; results are those of ``label_values.QUERY_RESULTS``."""
 
 _Answer = TypeVar("_Answer", Vector, tuple[Series, ...])
 

@@ -11,7 +11,7 @@ from cluster.wire import ObjectReference
 from dra.catalog import UnknownModel, find_model
 from dra.driver.devices import Features
 from dra.driver.view import View
-from metrics.exposition import NodeMetrics
+from metrics.groups import NodeMetrics
 
 log = logging.getLogger(__name__)
 

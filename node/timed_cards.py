@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dra.cards import Card, CardRefused, Cards, HealthEvent, LiveInstance
-from metrics.exposition import NodeMetrics
+from metrics.groups import NodeMetrics
 
 
 class TimedCards:

@@ -26,7 +26,7 @@ from autoscaler.side import Side
 from cluster import event_reasons
 from cluster.events import EventRecorder
 from cluster.wire import ObjectReference
-from metrics import names
+from metrics import label_values
 from metrics.exposition import Exposition
 from scheduler.repack.read import SceneReader
 
@@ -150,7 +150,7 @@ class _ScaleDownObserver:
         self._metrics, self._recorder = exposition.node_advice, recorder
 
     def advised(self, advice: tuple[NodeAdvice, ...]) -> None:
-        for verdict in names.SCALE_DOWN_ADVICE:
+        for verdict in label_values.SCALE_DOWN_ADVICE:
             count = sum(one.verdict == verdict for one in advice)
             self._metrics.scale_down_nodes.labels(verdict).set(count)
 

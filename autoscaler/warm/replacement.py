@@ -33,7 +33,7 @@ from autoscaler.warm.notices import NodeNotices
 from cluster import event_reasons
 from cluster.api_errors import ApiError
 from cluster.wire import Scale
-from metrics.exposition import WarmMetrics
+from metrics.groups import WarmMetrics
 
 log = logging.getLogger(__name__)
 

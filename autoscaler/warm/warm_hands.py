@@ -18,7 +18,7 @@ from autoscaler.warm.warm_pods import WarmPod
 from cluster.api_errors import ApiError, ApiRefused
 from cluster.client import Api
 from cluster.wire import Pod
-from metrics.exposition import WarmMetrics
+from metrics.groups import WarmMetrics
 
 log = logging.getLogger(__name__)
 

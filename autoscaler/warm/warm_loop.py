@@ -35,7 +35,7 @@ from cluster.periodic import Periodic
 from cluster.policy import AutoscalingPolicy
 from cluster.warm_policy import Placeholders
 from cluster.wire import ObjectReference
-from metrics.exposition import WarmMetrics
+from metrics.groups import WarmMetrics
 from metrics.samples import NoData
 
 log = logging.getLogger(__name__)

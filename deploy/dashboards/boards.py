@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from deploy.dashboards.panels import Dashboard, Panel, Query, Row, panel
-from metrics import dcgm, names
+from metrics import autoscaler_names, dcgm, node_names, process_names, scheduler_names
 
 KUBE_METRICS: Final = ("kube_pod_status_unschedulable",)
 """Of kube-state-metrics."""
@@ -34,19 +34,19 @@ SCHEDULING: Final = Dashboard(
         Row(
             "Extender",
             (
-                panel(names.EXTENDER_REQUEST_DURATION_SECONDS),
-                panel(names.EXTENDER_DECISIONS_TOTAL),
-                panel(names.EXTENDER_REFUSED_NODES_TOTAL),
-                panel(names.EXTENDER_UNKNOWN_NODES_TOTAL),
+                panel(scheduler_names.EXTENDER_REQUEST_DURATION_SECONDS),
+                panel(scheduler_names.EXTENDER_DECISIONS_TOTAL),
+                panel(scheduler_names.EXTENDER_REFUSED_NODES_TOTAL),
+                panel(scheduler_names.EXTENDER_UNKNOWN_NODES_TOTAL),
             ),
         ),
         Row(
             "Fleet",
             (
-                panel(names.FLEET_GPUS),
-                panel(names.FLEET_NODES),
-                panel(names.FLEET_RESERVATIONS),
-                panel(names.FLEET_SNAPSHOT_AGE_SECONDS),
+                panel(scheduler_names.FLEET_GPUS),
+                panel(scheduler_names.FLEET_NODES),
+                panel(scheduler_names.FLEET_RESERVATIONS),
+                panel(scheduler_names.FLEET_SNAPSHOT_AGE_SECONDS),
                 Panel(
                     "Pods that no node can take",
                     "Pods of all kinds that kube-scheduler found no node for (kube-state-metrics).",
@@ -57,56 +57,56 @@ SCHEDULING: Final = Dashboard(
         Row(
             "Price tables",
             (
-                panel(names.PRICE_TABLES_SOLVES_TOTAL),
-                panel(names.PRICE_TABLES_SOLVE_DURATION_SECONDS),
-                panel(names.PRICE_TABLES_AGE_SECONDS),
+                panel(scheduler_names.PRICE_TABLES_SOLVES_TOTAL),
+                panel(scheduler_names.PRICE_TABLES_SOLVE_DURATION_SECONDS),
+                panel(scheduler_names.PRICE_TABLES_AGE_SECONDS),
             ),
         ),
-        Row("Interference", (panel(names.INTERFERENCE_SLOWDOWN_RATIO),)),
+        Row("Interference", (panel(scheduler_names.INTERFERENCE_SLOWDOWN_RATIO),)),
         Row(
             "Planner",
             (
-                panel(names.PLANNER_WAITING_PODS),
-                panel(names.PLANNER_NOMINATIONS_TOTAL),
-                panel(names.PLANNER_PLAN_DURATION_SECONDS),
-                panel(names.PLANNER_SOLVES_TOTAL),
-                panel(names.PLANNER_GATE_TIMEOUTS_TOTAL),
+                panel(scheduler_names.PLANNER_WAITING_PODS),
+                panel(scheduler_names.PLANNER_NOMINATIONS_TOTAL),
+                panel(scheduler_names.PLANNER_PLAN_DURATION_SECONDS),
+                panel(scheduler_names.PLANNER_SOLVES_TOTAL),
+                panel(scheduler_names.PLANNER_GATE_TIMEOUTS_TOTAL),
             ),
         ),
         Row(
             "Repack",
             (
-                panel(names.REPACK_PROPOSED_MOVES),
-                panel(names.REPACK_MOVES_TOTAL),
-                panel(names.REPACK_RELIEFS_TOTAL),
-                panel(names.REPACK_UNMET_PODS),
-                panel(names.REPACK_PLAN_DURATION_SECONDS),
+                panel(scheduler_names.REPACK_PROPOSED_MOVES),
+                panel(scheduler_names.REPACK_MOVES_TOTAL),
+                panel(scheduler_names.REPACK_RELIEFS_TOTAL),
+                panel(scheduler_names.REPACK_UNMET_PODS),
+                panel(scheduler_names.REPACK_PLAN_DURATION_SECONDS),
             ),
         ),
-        Row("MIG recuts", (panel(names.RECUT_PROPOSED_NODES), panel(names.RECUTS_TOTAL))),
-        Row("Device order", (panel(names.DEVICE_ORDER_WRITES_TOTAL),)),
+        Row("MIG recuts", (panel(scheduler_names.RECUT_PROPOSED_NODES), panel(scheduler_names.RECUTS_TOTAL))),
+        Row("Device order", (panel(scheduler_names.DEVICE_ORDER_WRITES_TOTAL),)),
         Row(
             "Watches",
             (
-                panel(names.WATCH_SYNCED, over="min"),
-                panel(names.WATCH_EVENTS_TOTAL),
-                panel(names.WATCH_RESTARTS_TOTAL),
+                panel(process_names.WATCH_SYNCED, over="min"),
+                panel(process_names.WATCH_EVENTS_TOTAL),
+                panel(process_names.WATCH_RESTARTS_TOTAL),
             ),
         ),
         Row(
             "Policy",
             (
-                panel(names.POLICY_LAST_LOAD_SUCCESSFUL, over="min"),
-                panel(names.POLICY_LAST_SUCCESS_TIMESTAMP_SECONDS),
-                panel(names.POLICY_LOADS_TOTAL),
+                panel(process_names.POLICY_LAST_LOAD_SUCCESSFUL, over="min"),
+                panel(process_names.POLICY_LAST_SUCCESS_TIMESTAMP_SECONDS),
+                panel(process_names.POLICY_LOADS_TOTAL),
             ),
         ),
         Row(
             "Leader",
             (
-                panel(names.LEADER, over="sum"),
-                panel(names.LEADER_TRANSITIONS_TOTAL),
-                panel(names.BUILD_INFO, over="count"),
+                panel(process_names.LEADER, over="sum"),
+                panel(process_names.LEADER_TRANSITIONS_TOTAL),
+                panel(process_names.BUILD_INFO, over="count"),
             ),
         ),
     ),
@@ -122,60 +122,67 @@ AUTOSCALING: Final = Dashboard(
             (
                 Panel(
                     "Autoscaler replicas",
-                    f"{names.AUTOSCALER_DESIRED_REPLICAS.help} {names.AUTOSCALER_CURRENT_REPLICAS.help}",
+                    f"{autoscaler_names.AUTOSCALER_DESIRED_REPLICAS.help} "
+                    f"{autoscaler_names.AUTOSCALER_CURRENT_REPLICAS.help}",
                     tuple(
                         Query(
                             f"max by (namespace, kind, name) ({metric.name}{{{_CHOSEN}}})",
                             f"{{{{namespace}}}}/{{{{name}}}} {said}",
                         )
                         for metric, said in (
-                            (names.AUTOSCALER_DESIRED_REPLICAS, "desired"),
-                            (names.AUTOSCALER_CURRENT_REPLICAS, "current"),
+                            (autoscaler_names.AUTOSCALER_DESIRED_REPLICAS, "desired"),
+                            (autoscaler_names.AUTOSCALER_CURRENT_REPLICAS, "current"),
                         )
                     ),
                 ),
-                panel(names.AUTOSCALER_DECISIONS_TOTAL, where=_CHOSEN),
-                panel(names.AUTOSCALER_PLACEABLE_REPLICAS, where=_CHOSEN),
-                panel(names.AUTOSCALER_UNPLACEABLE_REPLICAS, where=_CHOSEN),
-                panel(names.AUTOSCALER_FOREIGN_CHANGES_TOTAL, where=_CHOSEN),
-                panel(names.AUTOSCALER_SIGNAL_AVAILABLE, where=_CHOSEN),
-                panel(names.AUTOSCALER_SIGNALS_CONTRADICT, where=_CHOSEN),
-                panel(names.AUTOSCALER_DIRECT_SCRAPES_TOTAL),
-                panel(names.AUTOSCALER_TARGET_ERRORS_TOTAL, where=_CHOSEN),
-                panel(names.AUTOSCALER_LOOP_DURATION_SECONDS),
+                panel(autoscaler_names.AUTOSCALER_DECISIONS_TOTAL, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_PLACEABLE_REPLICAS, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_UNPLACEABLE_REPLICAS, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_FOREIGN_CHANGES_TOTAL, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_SIGNAL_AVAILABLE, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_SIGNALS_CONTRADICT, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_DIRECT_SCRAPES_TOTAL),
+                panel(autoscaler_names.AUTOSCALER_TARGET_ERRORS_TOTAL, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_LOOP_DURATION_SECONDS),
             ),
         ),
         Row(
             "Warm",
-            (panel(names.WARM_PODS_COUNT, where=_CHOSEN), panel(names.WARM_CHANGES_TOTAL)),
+            (
+                panel(autoscaler_names.WARM_PODS_COUNT, where=_CHOSEN),
+                panel(autoscaler_names.WARM_CHANGES_TOTAL),
+            ),
         ),
         Row(
             "Batch",
             (
-                panel(names.BATCH_HELD_JOBS),
-                panel(names.BATCH_RELEASES_TOTAL),
-                panel(names.BATCH_MISSED_DEADLINES_TOTAL),
-                panel(names.BATCH_EXPECTED_SAVING_GRAMS_TOTAL),
-                panel(names.BATCH_FORECAST_ERROR_RATIO),
-                panel(names.BATCH_PLANS_TOTAL),
-                panel(names.BATCH_PLAN_DURATION_SECONDS),
+                panel(autoscaler_names.BATCH_HELD_JOBS),
+                panel(autoscaler_names.BATCH_RELEASES_TOTAL),
+                panel(autoscaler_names.BATCH_MISSED_DEADLINES_TOTAL),
+                panel(autoscaler_names.BATCH_EXPECTED_SAVING_GRAMS_TOTAL),
+                panel(autoscaler_names.BATCH_FORECAST_ERROR_RATIO),
+                panel(autoscaler_names.BATCH_PLANS_TOTAL),
+                panel(autoscaler_names.BATCH_PLAN_DURATION_SECONDS),
             ),
         ),
-        Row("Doors for HPA and KEDA", (panel(names.DOOR_ANSWERS_TOTAL),)),
+        Row("Doors for HPA and KEDA", (panel(autoscaler_names.DOOR_ANSWERS_TOTAL),)),
         Row(
             "Node advice",
             (
-                panel(names.EXPANDER_ANSWERS_TOTAL),
-                panel(names.EXPANDER_DURATION_SECONDS),
-                panel(names.SCALE_DOWN_NODES),
+                panel(autoscaler_names.EXPANDER_ANSWERS_TOTAL),
+                panel(autoscaler_names.EXPANDER_DURATION_SECONDS),
+                panel(autoscaler_names.SCALE_DOWN_NODES),
             ),
         ),
         Row(
             "Prometheus",
-            (panel(names.PROMETHEUS_QUERIES_TOTAL), panel(names.PROMETHEUS_QUERY_DURATION_SECONDS)),
+            (
+                panel(process_names.PROMETHEUS_QUERIES_TOTAL),
+                panel(process_names.PROMETHEUS_QUERY_DURATION_SECONDS),
+            ),
         ),
     ),
-    namespaces=names.AUTOSCALER_DESIRED_REPLICAS.name,
+    namespaces=autoscaler_names.AUTOSCALER_DESIRED_REPLICAS.name,
 )
 
 GPUS: Final = Dashboard(
@@ -237,23 +244,23 @@ GPUS: Final = Dashboard(
         Row(
             "Carbon",
             (
-                panel(names.CARBON_INTENSITY_GRAMS_PER_KILOWATT_HOUR),
-                panel(names.CARBON_FETCHES_TOTAL),
+                panel(process_names.CARBON_INTENSITY_GRAMS_PER_KILOWATT_HOUR),
+                panel(process_names.CARBON_FETCHES_TOTAL),
             ),
         ),
         Row(
             "Node",
             (
-                panel(names.NODE_GPUS, over="sum"),
-                panel(names.NODE_PREPARED_CLAIMS, over="sum"),
-                panel(names.NODE_FOREIGN_INSTANCES, over="sum"),
-                panel(names.NODE_CLAIM_DURATION_SECONDS),
-                panel(names.NODE_CARD_CALL_DURATION_SECONDS),
-                panel(names.NODE_CARD_REFUSALS_TOTAL),
-                panel(names.NODE_PUBLISH_DELAY_SECONDS),
-                panel(names.NODE_SLICE_WRITES_TOTAL),
-                panel(names.NODE_PUBLISH_FAILURES_TOTAL),
-                panel(names.NODE_REGISTERED, over="sum"),
+                panel(node_names.NODE_GPUS, over="sum"),
+                panel(node_names.NODE_PREPARED_CLAIMS, over="sum"),
+                panel(node_names.NODE_FOREIGN_INSTANCES, over="sum"),
+                panel(node_names.NODE_CLAIM_DURATION_SECONDS),
+                panel(node_names.NODE_CARD_CALL_DURATION_SECONDS),
+                panel(node_names.NODE_CARD_REFUSALS_TOTAL),
+                panel(node_names.NODE_PUBLISH_DELAY_SECONDS),
+                panel(node_names.NODE_SLICE_WRITES_TOTAL),
+                panel(node_names.NODE_PUBLISH_FAILURES_TOTAL),
+                panel(node_names.NODE_REGISTERED, over="sum"),
             ),
         ),
     ),

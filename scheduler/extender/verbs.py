@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.wire import Pod
-from metrics.exposition import ExtenderMetrics
+from metrics.groups import ExtenderMetrics
 from scheduler.demand import Demand, pod_shape
 from scheduler.extender.codec import (
     NO_PRIORITIES,

@@ -26,7 +26,7 @@ from cluster.api_errors import ApiRefused, ApiUnreachable
 from cluster.client import Api
 from cluster.policy import AutoscalingPolicy
 from cluster.wire import ConfigMap, ObjectReference
-from metrics.exposition import AutoscalerMetrics
+from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData, Vector
 
 PATH = f"/api/v1/namespaces/slicewise-system/configmaps/{CONFIG_MAP}"

@@ -12,7 +12,7 @@ from autoscaler.other_writer import MOST_CHANGES, WINDOW_SECONDS
 from autoscaler.workload_page import LONGEST_SECONDS
 from cluster.autoscaling_policy import AutoscalingPolicy
 from kubectl_slicewise.workloads import _HEADER
-from metrics import names
+from metrics import autoscaler_names
 from metrics.outside import OUTSIDE_SOURCES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "autoscaling.md").read_text(encoding="utf-8")
@@ -26,10 +26,13 @@ def test_times_told_in_words_are_those_of_the_code():
 
 
 def test_metrics_and_columns_are_named_as_they_are():
-    placeable, unplaceable = names.AUTOSCALER_PLACEABLE_REPLICAS, names.AUTOSCALER_UNPLACEABLE_REPLICAS
+    placeable, unplaceable = (
+        autoscaler_names.AUTOSCALER_PLACEABLE_REPLICAS,
+        autoscaler_names.AUTOSCALER_UNPLACEABLE_REPLICAS,
+    )
     assert f"`{unplaceable.name}` beside `_placeable_replicas`" in SECTION
     assert placeable.name.endswith("_placeable_replicas")
-    assert f"`{names.AUTOSCALER_FOREIGN_CHANGES_TOTAL.name}`" in SECTION
+    assert f"`{autoscaler_names.AUTOSCALER_FOREIGN_CHANGES_TOTAL.name}`" in SECTION
     header = next(line for line in SECTION.splitlines() if line.startswith("NAMESPACE"))
     assert tuple(header.split()) == _HEADER
 

@@ -4,7 +4,7 @@ import time
 
 from autoscaler.fleet_side import _Observer
 from metrics.exposition import Exposition
-from metrics.names import PLAN_SOLVES
+from metrics.label_values import PLAN_SOLVES
 from scheduler.packing.plan_solve import solve_plan
 from tests.scheduler.test_plan_packing import whole_problem
 

@@ -23,7 +23,7 @@ from autoscaler.targets import ScaleSight, Target
 from cluster import event_reasons
 from cluster.policy import AutoscalingPolicy
 from cluster.wire import ObjectReference
-from metrics.exposition import AutoscalerMetrics
+from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData
 from scheduler.demand import Demand, GpuRequest
 from scheduler.planner.admission import Constraints

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from cluster.api_errors import ApiError
 from cluster.client import Api
-from cluster.kept_text import KeptText
+from cluster.kept_map import KeptMap
 from cluster.periodic import Periodic
 from dra.catalog import GpuModel, models
 from dra.device_order import (
@@ -60,7 +60,7 @@ class DeviceOrderWriter(Periodic):
     ) -> None:
         """``namespace``: where the ConfigMap is; ``tables``: those in force."""
         super().__init__("device-order", self.turn, period_seconds, if_failed="device order: a turn failed")
-        self._kept = KeptText(api, namespace, CONFIG_MAP, KEY, "device-order")
+        self._kept = KeptMap(api, namespace, CONFIG_MAP, "device-order")
         self._tables, self._active, self._observer = tables, active, observer
         self._models = models() if catalogue is None else catalogue
         self._known: Mapping[str, OrderTable] | None = None
@@ -97,14 +97,14 @@ class DeviceOrderWriter(Periodic):
         return known is None or model is None or not same_order(model, known, wanted)
 
     def _read(self) -> Mapping[str, OrderTable]:
-        text = self._kept.read()
-        if text is None:
+        data = self._kept.read()
+        if data is None:
             return {}
         try:
-            return parse_tables(text)
+            return parse_tables(data.get(KEY, ""))
         except OrderRefused as problem:
             log.warning("device order: %s; it is written anew", problem)
             return {}
 
     def _write(self, tables: Mapping[str, OrderTable]) -> None:
-        self._kept.write(render_tables(tables))
+        self._kept.write({KEY: render_tables(tables)})

@@ -13,7 +13,6 @@ A failure costs foresight and nothing else: it is said once and tried again. Dec
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -25,7 +24,8 @@ from autoscaler.ports import Scales
 from autoscaler.replica_shape import ReplicaShapes
 from autoscaler.targets import Target, TargetRefused
 from cluster.api_errors import ApiError
-from cluster.client import APPLY_PATCH, Api
+from cluster.client import Api
+from cluster.kept_map import Keeper, KeptMap
 from cluster.periodic import Periodic
 from metrics.samples import NoData
 from scheduler.decider import Decider
@@ -36,8 +36,6 @@ from scheduler.packing.forecast import (
     write_forecasts,
 )
 from scheduler.packing.mix import classes_of
-
-log = logging.getLogger(__name__)
 
 PERIOD_SECONDS: Final = 30.0
 VALID_SECONDS: Final = 300.0
@@ -67,12 +65,13 @@ class ForecastWriter(Periodic):
     ) -> None:
         """``views``: the newest decisions; ``active``: whether this process leads and may write."""
         super().__init__("forecast", self.turn, period_seconds, if_failed="forecast: a turn failed")
-        self._api, self._namespace, self._active = api, namespace, active
+        kept = KeptMap(api, namespace, FORECAST_CONFIG_MAP, "forecast")
+        self._keeper = Keeper(kept, "prices do without what is foreseen")
+        self._active = active
         self._policies, self._views, self._scales, self._pods = policies, views, scales, pods
         self._shapes, self._decider, self._wall_clock = shapes, decider, wall_clock
         self._written: Forecasts = {}
         self._until = 0.0
-        self._problem = ""
         self._last_read = ""
 
     def turn(self) -> None:
@@ -84,14 +83,8 @@ class ForecastWriter(Periodic):
         if self._until - now > VALID_SECONDS / 2.0 and not differ(self._written, wanted):
             return
         until = now + VALID_SECONDS
-        try:
-            self._write(wanted, until)
-        except ApiError as problem:
-            if self._problem != str(problem):
-                log.warning("forecast: ConfigMap %s cannot be written: %s", FORECAST_CONFIG_MAP, problem)
-            self._problem = str(problem)
-            return
-        self._written, self._until, self._problem = wanted, until, ""
+        if self._keeper.replace(write_forecasts(wanted), {VALID_UNTIL_ANNOTATION: f"{until:.0f}"}):
+            self._written, self._until = wanted, until
 
     def expected(self) -> Forecasts:
         """What is coming, by ``namespace.workload`` and class of demand."""
@@ -132,21 +125,6 @@ class ForecastWriter(Periodic):
         for name, sight, pods in due[:MOST_READ]:
             self._shapes.read(sight, pods)
             self._last_read = name
-
-    def _write(self, wanted: Forecasts, until: float) -> None:
-        labels = {"app.kubernetes.io/name": "slicewise", "app.kubernetes.io/component": "forecast"}
-        body = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": FORECAST_CONFIG_MAP,
-                "labels": labels,
-                "annotations": {VALID_UNTIL_ANNOTATION: f"{until:.0f}"},
-            },
-            "data": write_forecasts(wanted),
-        }
-        path = f"/api/v1/namespaces/{self._namespace}/configmaps/{FORECAST_CONFIG_MAP}"
-        self._api.patch(path, body, APPLY_PATCH, {"fieldManager": "slicewise-controller", "force": True})
 
 
 def differ(one: Forecasts, other: Forecasts) -> bool:

@@ -10,7 +10,6 @@ server's limit of 1 MiB holds a thousand of them; beyond that writes are refused
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -18,11 +17,8 @@ from typing import Final
 import msgspec
 
 from autoscaler.targets import Target
-from cluster.api_errors import ApiError
 from cluster.client import Api
-from cluster.kept_text import KeptText
-
-log = logging.getLogger(__name__)
+from cluster.kept_map import Keeper, KeptMap
 
 CONFIG_MAP: Final = "slicewise-autoscaler-memory"
 KEY: Final = "memory.json"
@@ -40,22 +36,24 @@ class LearnedStore:
         period_seconds: float = PERIOD_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._namespace = namespace
-        self._kept = KeptText(api, namespace, CONFIG_MAP, KEY, "autoscaler-memory")
+        kept = KeptMap(api, namespace, CONFIG_MAP, "autoscaler-memory")
+        self._keeper = Keeper(kept, "a restart forgets what was learned")
         self._period_seconds, self._clock = period_seconds, clock
         self._known: Mapping[str, str] | None = None
         self._next_write_seconds = float("-inf")
-        self._problem = ""
 
     def begin(self) -> bool:
         """Read what is there, unless it was read since this process began to lead; whether it was now."""
         if self._known is not None:
             return False
-        try:
-            self._known = self._read()
-        except ApiError as problem:
-            self._failed("read", problem)
+        data = self._keeper.read()
+        if data is None:
             return False
+        try:
+            self._known = msgspec.json.decode(data.get(KEY, "{}"), type=dict[str, str])
+        except msgspec.DecodeError as problem:
+            self._keeper.refuse(problem)
+            self._known = {}
         return True
 
     def text_of(self, target: Target) -> str:
@@ -76,41 +74,13 @@ class LearnedStore:
         if wanted == self._known:
             return
         self._next_write_seconds = self._clock() + self._period_seconds
-        try:
-            self._write(wanted)
-        except ApiError as problem:
-            self._failed("write", problem)
-        else:
-            self._known, self._problem = wanted, ""
+        if self._keeper.write({KEY: msgspec.json.encode(wanted).decode()}):
+            self._known = wanted
 
     def forget(self) -> None:
         """The lead is lost: another process writes from here on."""
         self._known = None
         self._next_write_seconds = float("-inf")
-
-    def _failed(self, what: str, problem: ApiError) -> None:
-        """Say it once, until it is mended or is another one."""
-        if self._problem != what:
-            about = f"{self._namespace}/{CONFIG_MAP}"
-            log.warning(
-                "cannot %s ConfigMap %s, a restart forgets what was learned: %s", what, about, problem
-            )
-        self._problem = what
-
-    def _read(self) -> Mapping[str, str]:
-        text = self._kept.read(without_key="{}")
-        if text is None:
-            return {}
-        try:
-            return msgspec.json.decode(text.encode(), type=dict[str, str])
-        except msgspec.MsgspecError as problem:
-            log.warning(
-                "ConfigMap %s/%s, %s: %s; it is begun anew", self._namespace, CONFIG_MAP, KEY, problem
-            )
-            return {}
-
-    def _write(self, texts: Mapping[str, str]) -> None:
-        self._kept.write(msgspec.json.encode(texts).decode())
 
 
 def _name(target: Target) -> str:

@@ -14,7 +14,6 @@ server's limit of 1 MiB. A failed write is told once and tried again; nothing de
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -23,14 +22,11 @@ import msgspec
 
 from autoscaler.controller import View
 from autoscaler.placeable import NodeRequest
-from cluster.api_errors import ApiError
 from cluster.client import Api
-from cluster.kept_text import KeptText
+from cluster.kept_map import Keeper, KeptMap
 from cluster.periodic import Periodic
 from cluster.times import rfc3339
 from metrics.samples import NoData
-
-log = logging.getLogger(__name__)
 
 CONFIG_MAP: Final = "slicewise-workloads"
 KEY: Final = "workloads.json"
@@ -106,12 +102,11 @@ class WorkloadPage(Periodic):
         """``current``: the rows as they are now; ``active``: whether to write at all; ``clock``: Unix
         time.
         """
-        self._kept = KeptText(api, namespace, CONFIG_MAP, KEY, "autoscaler")
-        self._about = f"{namespace}/{CONFIG_MAP}"
+        kept = KeptMap(api, namespace, CONFIG_MAP, "autoscaler")
+        self._keeper = Keeper(kept, "the page of the workloads grows old")
         self._current, self._active, self._clock = current, active, clock
         self._last: tuple[float, tuple[Row, ...]] | None = None
         self._not_before = 0.0
-        self._failing = False
         super().__init__(
             "workload-page",
             self.step,
@@ -132,14 +127,8 @@ class WorkloadPage(Periodic):
             return
         written = rfc3339(now)
         text = msgspec.json.encode(Page(written, found)).decode()
-        try:
-            self._kept.write(text)
-        except ApiError as problem:
-            if not self._failing:
-                log.warning("cannot write ConfigMap %s: %s", self._about, problem)
-            self._failing = True
-        else:
-            self._last, self._failing = (now, found), False
+        if self._keeper.write({KEY: text}):
+            self._last = (now, found)
             self._not_before = now + min(LONGEST_SECONDS, len(text) // BYTES_A_SECOND)
 
 

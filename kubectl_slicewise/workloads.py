@@ -10,7 +10,7 @@ import msgspec
 
 from autoscaler.workload_page import CONFIG_MAP, KEY, LONGEST_SECONDS, Page, Row
 from cluster.client import Api
-from cluster.kept_text import KeptText
+from cluster.kept_map import KeptMap
 from kubectl_slicewise.commands import NotFound
 from kubectl_slicewise.tables import table
 
@@ -48,10 +48,11 @@ def run(options: argparse.Namespace) -> int:
     """Print the page. Raises ApiError; NotFound where there is none, or none that can be read."""
     api = Api.connect(options.kubeconfig, options.context)
     try:
-        text = KeptText(api, options.policy_namespace, CONFIG_MAP, KEY, "").read()
+        data = KeptMap(api, options.policy_namespace, CONFIG_MAP).read() or {}
     finally:
         api.close()
     where = f"ConfigMap {options.policy_namespace}/{CONFIG_MAP}"
+    text = data.get(KEY, "")
     if not text:
         raise NotFound(
             f"{where} is not there; slicewise-controller writes it once it leads and has decided: see "

@@ -8,7 +8,6 @@ margins, so no failure here stops a release.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,11 +17,8 @@ import msgspec
 
 from autoscaler.batch.durations import Durations
 from autoscaler.batch.history import GridHistory
-from cluster.api_errors import ApiError
 from cluster.client import Api
-from cluster.kept_text import KeptText
-
-log = logging.getLogger(__name__)
+from cluster.kept_map import Keeper, KeptMap
 
 CONFIG_MAP: Final = "slicewise-batch-memory"
 KEY: Final = "memory.json"
@@ -67,24 +63,23 @@ class BatchMemory:
         period_seconds: float = PERIOD_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._kept = KeptText(api, namespace, CONFIG_MAP, KEY, "batch-memory")
+        kept = KeptMap(api, namespace, CONFIG_MAP, "batch-memory")
+        self._keeper = Keeper(kept, "batch learns anew")
         self._period_seconds, self._clock = period_seconds, clock
         self._written: str | None = None
         self._next_write = 0.0
-        self._problem = ""
 
     def read(self) -> Learned | None:
         """What was kept; nothing where that makes no sense, None while it cannot be read; both are said."""
-        try:
-            text = self._kept.read(without_key="{}") or "{}"
-            self._written = text
-            return from_text(text)
-        except ApiError as problem:
-            self._say("read", str(problem))
+        data = self._keeper.read()
+        if data is None:
             return None
+        self._written = data.get(KEY) or "{}"
+        try:
+            return from_text(self._written)
         except ValueError as problem:
-            self._say("read", f"{problem}; it is begun anew")
-        return Learned()
+            self._keeper.refuse(problem)
+            return Learned()
 
     def keep(self, learned: Learned) -> None:
         """Write, if it is time and something changed."""
@@ -92,16 +87,5 @@ class BatchMemory:
             return
         self._next_write = self._clock() + self._period_seconds
         text = as_text(learned)
-        if text == self._written:
-            return
-        try:
-            self._kept.write(text)
-        except ApiError as problem:
-            self._say("write", str(problem))
-        else:
-            self._written, self._problem = text, ""
-
-    def _say(self, what: str, problem: str) -> None:
-        if self._problem != what:
-            log.warning("cannot %s ConfigMap %s, batch learns anew: %s", what, CONFIG_MAP, problem)
-        self._problem = what
+        if text != self._written and self._keeper.write({KEY: text}):
+            self._written = text

@@ -174,6 +174,7 @@ def verdict(found: Mapping[str, Any]) -> dict[str, Any]:
         "startup_seconds": found["startup_seconds"],
         "slicewise": {**ours, "at_objective": found["policies"].get("slicewise", {}).get("at_slo")},
         "rivals_at_objective": rivals,
+        "rivals_at_our_attainment": at_ours,
         "best_rival_at_objective": min(reachable, default=None),
         "best_rival_at_our_attainment": min(same, default=None),
         "over_clairvoyant": spent / clairvoyant if spent and clairvoyant else None,

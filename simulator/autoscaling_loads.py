@@ -179,7 +179,8 @@ def _noise(draw: Draw, windows: int, deviation: float) -> Floats:
     for place, fresh in enumerate(draw.normal(0.0, deviation * math.sqrt(1.0 - kept**2), windows).tolist()):
         value = kept * value + fresh
         values[place] = value
-    return np.exp(values)
+    factor: Floats = np.exp(values)
+    return factor
 
 
 def _trace(

@@ -166,6 +166,7 @@ class Mirror:
         read = from_slices(items[0].spec.node_name or "", items)
         if read is None:
             raise RuntimeError("the driver's slices make no complete pool")
+        self.pool = items[0].spec.pool.name
         self._read = read
         self._models = {gpu.index: gpu.model for gpu in read.gpus}
         self._names = sorted(item.metadata.name for item in items if item.spec.devices)
@@ -196,7 +197,6 @@ def _round(
     """One claim from allocation to its end; milliseconds."""
     before = watch.orders()
     device, units = mirror.device(number)
-    pool = rig.slices()[0]["spec"]["pool"]["name"]
     request = {"name": "gpu", "exactly": {"deviceClassName": class_name(PROFILE)}}
     body = {
         "apiVersion": "resource.k8s.io/v1",
@@ -206,7 +206,7 @@ def _round(
     }
     made = cluster.request("POST", CLAIMS, body)
     path = f"{CLAIMS}/claim-{number}"
-    cluster.request("PATCH", f"{path}/status", allocation(device, pool), MERGE_PATCH)
+    cluster.request("PATCH", f"{path}/status", allocation(device, mirror.pool), MERGE_PATCH)
     allocated = time.perf_counter()
     order = max(watch.order_other_than(name, before[name]) for name in mirror.spoilt(units)) - allocated
     uid = made["metadata"]["uid"]

@@ -164,7 +164,8 @@ def _draw(family: str, seed: int) -> Draw:
 
 def _times(hours: float, window_seconds: float) -> Floats:
     """The beginnings of the windows, in seconds."""
-    return np.arange(max(1, round(hours * HOUR_SECONDS / window_seconds))) * window_seconds
+    times: Floats = np.arange(max(1, round(hours * HOUR_SECONDS / window_seconds))) * window_seconds
+    return times
 
 
 def _between(draw: Draw, low: float, high: float) -> float:
@@ -179,8 +180,7 @@ def _noise(draw: Draw, windows: int, deviation: float) -> Floats:
     for place, fresh in enumerate(draw.normal(0.0, deviation * math.sqrt(1.0 - kept**2), windows).tolist()):
         value = kept * value + fresh
         values[place] = value
-    factor: Floats = np.exp(values)
-    return factor
+    return np.exp(values)
 
 
 def _trace(

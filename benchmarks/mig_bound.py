@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from benchmarks.mig import ORDER_MIXES
 from dra.device_order import device_order, order_table
-from scheduler.packing.mig_space import CardSpace, layouts, memory_space
-from scheduler.packing.mig_values import mask_values
+from scheduler.packing.mig_space import CardSpace, memory_space
+from scheduler.packing.mig_values import mask_values, walk_of
 from simulator.mig_arrivals import parse_mix
 from simulator.mig_grid import mig_model
 from simulator.mig_study import setting
@@ -47,25 +47,13 @@ Step = Callable[[Floats, int], tuple[Floats, NDArray[np.bool_]]]
 
 
 class Pair:
-    """Two cards: layouts as arrays. ``before[i]``: the layout once instance i has ended, ``after[p][k]``:
-    once the k-th start of profile p was taken; the number of layouts where there is none.
-    """
+    """Two cards of the same layouts (``scheduler.packing.mig_values.Walk``)."""
 
     def __init__(self, space: CardSpace, shares: Floats, load: float) -> None:
-        found = layouts(space)
-        index = {layout: number for number, layout in enumerate(found)}
-        self.space, self.size = space, len(found)
-        self.state = np.array([sum(number for _, number in layout) for layout in found])
-        self.running = np.array([float(len(layout)) for layout in found])
-        self.before = np.full((int(self.running.max()), self.size), self.size)
-        self.after = [np.full((max(1, len(steps[0])), self.size), self.size) for steps in space.steps]
-        for position, layout in enumerate(found):
-            for gone in range(len(layout)):
-                self.before[gone, position] = index[layout[:gone] + layout[gone + 1 :]]
-            for profile, steps in enumerate(space.steps):
-                for place, (_, number) in enumerate(steps[int(self.state[position])]):
-                    longer = tuple(sorted((*layout, (profile, number))))
-                    self.after[profile][place, position] = index[longer]
+        walk = walk_of(space)
+        self.space, self.size = space, len(walk.state)
+        self.state, self.running = walk.state, walk.running
+        self.before, self.after = walk.before, walk.after
         slices = np.array(space.compute_slices, dtype=np.float64)
         self.rates = load * 2 * space.model.compute_slices / float(slices @ shares) * shares
 

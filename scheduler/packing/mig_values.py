@@ -136,7 +136,7 @@ def _relative_values(space: CardSpace, shares: tuple[float, ...], waiting: froze
     rates = np.array(
         [share * per_card * (WAITING_FACTOR if p in waiting else 1.0) for p, share in enumerate(shares)]
     )
-    walk = _walk(space)
+    walk = walk_of(space)
     clock = float(rates.sum()) + walk.most_running
     h = np.zeros(len(walk.state))
     for _ in range(_MOST_ROUNDS):
@@ -159,7 +159,7 @@ def _relative_values(space: CardSpace, shares: tuple[float, ...], waiting: froze
     return values
 
 
-class _Walk:
+class Walk:
     """The layouts of a card as arrays, layout n standing for none: ``after[profile][place, layout]`` once an
     instance is placed, ``before[instance, layout]`` once one has ended.
     """
@@ -185,5 +185,6 @@ class _Walk:
 
 
 @lru_cache(maxsize=64)
-def _walk(space: CardSpace) -> _Walk:
-    return _Walk(space)
+def walk_of(space: CardSpace) -> Walk:
+    """The layouts of the card, laid out once for all tables of it."""
+    return Walk(space)

@@ -164,8 +164,8 @@ def _draw(family: str, seed: int) -> Draw:
 
 def _times(hours: float, window_seconds: float) -> Floats:
     """The beginnings of the windows, in seconds."""
-    times: Floats = np.arange(max(1, round(hours * HOUR_SECONDS / window_seconds))) * window_seconds
-    return times
+    windows = max(1, round(hours * HOUR_SECONDS / window_seconds))
+    return np.arange(windows, dtype=np.float64) * window_seconds
 
 
 def _between(draw: Draw, low: float, high: float) -> float:

@@ -13,18 +13,15 @@ import fcntl
 import os
 import shlex
 import shutil
-import subprocess
 import tempfile
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from deploy.local.followed import follow
 from deploy.local.versions import Program, go_version
 
 Progress = Callable[[str], None]
-REPORT_EVERY_SECONDS = 5.0
 _KEPT_LINES = 30
 _C_COMPILER = "gcc"
 
@@ -101,57 +98,30 @@ def _run(go: str, program: Program, destination: Path, progress: Progress, posit
 
 def _follow(arguments: list[str], program: Program, progress: Progress, position: str) -> int:
     """Run `go build -v` and report while it runs; the number of packages it compiled."""
-    environment = {**os.environ, "CGO_ENABLED": "1" if program.cgo else "0", "GOWORK": "off"}
-    began = time.monotonic()
-    progress(f"building {program.label} ({position})")
-    process = subprocess.Popen(
-        arguments,
-        cwd=program.module,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
-    compiled = 0
-    downloaded = 0
+    compiled = downloaded = 0
 
-    def read() -> None:
+    def line(said: str) -> bool:
         nonlocal compiled, downloaded
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("go: downloading "):
-                downloaded += 1
-            else:
-                # `-v` prints an import path as each package is done; anything else is a message to keep.
-                compiled += 1
-                last_lines.append(line.rstrip())
+        if said.startswith("go: downloading "):
+            downloaded += 1
+            return False
+        # `-v` prints an import path as each package is done; anything else is a message to keep.
+        compiled += 1
+        return True
 
-    reader = threading.Thread(target=read, name="go-build-output", daemon=True)
-    reader.start()
-    try:
-        while True:
-            try:
-                status = process.wait(REPORT_EVERY_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                seconds = time.monotonic() - began
-                fetched = f", {downloaded} modules downloaded" if downloaded else ""
-                done = f"{seconds:.0f} s, {compiled} packages compiled{fetched}"
-                progress(f"building {program.label} ({position}): {done}")
-        reader.join()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        if process.stderr is not None:
-            reader.join()
-            process.stderr.close()
+    def report(seconds: float) -> None:
+        fetched = f", {downloaded} modules downloaded" if downloaded else ""
+        done = f"{seconds:.0f} s, {compiled} packages compiled{fetched}"
+        progress(f"building {program.label} ({position}): {done}")
+
+    progress(f"building {program.label} ({position})")
+    environment = {**os.environ, "CGO_ENABLED": "1" if program.cgo else "0", "GOWORK": "off"}
+    status, last = follow(
+        arguments, line, report, kept_lines=_KEPT_LINES, folder=program.module, environment=environment
+    )
     if status != 0:
         raise BinaryUnavailable(
             f"{program.label} could not be built: `{shlex.join(arguments)}` in {program.module} "
-            f"ended with status {status}:\n" + "\n".join(f"    {line}" for line in last_lines)
+            f"ended with status {status}:\n" + "\n".join(f"    {said}" for said in last)
         )
     return compiled

@@ -22,19 +22,14 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 from deploy.local.binaries import cache_folder
-from deploy.local.build import REPORT_EVERY_SECONDS, Progress
+from deploy.local.build import Progress
+from deploy.local.followed import follow
 
 __all__ = ["MODEL_SERVERS", "ModelServerFailed", "ModelServerUnavailable", "ensure", "find", "lock_file"]
-
-Report: TypeAlias = Callable[[int, float], None]
 
 MODEL_SERVERS = ("mlserver", "bentoml", "ray")
 LOCKED_FOR = (3, 11)
@@ -124,63 +119,24 @@ def _install(server: str, lock: Path, base: Path, folder: Path, progress: Progre
             f"{(made.stderr or made.stdout).strip()}"
         )
     arguments = ("--require-hashes", "--no-deps", "--no-input", "--disable-pip-version-check")
-    status, last = _follow(
+    fetched = 0
+
+    def line(said: str) -> bool:
+        nonlocal fetched
+        fetched += said.startswith("Collecting ")
+        return bool(said.strip())
+
+    status, last = follow(
         [str(folder / "bin" / "python"), "-m", "pip", "install", *arguments, "-r", str(lock)],
-        lambda fetched, seconds: progress(
+        line,
+        lambda seconds: progress(
             f"installing {server}: {seconds:.0f} s, {fetched} of {wanted} packages fetched"
         ),
+        kept_lines=_KEPT_LINES,
     )
     if status != 0:
-        words = "\n".join(f"    {line}" for line in last)
-        if any(word in line for line in last for word in _NO_INDEX_WORDS):
+        words = "\n".join(f"    {said}" for said in last)
+        if any(word in said for said in last for word in _NO_INDEX_WORDS):
             raise ModelServerUnavailable(f"{server} cannot be fetched from a package index here:\n{words}")
         raise ModelServerFailed(f"{server}: pip ended with status {status}:\n{words}")
     progress(f"installed {server} in {time.monotonic() - began:.0f} s")
-
-
-class _Reader(threading.Thread):
-    """Reads pip's lines: how many packages it has begun with, and the last lines."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        super().__init__(name="pip-output", daemon=True)
-        self._process = process
-        self.fetched = 0
-        self.last: deque[str] = deque(maxlen=_KEPT_LINES)
-
-    def run(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("Collecting "):
-                self.fetched += 1
-            if line.strip():
-                self.last.append(line.rstrip())
-
-
-def _follow(arguments: list[str], report: Report) -> tuple[int, list[str]]:
-    """Run pip and report while it runs; its exit status and last lines."""
-    began = time.monotonic()
-    process = subprocess.Popen(
-        arguments,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    reader = _Reader(process)
-    reader.start()
-    try:
-        while True:
-            try:
-                status = process.wait(REPORT_EVERY_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                report(reader.fetched, time.monotonic() - began)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        reader.join()
-        if process.stdout is not None:
-            process.stdout.close()
-    return status, list(reader.last)

@@ -14,13 +14,14 @@ watched: nothing inside the pods could ask for the first one back.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from autoscaler import capacity, outage, reasons
 from autoscaler.carbon_trade import traded
 from autoscaler.gpu_guard import gpu_opinion
 from autoscaler.latency import latency_opinion
 from autoscaler.reasons import Opinion, Reason
+from autoscaler.replacing import replace
 from autoscaler.shaping import bounded, lower_window_seconds, recent_turns, shaped, woken
 from autoscaler.signals import Signals
 from autoscaler.sizing import Load, sized
@@ -68,7 +69,9 @@ def decide(policy: AutoscalingPolicy, signals: Signals, state: State | None, now
         kept, clamps = bounded(policy, signals, wanted)
         return Decision(kept, _ordered(signals.current, kept, why, clamps), state)
     in_flight = 0.0 if isinstance(signals.in_flight, NoData) else signals.in_flight
-    return _seeing(policy, signals, in_flight, replace(state, blind_since_seconds=None), now)
+    if state.blind_since_seconds is not None:
+        state = replace(state, blind_since_seconds=None)
+    return _seeing(policy, signals, in_flight, state, now)
 
 
 def _with_outside(signals: Signals) -> Signals:

@@ -20,9 +20,10 @@ Pure. Times are of the caller's clock; the season wants Unix time.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
+from autoscaler.replacing import replace
 from metrics.samples import NoData
 
 # A random stream's own, until its error tells.
@@ -68,7 +69,7 @@ class Season:
         """Return the season with one more look; a quarter is written down when it is over."""
         quarter = _quarter(unix_seconds)
         if quarter == self.quarter:
-            return replace(self, total=self.total + in_flight, looks=self.looks + 1)
+            return Season(self.days, quarter, self.total + in_flight, self.looks + 1)
         days = self.days
         if self.quarter is not None and self.looks:
             old, mean = days[self.quarter], self.total / self.looks
@@ -79,7 +80,7 @@ class Season:
     def growth(self, unix_seconds: float, lead_seconds: float) -> float | None:
         """Return the factor by which the day usually grows over the lead; None before a day is full."""
         now, then = self.days[_quarter(unix_seconds)], self.days[_quarter(unix_seconds + lead_seconds)]
-        if now is None or then is None or any(mean is None for mean in self.days):
+        if now is None or then is None or None in self.days:
             return None
         return min(_MOST_SEASON, (then + 1.0) / (now + 1.0))
 
@@ -113,41 +114,33 @@ class Forecast:
         passed = max(0.0, now - self.at_seconds)
         lag = lead_seconds + LEAD_MARGIN_SECONDS
         judged = self._judged(in_flight, now, lag)
-        followed = replace(
-            judged,
-            at_seconds=now,
-            level=self.level + min(1.0, passed / _LEVEL_SECONDS) * (in_flight - self.level),
-            fast=self.fast
-            + min(1.0, passed / max(_FAST_SECONDS, _FAST_OF_LEAD * lead_seconds)) * (in_flight - self.fast),
-            season=self.season
-            if isinstance(unix_seconds, NoData)
-            else self.season.seen(in_flight, unix_seconds),
-        )
+        level = self.level + min(1.0, passed / _LEVEL_SECONDS) * (in_flight - self.level)
+        averaged = max(_FAST_SECONDS, _FAST_OF_LEAD * lead_seconds)
+        fast = self.fast + min(1.0, passed / averaged) * (in_flight - self.fast)
+        season = self.season
+        if not isinstance(unix_seconds, NoData):
+            season = season.seen(in_flight, unix_seconds)
         looks = judged.looks
-        if looks and now - looks[-1].at_seconds < lag / _KEPT_LOOKS:
-            return followed
-        trend, season = followed._opinions(lag, unix_seconds)
-        return replace(followed, looks=(*looks, Look(now, followed.fast, trend, season)))
+        if not looks or now - looks[-1].at_seconds >= lag / _KEPT_LOOKS:
+            look = Look(now, fast, _by_trend(fast, level, lag), _by_season(fast, season, lag, unix_seconds))
+            looks = (*looks, look)
+        return replace(judged, at_seconds=now, level=level, fast=fast, season=season, looks=looks)
 
     def floor(self, *, lead_seconds: float, unix_seconds: float | NoData) -> float:
         """Return the in-flight to be ready for: never below the mean of the last looks (``fast``)."""
-        trend, season = self._opinions(lead_seconds + LEAD_MARGIN_SECONDS, unix_seconds)
+        lag = lead_seconds + LEAD_MARGIN_SECONDS
         earned, floor = _EARNED * self.level_error, self.fast
         if self.trend_error < earned:
-            floor = max(floor, trend)
-        if season is not None and self.season_error < earned:
-            floor = max(floor, season)
+            floor = max(floor, _by_trend(self.fast, self.level, lag))
+        if self.season_error < earned:
+            season = _by_season(self.fast, self.season, lag, unix_seconds)
+            floor = floor if season is None else max(floor, season)
         return floor
-
-    def _opinions(self, lag: float, unix_seconds: float | NoData) -> tuple[float, float | None]:
-        """What trend and season say about one ``lag`` later; neither below ``fast``."""
-        slope = (self.fast - self.level) / (_LEVEL_SECONDS - _FAST_SECONDS)
-        trend = self.fast + max(0.0, slope) * _DAMPING * lag
-        growth = None if isinstance(unix_seconds, NoData) else self.season.growth(unix_seconds, lag)
-        return trend, None if growth is None else self.fast * max(1.0, growth)
 
     def _judged(self, in_flight: float, now: float, lag: float) -> Forecast:
         """Count the errors of the looks that are one ``lag`` old, and forget those."""
+        if not self.looks or now - self.looks[0].at_seconds < lag:
+            return self
         forecast, looks = self, list(self.looks)
         while looks and now - looks[0].at_seconds >= lag:
             look = looks.pop(0)
@@ -177,6 +170,18 @@ class Forecast:
     def burst_level(self) -> float:
         """The level that a burst starts from: the mean of the last minutes, lulls included."""
         return max(self.level, 0.0)
+
+
+def _by_trend(fast: float, level: float, lag: float) -> float:
+    """What the trend says about one ``lag`` later; never below ``fast``."""
+    slope = (fast - level) / (_LEVEL_SECONDS - _FAST_SECONDS)
+    return fast + max(0.0, slope) * _DAMPING * lag
+
+
+def _by_season(fast: float, season: Season, lag: float, unix_seconds: float | NoData) -> float | None:
+    """What the season says about one ``lag`` later, never below ``fast``; None before a day is full."""
+    growth = None if isinstance(unix_seconds, NoData) else season.growth(unix_seconds, lag)
+    return None if growth is None else fast * max(1.0, growth)
 
 
 def _nearer(value: float, to: float, share: float) -> float:

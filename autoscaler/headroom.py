@@ -25,9 +25,10 @@ latency itself, and does not know the forecast.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
+from autoscaler.replacing import replace
 from autoscaler.shadows import Shadows
 from metrics.samples import NoData
 
@@ -76,6 +77,8 @@ class Headroom:
 
     def looked(self, all_full: bool, passed_seconds: float) -> Headroom:
         """Return the headroom that has taken note whether every ready replica had all it can serve."""
+        if self.full == float(all_full):
+            return self
         share = min(1.0, max(0.0, passed_seconds) / _FULL_SECONDS)
         return replace(self, full=self.full + share * (float(all_full) - self.full))
 

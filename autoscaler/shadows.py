@@ -23,8 +23,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from autoscaler.replacing import replace
 
 CANDIDATES: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 # A share of late requests given up is worth so many times that share of the fleet, and no more.
@@ -123,6 +125,7 @@ class Shadows:
         if passed < _STEP_SECONDS:
             return self
         slots, most, least = under.per_replica, float(under.most), float(under.least)
+        longest, patience = _LONGEST_WAIT_SECONDS, under.patience_seconds
         over, window = 1.0 + under.raise_tolerance, under.window_seconds
         service = max(service_seconds, 0.05)
         arriving = load / service
@@ -134,13 +137,8 @@ class Shadows:
             weight = 0.0
         fading = math.exp(-passed / _MEMORY_SECONDS)
         share = passed / min(_MEMORY_SECONDS, self.age_seconds + 3600.0)
-        asked: list[float] = []
-        belows: list[float] = []
-        highs: list[float] = []
-        fewests: list[float] = []
-        queues: list[float] = []
-        lates: list[float] = []
-        costs: list[float] = []
+        fleets: list[Values] = []
+        # Comparisons instead of min and max: this is walked through for every workload all the time.
         for deviations, there, below, highest, fewest, held, queue, late, cost in zip(
             CANDIDATES,
             self.replicas,
@@ -154,48 +152,60 @@ class Shadows:
             strict=True,
         ):
             needed = (floor + deviations * spread) / slots
-            wish = min(most, max(least, math.ceil(needed - 1e-9)))
+            wish: float = math.ceil(needed - 1e-9)
+            if wish <= least:
+                wish = least
+            elif wish >= most:
+                wish = most
             if needed > there * over:
-                there, below, highest = max(there, wish), 0.0, 0.0
+                there, below, highest = wish if wish > there else there, 0.0, 0.0
             elif wish < there:
                 below += passed
-                highest = max(highest, wish)
+                if wish > highest:
+                    highest = wish
                 if below >= window:
                     there, below, highest = highest, 0.0, wish
             else:
                 below, highest = 0.0, 0.0
-            there = min(most, there)
-            fewest = min(fewest, there)
-            serving = max(1.0, min(fewest, held)) * slots
-            queue = max(0.0, queue + (load - serving) * passed / service)
-            queue = min(queue, _LONGEST_WAIT_SECONDS * serving / service)
-            is_late = queue * service > under.patience_seconds * serving
-            asked.append(there)
-            belows.append(below)
-            highs.append(highest)
-            fewests.append(fewest)
-            queues.append(queue)
-            lates.append(late * fading + (weight if is_late else 0.0))
-            costs.append(cost + share * (there - cost))
-        followed = replace(
+            if there > most:
+                there = most
+            if there < fewest:
+                fewest = there
+            least_held = held if held < fewest else fewest
+            serving = least_held * slots if least_held > 1.0 else slots
+            late *= fading
+            queue += (load - serving) * passed / service
+            if queue > 0.0:
+                if queue > longest * serving / service:
+                    queue = longest * serving / service
+                if queue * service > patience * serving:
+                    late += weight
+            else:
+                queue = 0.0
+            fleets.append((there, below, highest, fewest, queue, late, cost + share * (there - cost)))
+        asked, belows, highs, fewests, queues, lates, costs = zip(*fleets, strict=True)
+        block, blocks, held_now = self.block_seconds, self.blocks, self.held
+        if now - block >= under.lead_seconds / _BLOCKS:
+            block, blocks = now, (*blocks, fewests)[-_BLOCKS:]
+            held_now = tuple(map(min, zip(*blocks, strict=True)))
+            fewests = asked
+        return replace(
             self,
             at_seconds=now,
-            replicas=tuple(asked),
-            below=tuple(belows),
-            highest=tuple(highs),
-            fewest=tuple(fewests),
-            queue=tuple(queues),
-            late=tuple(lates),
-            cost=tuple(costs),
+            block_seconds=block,
+            replicas=asked,
+            below=belows,
+            highest=highs,
+            fewest=fewests,
+            held=held_now,
+            blocks=blocks,
+            queue=queues,
+            late=lates,
+            cost=costs,
             age_seconds=self.age_seconds + passed,
             answered=self.answered * fading + weight,
             usual_rps=usual,
         )
-        if now - self.block_seconds < under.lead_seconds / _BLOCKS:
-            return followed
-        blocks = (*self.blocks, followed.fewest)[-_BLOCKS:]
-        held_now = tuple(min(values) for values in zip(*blocks, strict=True))
-        return replace(followed, block_seconds=now, blocks=blocks, held=held_now, fewest=followed.replicas)
 
     def late_shares(self, cold_start_seconds: float) -> Values:
         """Return the share of late requests of each candidate, the prior's traffic among it."""

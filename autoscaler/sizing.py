@@ -14,13 +14,14 @@ Everything learned goes into the state. Pure; decides no count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from autoscaler import capacity, queueing
 from autoscaler.forecast import Forecast, Season
 from autoscaler.headroom import Headroom, spread
 from autoscaler.offered import Queue, offered_load
+from autoscaler.replacing import replace
 from autoscaler.shadows import Conditions, Shadows
 from autoscaler.signals import Signals
 from autoscaler.state import Learned, State
@@ -202,7 +203,7 @@ def _corrected(
     if not preventable(policy, signals):
         headroom = headroom.spoiled(now, slo.period_seconds)
     if not headroom.due(slo.period_seconds, now):
-        return replace(learned, headroom=headroom)
+        return learned if headroom is learned.headroom else replace(learned, headroom=headroom)
     headroom = headroom.corrected(
         signals.slo_missed,
         signals.request_rate,

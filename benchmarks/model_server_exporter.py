@@ -18,7 +18,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.loopback_pages import Answering, QuietServer
 
 NAMESPACE = "models"
 SERVERS = ("vllm", "vllm", "vllm", "sglang", "tgi", "triton")
@@ -173,30 +174,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = flags.parse_args(argv)
     pages = Pages(model_pods(options.workloads, options.pods), time.time() - 3600.0)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
+    class Handler(Answering):
+        def respond(self) -> None:
             kind, _, number = self.path.strip("/").partition("/")
             now = time.time()
             shard = kind == "shard"
             text = pages.shard(int(number), options.shards, now) if shard else pages.pod(int(number), now)
-            body = text.encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(text.encode())
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class' name
-            return
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
+    class Server(QuietServer):
         request_queue_size = 256
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            return  # a client that hangs up is no fault of ours
 
     Server(("127.0.0.1", options.port), Handler).serve_forever()
     return 0

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from autoscaler.scrape_address import MetricsDoor
 from autoscaler.scrape_sample import sampled
 from autoscaler.targets import Target
 from metrics.servers import PRESETS, VLLM
+from tests.loopback_pages import Answering, served
 from tests.polling import pause, throughout, until
 
 TARGET = Target("apps/v1", "Deployment", "n", "llm")
@@ -38,45 +38,21 @@ class PodServer:
         return text.encode()
 
 
-class _QuietServer(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        return  # clients that hang up are what some tests are about
-
-
 @contextmanager
 def pod_server(**options: Any) -> Iterator[PodServer]:
     pod = PodServer(**options)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
+    class Handler(Answering):
+        def respond(self) -> None:
             pod.asked.append(self.path)
             if pod.answer is not None:
                 pod.answer(self)
-                return
-            body = pod.page()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            else:
+                self.answer(pod.page())
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class' name
-            return
-
-    server = _QuietServer(("127.0.0.1", 0), Handler)
-    pod.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with served(Handler) as port:
+        pod.port = port
         yield pod
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def sight(name: str, port: int | None, *, ready: bool = True, **door: Any) -> PodSight:

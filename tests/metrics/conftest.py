@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+
+from tests.loopback_pages import Answering, served
 
 
 @dataclass
@@ -47,16 +47,6 @@ class LoopbackApi:
         handler.wfile.write(content)
 
 
-class QuietServer(ThreadingHTTPServer):
-    """Clients that hang up are what some tests are about."""
-
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
@@ -67,10 +57,8 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def api() -> Iterator[LoopbackApi]:
     loopback = LoopbackApi()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
+    class Handler(Answering):
+        def respond(self) -> None:
             parts = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             try:
@@ -80,16 +68,8 @@ def api() -> Iterator[LoopbackApi]:
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True  # the client gave up, as some tests want it to
 
-        do_POST = do_GET  # noqa: N815
+        do_POST = Answering.do_GET  # noqa: N815
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            return
-
-    server = QuietServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    loopback.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield loopback
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served(Handler) as port:
+        loopback.url = f"http://127.0.0.1:{port}"
+        yield loopback

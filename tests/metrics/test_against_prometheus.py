@@ -10,10 +10,9 @@ import math
 import random
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -34,6 +33,7 @@ from metrics.servers.detect import detect, detection_query
 from metrics.servers.means import PART, means_query
 from metrics.streams import STREAM_SOURCES, StreamLag
 from scheduler.interference_learning import Standing, queries, samples
+from tests.loopback_pages import text_page
 from tests.metrics.server_pages import add_servers
 from tests.polling import until
 
@@ -172,48 +172,30 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     if binary is None:
         pytest.skip("no Prometheus of the pinned version here: `python -m deploy.local up` builds one")
     end_seconds = int(time.time()) - 5
-    content = ("\n".join(write_page(end_seconds).lines) + "\n").encode()
-
-    class Exporter(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            return
-
-    exporter = ThreadingHTTPServer(("127.0.0.1", 0), Exporter)
-    thread = Thread(target=exporter.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
+    page = "\n".join(write_page(end_seconds).lines) + "\n"
     folder: Path = tmp_path_factory.mktemp("prometheus")
     config = folder / "prometheus.yaml"
-    target = {"targets": [f"127.0.0.1:{exporter.server_address[1]}"]}
-    scrape = {"job_name": "page", "static_configs": [target]}
-    config.write_text(yaml.safe_dump(commands.prometheus_configuration([scrape], "1s", [])))
-    claims = PortClaims()
-    processes = Processes(folder / "log")
-    port = claims.claim()
-    try:
+    with ExitStack() as stack:
+        target = {"targets": [f"127.0.0.1:{stack.enter_context(text_page(lambda: page))}"]}
+        scrape = {"job_name": "page", "static_configs": [target]}
+        config.write_text(yaml.safe_dump(commands.prometheus_configuration([scrape], "1s", [])))
+        claims = PortClaims()
+        stack.callback(claims.release)
+        processes = Processes(folder / "log")
+        stack.callback(processes.close)
+        port = claims.claim()
         processes.start(
             "prometheus", commands.prometheus(binary, port=port, config=config, data=folder / "data")
         )
-        with Prometheus(f"http://127.0.0.1:{port}") as prometheus:
+        prometheus = stack.enter_context(Prometheus(f"http://127.0.0.1:{port}"))
 
-            def scraped() -> bool:
-                processes.check()
-                found = prometheus.query(f'{dcgm.GPU_UTIL}{{pod="once"}}', end_seconds + 1.0)
-                return not isinstance(found, NoData)
+        def scraped() -> bool:
+            processes.check()
+            found = prometheus.query(f'{dcgm.GPU_UTIL}{{pod="once"}}', end_seconds + 1.0)
+            return not isinstance(found, NoData)
 
-            until(scraped, 40, "the last scrape")
-            yield Scraped(prometheus, float(end_seconds))
-    finally:
-        processes.close()
-        claims.release()
-        exporter.shutdown()
-        exporter.server_close()
-        thread.join()
+        until(scraped, 40, "the last scrape")
+        yield Scraped(prometheus, float(end_seconds))
 
 
 @pytest.mark.parametrize("q", QUANTILES)

@@ -14,12 +14,13 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from deploy.local.control_plane import ControlPlane
 from deploy.local.rest import RequestRefused
+from tests.loopback_pages import Answering
 
 SYNC_SECONDS = 1.0
 DOWN_WINDOW_SECONDS = 20.0
@@ -121,20 +122,10 @@ class SeriesDoor:
         self._lock = threading.Lock()
         door = self
 
-        class Page(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
+        class Page(Answering):
+            def respond(self) -> None:
                 status, answer = door.answer(self.path)
-                body = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class' name
-                pass
+                self.answer(json.dumps(answer).encode(), "application/json", status)
 
         pair = cluster.server_certificate("series-door", ["127.0.0.1", f"{SERVICE}.{namespace}.svc"])
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -3,6 +3,7 @@
 Made here, from one reading of the cluster (or a snapshot), by the controller's own pure code; nothing is
 written. What lacks a place is taken from the GPU pods that wait: replicas that the autoscaler wants and has
 not asked for, because there is no room, are known to the controller alone (its route ``/nodes/hints``).
+What DaemonSets take of a new node is what their pods take of the first node of its kind.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import datetime
 
 import numpy as np
 
+from autoscaler.nodes.daemons import daemons_seen
 from autoscaler.nodes.hints import Hint, Lacking, hints, kinds_of
 from autoscaler.nodes.node_prices import FleetPrices
 from autoscaler.nodes.scale_down import NodeAdvice
@@ -55,8 +57,8 @@ def hints_from(service: Service, snapshot: Snapshot, policy: ClusterPolicy) -> t
     now = datetime.fromisoformat(snapshot.taken_at).timestamp()
     prices, nodes = FleetPrices(service, lambda: policy, lambda: now), _nodes(snapshot)
     counts: Counter[tuple[Demand, Constraints]] = Counter()
-    names = service.fleet.names
-    for pod in _pods(snapshot):
+    names, pods = service.fleet.names, _pods(snapshot)
+    for pod in pods:
         demand = None if pod.spec.node_name else service.decider.demand(pod)
         if demand is None or not demand.understood:
             continue
@@ -65,7 +67,12 @@ def hints_from(service: Service, snapshot: Snapshot, policy: ClusterPolicy) -> t
         if not any(names[row] in nodes and admits(nodes[names[row]], constraints) for row in fits):
             counts[demand, constraints] += 1
     lacking = [Lacking(demand, constraints, count) for (demand, constraints), count in counts.items()]
-    return hints(lacking, kinds_of(nodes.values(), tuple(prices.running())), prices.now())
+    kinds = kinds_of(
+        nodes.values(),
+        tuple(prices.running()),
+        lambda node: daemons_seen(node, pods, service.decider.demand),
+    )
+    return hints(lacking, kinds, prices.now())
 
 
 def advice_table(advice: Iterable[NodeAdvice], policy: ClusterPolicy) -> str:

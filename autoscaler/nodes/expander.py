@@ -4,8 +4,12 @@ Cluster Autoscaler calls it when pods are pending and several node groups could 
 ``--expander=grpc,least-waste --grpc-expander-url --grpc-expander-cert``). It refuses to talk without TLS, so
 a certificate is needed outside of tests. An error here is no outage there: it then goes on with all options.
 
-Any replica answers, leading or not: the answer depends on the fleet alone. What is decided is in
-``node_options``; this file serves, and tells the outside.
+Any replica answers, leading or not: the answer depends on the fleet and its DaemonSets alone. What is decided
+is in ``node_options``; this file serves, and tells the outside.
+
+Assumed of what is sent: each group's node is the template as Cluster Autoscaler has it, its ``allocatable``
+whole, and the DaemonSet pods that it expects on that node are not sent. They are found by our own watch and
+taken off (``daemons``).
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import Any, Final, Protocol
 import grpc
 
 from autoscaler.grpc_tls import server_credentials
+from autoscaler.nodes.daemons import DaemonsOf, no_daemons
 from autoscaler.nodes.expander_v1 import api_pb2_grpc as service
 from autoscaler.nodes.messages import NotUnderstood, Offer, answer, offers_of
 from autoscaler.nodes.node_kinds import Running, kind_of
@@ -116,7 +121,10 @@ class Expander:
             offers = offers_of(request)
             prices = self._prices.now()
             running = tuple(self._prices.running())
-            choice = choose([option_of(offer, self._prices.demand, running) for offer in offers], prices)
+            daemons = self._prices.daemons
+            choice = choose(
+                [option_of(offer, self._prices.demand, running, daemons) for offer in offers], prices
+            )
         except NotUnderstood as wrong:
             self._observer.failed(str(wrong))
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(wrong))
@@ -130,7 +138,10 @@ class Expander:
 
 
 def option_of(
-    offer: Offer, demand_of: Callable[[Pod], Demand | None], running: tuple[Running, ...]
+    offer: Offer,
+    demand_of: Callable[[Pod], Demand | None],
+    running: tuple[Running, ...],
+    daemons: DaemonsOf = no_daemons,
 ) -> Option:
     """What an offer means for GPUs."""
     demands: dict[Demand, int] = {}
@@ -141,7 +152,7 @@ def option_of(
             others += 1
         else:
             demands[demand] = demands.get(demand, 0) + 1
-    kind = None if offer.node is None else kind_of(offer.group, offer.node, running)
+    kind = None if offer.node is None else kind_of(offer.group, offer.node, running, daemons)
     return Option(offer.group, offer.nodes, kind, demands, others, _waste(offer))
 
 

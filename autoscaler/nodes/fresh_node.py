@@ -1,8 +1,8 @@
 """What an empty node of some kind would take of the pending demand, what it costs, and what is left of it.
 
-A fleet of that one node is filled by the code that places pods: largest demand first, each as first-fit would
-place it, until nothing more fits. Nodes of one kind are alike, so a filling that repeats is counted and not
-made again. Then
+A fleet of that one node is filled by the code that places pods: the DaemonSet pods that will run there
+(``daemons``), then what waits, largest demand first, each as first-fit would place it, until nothing more
+fits. Nodes of one kind are alike, so a filling that repeats is counted and not made again. Then
 
     money  = GPUs × price of a GPU-hour of its class or model
     risk   = GPUs × interruptions per hour × cost of one
@@ -26,8 +26,10 @@ from math import ceil, inf
 import msgspec
 import numpy as np
 
+from autoscaler.nodes.daemons import Daemon
 from autoscaler.nodes.node_kinds import NodeKind
 from cluster.policy import ClusterPolicy
+from cluster.wire import ContainerResources, ObjectMeta, Pod, PodSpec
 from dra.inventory import NodeInventory
 from dra.resource_api import ResourceSlice, slices_from_json
 from dra.slices import nvidia_slices, to_slices
@@ -160,6 +162,17 @@ class _Fresh:
         )
         self.gpus = self.used = self.money = self.risk = self.watts = self.left = 0.0
         self.zone: str | None = None
+        for number, daemon in enumerate(kind.daemons):
+            self._settle(daemon, f"daemon-{number}", name)
+
+    def _settle(self, daemon: Daemon, uid: str, node: str) -> None:
+        """Take off what a daemon takes; one that asks for GPUs which are not there will not run."""
+        if daemon.demand is None:
+            asked = {"cpu": f"{daemon.cpu_milli}m", "memory": f"{daemon.memory_mib}Mi"}
+            spec = PodSpec(node_name=node, resources=ContainerResources(requests=dict(asked)))
+            self._fleet.apply_pod(Pod(metadata=ObjectMeta(name=uid, uid=uid), spec=spec))
+        elif (row := self._decider.place(daemon.demand)) is not None:
+            self._fleet.reserve(uid, row, daemon.demand, inf)
 
     def hold(self, order: list[Demand], rest: Mapping[Demand, int]) -> dict[Demand, int]:
         """Place as much of ``rest`` as fits, in this order; then count what the node comes to."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from autoscaler.nodes.daemons import DaemonsOf, no_daemons
 from autoscaler.nodes.fresh_node import Prices, carbon_per_hour, fill
 from autoscaler.nodes.node_kinds import (
     CAPACITY_LABELS,
@@ -68,14 +69,16 @@ def machine_of(labels: Mapping[str, str]) -> Machine:
     return Machine(instance_type(labels), labels.get(ZONE_LABEL, ""), capacity)
 
 
-def kinds_of(nodes: Iterable[Node], running: Sequence[Running]) -> dict[Machine, NodeKind]:
+def kinds_of(
+    nodes: Iterable[Node], running: Sequence[Running], daemons: DaemonsOf = no_daemons
+) -> dict[Machine, NodeKind]:
     """One node of each kind of machine with GPUs, as it would be if it were new."""
     found: dict[Machine, NodeKind] = {}
     known = {instance_type(one.labels) for one in running}
     for node in sorted(nodes, key=lambda one: one.metadata.name):
         machine = machine_of(node.metadata.labels)
         if machine.instance_type and machine.instance_type in known and machine not in found:
-            found[machine] = kind_of(str(machine), node, running)
+            found[machine] = kind_of(str(machine), node, running, daemons)
     return found
 
 

@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from autoscaler.nodes.daemons import Daemon, DaemonsOf, no_daemons
 from cluster.wire import Node
 from dra.inventory import NodeInventory
 
@@ -79,12 +80,13 @@ _KARPENTER_NAMES: Final[Mapping[str, tuple[tuple[int, str], ...]]] = MappingProx
 @dataclass(frozen=True, slots=True)
 class NodeKind:
     """A node that may be added. ``inventory``: what its DRA driver will publish, None under the device
-    plugin.
+    plugin. ``daemons``: what will run on it before anything else does.
     """
 
     name: str
     node: Node
     inventory: NodeInventory | None = None
+    daemons: tuple[Daemon, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,12 @@ def instance_type(labels: Mapping[str, str]) -> str:
     return next((labels[label] for label in INSTANCE_TYPE_LABELS if labels.get(label)), "")
 
 
-def kind_of(name: str, template: Node, running: Iterable[Running]) -> NodeKind:
-    """The kind of node that ``template`` stands for, completed from nodes of its kind that run."""
+def kind_of(
+    name: str, template: Node, running: Iterable[Running], daemons: DaemonsOf = no_daemons
+) -> NodeKind:
+    """The kind of node that ``template`` stands for, completed from nodes of its kind that run. ``daemons``
+    is asked about the template with the labels that were found.
+    """
     labels = dict(template.metadata.labels)
     like = _like(labels, running)
     if like is not None:
@@ -110,12 +116,12 @@ def kind_of(name: str, template: Node, running: Iterable[Running]) -> NodeKind:
                 labels.setdefault(label, like.labels[label])
     elif PRODUCT_LABEL not in labels and (model := _clouds_model(labels)) is not None:
         labels[PRODUCT_LABEL] = model
-    metadata = msgspec.structs.replace(template.metadata, name=name, labels=labels)
-    node = msgspec.structs.replace(template, metadata=metadata)
-    if like is None or like.inventory.regime == "device-plugin":
-        return NodeKind(name, node)
+    labelled = msgspec.structs.replace(template.metadata, labels=labels)
+    before = daemons(msgspec.structs.replace(template, metadata=labelled))
+    node = msgspec.structs.replace(template, metadata=msgspec.structs.replace(labelled, name=name))
     # What the device plugin would count is not there beside a driver.
-    return NodeKind(name, node, like.inventory)
+    own_driver = like is not None and like.inventory.regime != "device-plugin"
+    return NodeKind(name, node, like.inventory if like is not None and own_driver else None, before)
 
 
 def _like(labels: Mapping[str, str], running: Iterable[Running]) -> Running | None:

@@ -7,25 +7,50 @@ were asked about are therefore remembered, and the carbon board looks them up fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
 import numpy as np
 
+from autoscaler.nodes.daemons import Daemon, daemons_for
 from autoscaler.nodes.fresh_node import Prices, used_share
 from autoscaler.nodes.node_kinds import Running
 from cluster.policy import ClusterPolicy
-from cluster.wire import Pod
+from cluster.wire import Node, Pod
 from scheduler.demand import Demand
 from scheduler.service import Service
+
+
+class DaemonTemplates(Protocol):
+    """The DaemonSets of the cluster."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether they are known, or cannot be."""
+
+    def templates(self) -> tuple[Pod, ...]:
+        """A pod of each, unbound."""
+
+
+class _NoDaemonSets:
+    settled = True
+
+    def templates(self) -> tuple[Pod, ...]:
+        return ()
 
 
 class FleetPrices:
     """Reads one service. Safe to use from several threads."""
 
     def __init__(
-        self, service: Service, policy: Callable[[], ClusterPolicy], clock: Callable[[], float]
+        self,
+        service: Service,
+        policy: Callable[[], ClusterPolicy],
+        clock: Callable[[], float],
+        daemon_sets: DaemonTemplates | None = None,
     ) -> None:
-        """``clock``: Unix seconds."""
+        """``clock``: Unix seconds; ``daemon_sets``: None for no daemons on new nodes."""
         self._service, self._policy, self._clock = service, policy, clock
+        self._daemon_sets: DaemonTemplates = daemon_sets or _NoDaemonSets()
 
     def now(self) -> Prices:
         """What everything costs now."""
@@ -38,11 +63,15 @@ class FleetPrices:
 
     def ready(self) -> Mapping[str, bool]:
         """What must be known before anything can be priced, and whether it is."""
-        return self._service.ready()
+        return {**self._service.ready(), "DaemonSets": self._daemon_sets.settled}
 
     def demand(self, pod: Pod) -> Demand | None:
         """What a pod asks for, by the classes and templates of the cluster."""
         return self._service.decider.demand(pod)
+
+    def daemons(self, node: Node) -> tuple[Daemon, ...]:
+        """The DaemonSet pods that a new node like this one will run."""
+        return daemons_for(node, self._daemon_sets.templates(), self.demand)
 
     def hours(self) -> dict[str, float]:
         """Money per hour of all GPUs of each GPU node."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from autoscaler.nodes.daemon_sets import DaemonSets
 from autoscaler.nodes.expander import Expander, Tls, sentences
 from autoscaler.nodes.hints import Hint, Lacking, hints, kinds_of
 from autoscaler.nodes.karpenter import overlays
@@ -51,7 +52,8 @@ class NodesSide:
         OSError for an unreadable PEM file.
         """
         live = side.live
-        self.prices = FleetPrices(live.service, live.policy, clock)
+        self.daemon_sets = DaemonSets(side.api)
+        self.prices = FleetPrices(live.service, live.policy, clock, self.daemon_sets)
         self._lacking, self._nodes = lacking, live.residents.census.all_nodes
         self.scale_down = ScaleDownLoop(
             side.api,
@@ -86,12 +88,13 @@ class NodesSide:
 
     def begin(self) -> None:
         """Begin to look at the fleet; after its watches have started."""
+        self.daemon_sets.start()
         self.scale_down.start()
 
     def hints(self) -> tuple[Hint, ...]:
         """Kinds of node for what lacks a place now, the cheapest first."""
         running = tuple(self.prices.running())
-        kinds = kinds_of(self._nodes().values(), running)
+        kinds = kinds_of(self._nodes().values(), running, self.prices.daemons)
         return hints(tuple(self._lacking()), kinds, self.prices.now())
 
     def routes(self) -> APIRouter:
@@ -112,6 +115,7 @@ class NodesSide:
     def stop(self) -> None:
         """End the threads."""
         self.scale_down.stop()
+        self.daemon_sets.stop()
         if self.expander is not None:
             self.expander.stop()
 

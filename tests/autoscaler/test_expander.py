@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
+import msgspec
 import pytest
 
 from autoscaler.nodes import fresh_node
@@ -17,6 +18,8 @@ from autoscaler.nodes.expander_v1.api_pb2_grpc import ExpanderStub
 from autoscaler.nodes.messages import MOST_ANSWER_BYTES
 from autoscaler.nodes.node_options import Choice
 from autoscaler.nodes.node_prices import FleetPrices
+from cluster.policy import ClusterPolicy
+from cluster.wire import Pod
 from metrics.carbon.intensity import Intensity
 from scheduler.fleet import Fleet
 from scheduler.service import Service, Sources
@@ -62,6 +65,16 @@ class Observer:
         self.problems.append(problem)
 
 
+class Daemons:
+    """DaemonSets in memory."""
+
+    def __init__(self, *pods: Pod, settled: bool = True) -> None:
+        self.pods, self.settled = pods, settled
+
+    def templates(self) -> tuple[Pod, ...]:
+        return self.pods
+
+
 def service(*, carbon: bool = True, ready: bool = True, **sections: object) -> Service:
     sections.setdefault("prices", PRICES)
     chosen = policy(**({"carbon": {"provider": "static"}} | sections))
@@ -84,11 +97,14 @@ def serve() -> Iterator[Callable[..., tuple[Asker, Observer]]]:
     expanders: list[Expander] = []
     channels: list[grpc.Channel] = []
 
-    def start(made: Service, tls: Tls | None = None, ca: Path | None = None) -> tuple[Asker, Observer]:
+    def start(
+        made: Service, tls: Tls | None = None, ca: Path | None = None, daemons: Daemons | None = None
+    ) -> tuple[Asker, Observer]:
         if made._sources.parts()["fleet"]:
             made.prepare()
         observer = Observer()
-        prices = FleetPrices(made, lambda: made.test_policy, lambda: NOW)  # type: ignore[attr-defined]
+        chosen: ClusterPolicy = made.test_policy  # type: ignore[attr-defined]
+        prices = FleetPrices(made, lambda: chosen, lambda: NOW, daemons)
         expander = Expander(prices, "127.0.0.1:0", observer, tls)
         expander.start()
         expanders.append(expander)
@@ -231,6 +247,34 @@ def test_an_answer_too_large_for_a_grpc_client_goes_without_its_pods(serve):
     response = ask(question({"a": (1, one, pods)}))
     assert groups(response) == ["a"]
     assert not response.options[0].podBytes
+
+
+def test_daemons_that_leave_a_group_too_little_cost_it_the_choice(serve):
+    agent = msgspec.convert(
+        {
+            "spec": {
+                "nodeSelector": {"node.kubernetes.io/instance-type": "g6e.12xlarge"},
+                "containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}],
+            }
+        },
+        Pod,
+    )
+    h100 = node_message("template-a", {**CPU, "nvidia.com/gpu": "8"}, H100_LABELS)
+    l40s = node_message("template-b", {"cpu": "4", "memory": "64Gi", "nvidia.com/gpu": "1"}, L40S_LABELS)
+    request = question({"h100": (1, h100, whole(1)), "l40s": (1, l40s, whole(1))})
+    ask, _ = serve(service())
+    assert groups(ask(request)) == ["l40s"]
+    ask, observer = serve(service(), daemons=Daemons(agent))
+    assert groups(ask(request)) == ["h100"]
+    assert "l40s: no GPU pod fits on such a node" in list(sentences(observer.choices[0]))
+
+
+def test_nothing_is_answered_before_the_daemon_sets_are_known(serve):
+    ask, observer = serve(service(), daemons=Daemons(settled=False))
+    with pytest.raises(grpc.RpcError) as refused:
+        ask(question({}))
+    assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert observer.problems == ["not known yet: DaemonSets"]
 
 
 def test_nothing_is_answered_before_the_fleet_is_known(serve):

@@ -96,6 +96,24 @@ def test_hints_and_overlays_for_what_waits(write, capsys):
     assert overlay["spec"]["requirements"][0]["values"] == ["p4d.24xlarge"]
 
 
+def test_what_daemon_sets_take_is_not_hinted_to_be_free(write, capsys):
+    full = [pod("full-a", 4, on="a"), pod("full-b", 4, on="b")]
+    waiting = [pod(f"waits-{number}", 2) for number in range(2)]
+    for one in waiting:  # half a node each
+        one["spec"]["containers"][0]["resources"]["requests"] = {"cpu": "32"}
+    agent = pod("agent", 0, on="a")
+    agent["metadata"]["ownerReferences"][0]["kind"] = "DaemonSet"
+    agent["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}}
+
+    def hint(*pods: dict[str, Any]) -> tuple[int, int]:
+        assert main(["nodes", "--hints", "--from-snapshot", write(*pods), "-o", "json"]) == 0
+        [found] = json.loads(capsys.readouterr().out)
+        return found["replicas"], found["nodes"]
+
+    assert hint(*full, *waiting) == (2, 1)
+    assert hint(*full, *waiting, agent) == (2, 2)
+
+
 def test_nothing_waits_nothing_is_hinted(write, capsys):
     assert main(["nodes", "--hints", "--from-snapshot", write(pod("fits", 1))]) == 0
     assert "nothing waits for room" in capsys.readouterr().out

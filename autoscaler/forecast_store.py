@@ -117,7 +117,7 @@ class ForecastWriter(Periodic):
                 sight = self._scales.read(target)
             except (TargetRefused, ApiError):
                 continue  # the controller says so at each round
-            pods = [pod for pod in self._pods.matching(target.namespace, sight.selector) if not pod.leaving]
+            pods = self._pods.staying(target.namespace, sight.selector)
             if self._shapes.wants_reading(sight, pods):
                 due.append((str(target), sight, pods))
         # From the one behind the last that was read, round to it again.

@@ -18,7 +18,7 @@ from autoscaler.free_room import Admitted, FreeRoom, Kept
 from autoscaler.placeable import NOTHING_ASKED, Ask, Placed, hand_out
 from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight
-from autoscaler.replica_shape import ReplicaShapes
+from autoscaler.replica_shape import ReplicaShapes, looked_at
 from autoscaler.signals import Signals
 from autoscaler.targets import ScaleSight, Target
 from metrics.samples import NoData
@@ -81,12 +81,10 @@ class FleetPlacement:
             return NOTHING_ASKED
         if not self._service.synced():
             return Placed({wish.sight.target: NOT_SYNCED for wish in wishes if wish.grows})
-        looked = [(wish, self._present(wish.sight)) for wish in wishes]
-        stale = [(w.sight, pods) for w, pods in looked if self._shapes.wants_reading(w.sight, pods)]
-        list(pool.map(lambda one: self._shapes.read(*one), stale))
+        pods_of = looked_at([wish.sight for wish in wishes], self._pods, self._shapes, pool)
         decider = self._service.decider
         with decider.fleet.lock:
-            asks = [self._ask(wish, pods) for wish, pods in looked]
+            asks = [self._ask(wish, pods) for wish, pods in zip(wishes, pods_of, strict=True)]
             placed = hand_out(asks, FreeRoom(decider, self._admitted, self._kept))
         # The others were asked only for the room that their replicas will take.
         grows = {wish.sight.target for wish in wishes if wish.grows}
@@ -96,10 +94,6 @@ class FleetPlacement:
     def forget(self, target: Target) -> None:
         """See ``Placement``."""
         self._shapes.forget(target)
-
-    def _present(self, sight: ScaleSight) -> tuple[PodSight, ...]:
-        pods = self._pods.matching(sight.target.namespace, sight.selector)
-        return tuple(pod for pod in pods if not pod.leaving)
 
     def _ask(self, wish: Wish, pods: Sequence[PodSight]) -> Ask:
         facts, target = self._service.fleet.facts, wish.sight.target

@@ -50,6 +50,10 @@ class PodIndex:
             found = [pod for pod in smallest.values() if selector.matches(pod.labels)]
         return tuple(sorted(found, key=lambda pod: pod.name))
 
+    def staying(self, namespace: str, selector: Selector) -> tuple[PodSight, ...]:
+        """Those of them that do not leave: one that does may be of a revision that no longer is."""
+        return tuple(pod for pod in self.matching(namespace, selector) if not pod.leaving)
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._pods)

@@ -12,7 +12,8 @@ Replicas of several pods (LeaderWorkerSet) and pods whose place depends on other
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from urllib.parse import quote
 import msgspec
 
 from autoscaler.placeable import ReplicaShape
+from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight
 from autoscaler.targets import ScaleSight, Target
 from cluster.api_errors import ApiError
@@ -140,3 +142,13 @@ class ReplicaShapes:
             return ("" if fact is None else fact.since), pod.name
 
         return max(pods, key=since, default=None)
+
+
+def looked_at(
+    sights: Iterable[ScaleSight], pods: PodIndex, shapes: ReplicaShapes, pool: Executor
+) -> list[tuple[PodSight, ...]]:
+    """The pods of each workload that stay; meanwhile ``pool`` has read every shape that wants reading."""
+    present = [(sight, pods.staying(sight.target.namespace, sight.selector)) for sight in sights]
+    stale = [one for one in present if shapes.wants_reading(*one)]
+    list(pool.map(lambda one: shapes.read(*one), stale))
+    return [found for _sight, found in present]

@@ -15,16 +15,14 @@ from typing import Final, Protocol
 from autoscaler.case import Case
 from autoscaler.decide import Decision
 from autoscaler.free_room import Admitted, FreeRoom, Kept
+from autoscaler.placement import NOT_SYNCED
 from autoscaler.pod_index import PodIndex
-from autoscaler.pods import PodSight
-from autoscaler.replica_shape import ReplicaShapes
+from autoscaler.replica_shape import ReplicaShapes, looked_at
 from autoscaler.signals import Signals
 from autoscaler.targets import ScaleSight, Target
 from autoscaler.variant_groups import Book, Member, regrouped
 from metrics.samples import NoData
 from scheduler.service import Service
-
-_UNREAD = NoData("the fleet is not known yet", "outage")
 
 # More room than this for one variant changes no decision of a round.
 _MOST_COUNTED: Final = 64
@@ -76,10 +74,8 @@ class VariantOffers:
     ) -> dict[Target, tuple[float | NoData, int | NoData]]:
         """Price of the next replica and room for more, by variant; each as if it came alone."""
         if not self._service.synced():
-            return {sight.target: (_UNREAD, _UNREAD) for sight in sights}
-        looked = [(sight, self._present(sight)) for sight in sights]
-        stale = [one for one in looked if self._shapes.wants_reading(*one)]
-        list(pool.map(lambda one: self._shapes.read(*one), stale))
+            return {sight.target: (NOT_SYNCED, NOT_SYNCED) for sight in sights}
+        looked_at(sights, self._pods, self._shapes, pool)
         decider = self._service.decider
         found: dict[Target, tuple[float | NoData, int | NoData]] = {}
         with decider.fleet.lock:
@@ -94,8 +90,3 @@ class VariantOffers:
                 fits = 0 if price is None else room.take(shape, _MOST_COUNTED)
                 found[sight.target] = (unknown if price is None else price, fits)
         return found
-
-    def _present(self, sight: ScaleSight) -> tuple[PodSight, ...]:
-        """Pods that stay: one that leaves may be of a revision that no longer is."""
-        pods = self._pods.matching(sight.target.namespace, sight.selector)
-        return tuple(pod for pod in pods if not pod.leaving)

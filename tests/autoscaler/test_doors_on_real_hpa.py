@@ -36,7 +36,7 @@ from deploy.local.kwok_nodes import create_nodes, node_manifest
 from deploy.local.rest import RequestRefused
 from metrics.samples import NoData
 from tests.autoscaler.door_scenes import Decided
-from tests.cluster.test_autoscaler_on_real_control_plane import ModelServers
+from tests.cluster.autoscaled import ModelServers
 from tests.polling import throughout, until
 
 pytestmark = pytest.mark.cluster

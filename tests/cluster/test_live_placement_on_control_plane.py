@@ -18,19 +18,12 @@ from cluster.client import Api
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
 from kubectl_slicewise.__main__ import main
-from tests.cluster.test_autoscaler_on_real_control_plane import (
-    PER_REPLICA,
-    Scene,
-    eventually,
-    is_ready,
-    nodes,
-    scene,
-)
+from tests.cluster.autoscaled import PER_REPLICA, Scene, eventually, is_ready
+from tests.cluster.autoscaled import nodes as nodes
+from tests.cluster.autoscaled import scene as scene
 from tests.polling import throughout
 
 pytestmark = pytest.mark.cluster
-
-__all__ = ["nodes", "scene"]  # fixtures of the autoscaler's own tests
 
 MERGE = "application/merge-patch+json"
 SELECTED = {"placement-test": "gpus"}

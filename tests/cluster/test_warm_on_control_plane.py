@@ -5,7 +5,6 @@ on a node that is about to go is replaced before it dies.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from autoscaler.compose import Options, build
 from cluster import event_reasons
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
@@ -23,7 +21,7 @@ from dra.inventory import Gpu, NodeInventory
 from dra.mig import geometry
 from dra.nvlink import nvswitch
 from dra.slices import nvidia_slices
-from tests.cluster.test_autoscaler_on_real_control_plane import ModelServers, Scene, eventually
+from tests.cluster.autoscaled import Scene, autoscaled, eventually
 from tests.polling import throughout
 
 pytestmark = pytest.mark.cluster
@@ -36,7 +34,6 @@ DRA = "/apis/resource.k8s.io/v1"
 RBAC = "rbac.authorization.k8s.io/v1"
 CLASS = "warm-1g"
 MANIFEST = Path(__file__).parents[2] / "deploy" / "manifests" / "warm.yaml"
-_numbers = itertools.count(1)
 
 
 def slices_of(node: str) -> list[dict[str, Any]]:
@@ -90,35 +87,8 @@ def hardware(control_plane: ControlPlane) -> Iterator[None]:
 
 @pytest.fixture
 def scene(control_plane: ControlPlane, hardware: None) -> Iterator[Scene]:
-    servers = ModelServers(control_plane)
-    number = next(_numbers)
-    scrape = {
-        "job_name": "vllm",
-        "honor_labels": True,
-        "metrics_path": "/metrics",
-        "static_configs": [{"targets": [f"127.0.0.1:{servers.port}"]}],
-    }
-    prometheus = f"prometheus-of-warm-{number}"
-    url = control_plane.start_prometheus([scrape], name=prometheus)
-    parts = build(
-        Options(
-            prometheus_url=url,
-            kubeconfig=str(control_plane.kubeconfig_for("slicewise-controller")),
-            lease=f"warm-{number}",
-            identity="a-test",
-            prometheus_timeout_seconds=2.0,
-        )
-    )
-    parts.start()
-    scene = Scene(control_plane, servers, parts, prometheus, url)
-    try:
+    with autoscaled(control_plane, "warm") as scene:
         yield scene
-    finally:
-        for path in scene.made:
-            control_plane.request("DELETE", path, accepted=frozenset({200, 202, 404}))
-        parts.stop()
-        control_plane.processes.stop([prometheus], 2.0)
-        servers.stop()
 
 
 def deployment(app: str, nodes: dict[str, str], resources: dict[str, Any], **spec: Any) -> dict[str, Any]:

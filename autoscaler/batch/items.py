@@ -46,6 +46,16 @@ class Leaving:
     runs: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What Jobs are judged by; ``demand_of`` reads a pod's demand."""
+
+    policy: Batch
+    durations: Durations
+    pools: Sequence[Pool]
+    demand_of: DemandOf
+
+
 def family_of(metadata: ObjectMeta) -> str:
     """What recurs: the owner, the stem of a generated name, or the name without its last number."""
     owner = next((one for one in metadata.owner_references if one.controller), None)
@@ -61,20 +71,18 @@ def family_of(metadata: ObjectMeta) -> str:
 def items_of(
     jobs: Sequence[Job],
     pods: Sequence[Pod],
+    basis: Basis,
     *,
-    policy: Batch,
-    durations: Durations,
-    pools: Sequence[Pool],
-    demand_of: DemandOf,
     waiting_seconds: float = 0.0,
 ) -> list[Item]:
     """Everything that is held now. ``waiting_seconds``: how long released jobs wait for GPUs at present."""
+    policy, durations = basis.policy, basis.durations
     factor = durations.longest_factor(policy.longest_factor)
     queue = durations.waited(waiting_seconds).queue_seconds(policy.queue_seconds) + policy.period_seconds
     found: list[Item] = []
 
     def add(key: str, objects: tuple[HeldObject, ...], family: str, pod: Pod, count: int) -> None:
-        demand = demand_of(pod)
+        demand = basis.demand_of(pod)
         window = min((one.window for one in objects), key=lambda one: one.deadline_seconds)
         known = durations.expected_seconds(family, window.expected_seconds)
         if isinstance(known, NoData):
@@ -91,7 +99,7 @@ def items_of(
             expected_seconds=expected,
             longest_seconds=longest,
             queue_seconds=queue,
-            pools=usable(demand, pools),
+            pools=usable(demand, basis.pools),
             base_watts=0.0 if gpus > 0.0 else count * CPU_JOB_WATTS,
         )
         found.append(Item(job, objects, family))
@@ -107,31 +115,23 @@ def items_of(
     return found
 
 
-def leaving_of(
-    jobs: Sequence[Job],
-    *,
-    policy: Batch,
-    durations: Durations,
-    pools: Sequence[Pool],
-    demand_of: DemandOf,
-    now: float,
-) -> list[Leaving]:
+def leaving_of(jobs: Sequence[Job], basis: Basis, now: float) -> list[Leaving]:
     """Released Jobs that still hold, or wait for, GPUs."""
     found = []
     for job in jobs:
         if job.spec.suspend or job.ended or job.metadata.deletion_timestamp is not None:
             continue
-        demand = demand_of(as_pod(job))
+        demand = basis.demand_of(as_pod(job))
         gpus = job.pods_at_once * gpus_of(demand)
         if gpus <= 0.0:
             continue
         held = unix_seconds(job.status.start_time) or now
         declared = _declared(job)
-        known = durations.expected_seconds(family_of(job.metadata), declared)
-        expected = policy.expected_seconds if isinstance(known, NoData) else known
+        known = basis.durations.expected_seconds(family_of(job.metadata), declared)
+        expected = basis.policy.expected_seconds if isinstance(known, NoData) else known
         # What overruns is expected to end soon, and may not: a tenth of its length at a time.
         end = max(held + expected, now + 0.1 * expected)
-        found.append(Leaving(usable(demand, pools), gpus, end, bool(job.status.ready)))
+        found.append(Leaving(usable(demand, basis.pools), gpus, end, bool(job.status.ready)))
     return found
 
 

@@ -23,12 +23,13 @@ from autoscaler.batch.candidates import SLOT_SECONDS
 from autoscaler.batch.capacity import pools_of, returned
 from autoscaler.batch.curve import Curve
 from autoscaler.batch.grid_forecast import GridForecast
-from autoscaler.batch.items import DemandOf, Item, family_of, items_of, leaving_of, waiting_since
+from autoscaler.batch.items import Basis, DemandOf, Item, family_of, items_of, leaving_of, waiting_since
 from autoscaler.batch.memory import BatchMemory, Learned
 from autoscaler.batch.outlook import outlook, tariff
 from autoscaler.batch.schedule import schedule
 from autoscaler.batch.work import HeldJob, Plan, Pool, Start
 from cluster.job_wire import Job
+from cluster.patching import Patcher
 from cluster.periodic import Periodic
 from cluster.policy import ClusterPolicy
 from cluster.times import unix_seconds
@@ -36,7 +37,7 @@ from metrics.carbon.intensity import Intensity
 from metrics.samples import NoData
 from scheduler.fleet import Fleet
 from scheduler.windows.read import window_of
-from scheduler.windows.release import Outcome, Patcher, note, release
+from scheduler.windows.release import Outcome, note, release
 from scheduler.windows.shelf import HeldObject, JobShelf, PodShelf
 
 LOOK_EVERY_SECONDS: Final = 5.0
@@ -72,8 +73,8 @@ class Released:
 class Observer(Protocol):
     """What the loop tells the outside; metrics and Events hang here."""
 
-    def planned(self, plan: Plan, held: int, seconds: float) -> None:
-        """A plan was made of so many items."""
+    def planned(self, plan: Plan, seconds: float) -> None:
+        """A plan was made."""
 
     def released(self, one: Released, outcome: Outcome) -> None:
         """An object was let go, or that failed."""
@@ -224,23 +225,9 @@ class BatchLoop(Periodic):
         with self._fleet.lock:
             pools = pools_of(self._fleet, policy.batch.addable_gpus, now)
         waits = max((now - since for since in self._waiting.values()), default=0.0)
-        items = items_of(
-            jobs,
-            pods,
-            policy=policy.batch,
-            durations=learned.jobs,
-            pools=pools,
-            demand_of=self._demand_of,
-            waiting_seconds=waits,
-        )
-        leaving = leaving_of(
-            jobs,
-            policy=policy.batch,
-            durations=learned.jobs,
-            pools=pools,
-            demand_of=self._demand_of,
-            now=now,
-        )
+        basis = Basis(policy.batch, learned.jobs, pools, self._demand_of)
+        items = items_of(jobs, pods, basis, waiting_seconds=waits)
+        leaving = leaving_of(jobs, basis, now)
         rooms = returned(pools, now, [(one.pools, one.gpus, one.end_seconds, one.runs) for one in leaving])
         intensities = self._outlooks(learned, rooms, now)
         prices = {pool.zone: tariff(policy.batch.energy_by_hour, now) for pool in rooms}
@@ -254,7 +241,7 @@ class BatchLoop(Periodic):
             delay_hour=policy.batch.delay_hour,
         )
         self.view = View(now, plan, tuple(items))
-        self._observer.planned(plan, len(items), time.monotonic() - began)
+        self._observer.planned(plan, time.monotonic() - began)
         self._carry_out(items, plan, rooms, intensities, now)
 
     def _outlooks(self, learned: Learned, pools: Sequence[Pool], now: float) -> dict[str, Curve | NoData]:

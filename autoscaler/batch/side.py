@@ -116,7 +116,7 @@ class _Observer:
         self._metrics = exposition.batch
         self._recorder = recorder
 
-    def planned(self, plan: Plan, held: int, seconds: float) -> None:
+    def planned(self, plan: Plan, seconds: float) -> None:
         self._metrics.plans.labels(plan.method).inc()
         self._metrics.plan_duration_seconds.observe(seconds)
 

@@ -13,16 +13,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
-from typing import Protocol
+from http import HTTPStatus
 
 import msgspec
 
-from cluster.api_errors import ApiRefused, ApiUnreachable
+from cluster.client import MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from cluster.patching import Patcher, patched
 from scheduler.planner.plan import Nomination
 from scheduler.planner.queue import PLAN_GATE, WaitingPod
-
-MERGE_PATCH = "application/merge-patch+json"
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 
 class Outcome(StrEnum):
@@ -35,12 +33,14 @@ class Outcome(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
-class Patcher(Protocol):
-    """The one call of ``cluster.client.Api`` that is needed here."""
-
-    def patch(self, path: str, body: object, content_type: str) -> object:
-        """PATCH ``path``; raises ApiRefused or ApiUnreachable."""
-        ...
+# Nominating a bound pod is forbidden (403 or 422): it found its place without us.
+_MEANS: dict[int, Outcome] = {
+    HTTPStatus.OK: Outcome.DONE,
+    HTTPStatus.NOT_FOUND: Outcome.GONE,
+    HTTPStatus.CONFLICT: Outcome.GONE,
+    HTTPStatus.FORBIDDEN: Outcome.BOUND,
+    HTTPStatus.UNPROCESSABLE_ENTITY: Outcome.BOUND,
+}
 
 
 def nomination_patch(nomination: Nomination) -> bytes:
@@ -146,16 +146,7 @@ class Nominator:
         return outcome
 
     def _ungate(self, waiting: WaitingPod) -> Outcome:
-        return self._send(pod_path(waiting), gate_patch(waiting), STRATEGIC_PATCH)
+        return self._send(pod_path(waiting), gate_patch(waiting), STRATEGIC_MERGE_PATCH)
 
     def _send(self, path: str, body: bytes, content_type: str) -> Outcome:
-        try:
-            self._api.patch(path, body, content_type)
-        except ApiRefused as refused:
-            if refused.status in (404, 409):
-                return Outcome.GONE
-            # Nominating a bound pod is forbidden (403 or 422): it found its place without us.
-            return Outcome.BOUND if refused.status in (403, 422) else Outcome.FAILED
-        except ApiUnreachable:
-            return Outcome.FAILED
-        return Outcome.DONE
+        return _MEANS.get(patched(self._api, path, body, content_type), Outcome.FAILED)

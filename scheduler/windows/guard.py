@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 
 from cluster.client import Api
 from cluster.job_wire import JOBS_PATH, Job
+from cluster.patching import Patcher
 from cluster.periodic import Periodic
 from cluster.reflector import Reflector
-from scheduler.windows.release import Outcome, Patcher, release
+from scheduler.windows.release import Outcome, release
 from scheduler.windows.shelf import HeldObject, JobShelf, PodShelf, held_job, held_pod
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ later for a reason of their own.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
+from http import HTTPStatus
 
-from cluster.api_errors import ApiRefused, ApiUnreachable
 from cluster.client import MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from cluster.patching import Patcher, patched
 from cluster.times import rfc3339
 from scheduler.windows.read import PLANNED_START, RELEASE_BY, RELEASED_AT, WINDOW_GATE
 from scheduler.windows.shelf import HeldObject
@@ -26,12 +26,13 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-class Patcher(Protocol):
-    """The one call of ``cluster.client.Api`` that is needed here."""
-
-    def patch(self, path: str, body: object, content_type: str) -> object:
-        """PATCH ``path``; raises ApiRefused or ApiUnreachable."""
-        ...
+_MEANS: dict[int, Outcome] = {
+    HTTPStatus.OK: Outcome.DONE,
+    HTTPStatus.NOT_FOUND: Outcome.GONE,
+    HTTPStatus.CONFLICT: Outcome.GONE,
+    HTTPStatus.UNAUTHORIZED: Outcome.FORBIDDEN,
+    HTTPStatus.FORBIDDEN: Outcome.FORBIDDEN,
+}
 
 
 def release(api: Patcher, held: HeldObject, now: float) -> Outcome:
@@ -53,12 +54,4 @@ def note(api: Patcher, held: HeldObject, release_by_seconds: float, planned_star
 
 
 def _sent(api: Patcher, path: str, body: object, content_type: str) -> Outcome:
-    try:
-        api.patch(path, body, content_type)
-    except ApiRefused as refused:
-        if refused.status in (404, 409):
-            return Outcome.GONE
-        return Outcome.FORBIDDEN if refused.status in (401, 403) else Outcome.FAILED
-    except ApiUnreachable:
-        return Outcome.FAILED
-    return Outcome.DONE
+    return _MEANS.get(patched(api, path, body, content_type), Outcome.FAILED)

@@ -9,7 +9,7 @@ import pytest
 from autoscaler.batch.capacity import gpus_of, pools_of, profile_share, returned
 from autoscaler.batch.curve import HOUR_SECONDS, Curve
 from autoscaler.batch.durations import Durations
-from autoscaler.batch.items import family_of, items_of
+from autoscaler.batch.items import Basis, family_of, items_of
 from autoscaler.batch.loop import BatchLoop
 from autoscaler.batch.memory import Learned
 from autoscaler.batch.side import as_json
@@ -121,8 +121,8 @@ class Told:
     def __init__(self):
         self.plans, self.releases, self.ends, self.errors = [], [], [], {}
 
-    def planned(self, plan, held, seconds):
-        self.plans.append((plan, held))
+    def planned(self, plan, seconds):
+        self.plans.append((plan, len(plan.starts)))
 
     def released(self, one, outcome):
         self.releases.append((one.held.metadata.name, one.why, one.saved_grams, outcome))
@@ -443,9 +443,6 @@ def test_a_job_without_gpus_is_planned_by_the_power_of_its_pods():
     [item] = items_of(
         [job(gpus=0, parallelism=3)],
         [],
-        policy=load_cluster_policy(POLICY, "test").batch,
-        durations=Durations(),
-        pools=[],
-        demand_of=lambda pod: None,
+        Basis(load_cluster_policy(POLICY, "test").batch, Durations(), [], lambda pod: None),
     )
     assert item.job.base_watts == 300.0

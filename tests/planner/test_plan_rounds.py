@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 
-from cluster.client import ApiRefused
+from cluster.client import MERGE_PATCH, STRATEGIC_MERGE_PATCH, ApiRefused
 from cluster.policy import Planner
 from scheduler.planner.gates import GRACE_SECONDS, GateWatch
 from scheduler.planner.loop import STALE_SECONDS, PlannerLoop
-from scheduler.planner.nominate import MERGE_PATCH, STRATEGIC_PATCH, Nominator, Outcome
+from scheduler.planner.nominate import Nominator, Outcome
 from scheduler.planner.plan import Chosen, Nowhere
 from scheduler.planner.queue import PLAN_GATE, WaitingPod
 from tests.planner.test_plan_queue import pod
@@ -108,7 +108,7 @@ def test_a_gated_pod_is_nominated_first_and_ungated_after():
     planner.replaced([pod("a", gates=(PLAN_GATE,))])
     planner.round()
     planner.stop()
-    assert [content_type for _, _, content_type in api.patches] == [MERGE_PATCH, STRATEGIC_PATCH]
+    assert [content_type for _, _, content_type in api.patches] == [MERGE_PATCH, STRATEGIC_MERGE_PATCH]
     assert api.patches[1][1]["spec"]["schedulingGates"] == [{"$patch": "delete", "name": PLAN_GATE}]
 
 
@@ -119,7 +119,7 @@ def test_a_gate_goes_even_when_the_nomination_fails():
     planner.round()
     planner.stop()
     assert seen.rounds[0][1] == [Outcome.FAILED]
-    assert api.patches[-1][2] == STRATEGIC_PATCH
+    assert api.patches[-1][2] == STRATEGIC_MERGE_PATCH
 
 
 def test_a_bound_or_vanished_pod_is_no_error():

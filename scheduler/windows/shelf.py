@@ -9,14 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from cluster.job_wire import Job
 from cluster.times import unix_seconds
-from cluster.wire import ObjectMeta, ObjectReference, Pod
+from cluster.wire import HasMetadata, ObjectMeta, ObjectReference, Pod
 from scheduler.windows.read import Window, concerns_job, holds_job, holds_pod, window_of
 
 Kind = Literal["Job", "Pod"]
+Kept = TypeVar("Kept", bound=HasMetadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,56 @@ def held_pod(pod: Pod) -> HeldObject | None:
     return HeldObject("Pod", pod.metadata, window)
 
 
-class JobShelf:
-    """Handler of a Job reflector: every Job with a window that is ours, by UID."""
+class _Shelf(Generic[Kept]):
+    """Handler of a reflector: every object that ``keep`` takes, by UID."""
+
+    def __init__(
+        self,
+        keep: Callable[[Kept], bool],
+        listed: Callable[[Sequence[Kept]], None],
+        moved: Callable[[str, Kept], None],
+    ) -> None:
+        """``listed`` hears of a fresh list, ``moved`` of each change: ADDED, MODIFIED or DELETED."""
+        self._keep, self._listed, self._moved = keep, listed, moved
+        self._kept: dict[str, Kept] = {}
+        self._lock = threading.Lock()
+
+    def replaced(self, items: Sequence[Kept]) -> None:
+        """A fresh list."""
+        with self._lock:
+            self._kept = {item.metadata.uid: item for item in items if self._keep(item)}
+        self._listed(self._all())
+
+    def changed(self, kind: str, item: Kept) -> None:
+        """One watch event; what is no concern of ours costs a look."""
+        uid = item.metadata.uid
+        if kind != "DELETED" and self._keep(item):
+            with self._lock:
+                self._kept[uid] = item
+        elif uid in self._kept:
+            kind = "DELETED"
+            with self._lock:
+                self._kept.pop(uid, None)
+        else:
+            return
+        self._moved(kind, item)
+
+    def _all(self) -> list[Kept]:
+        with self._lock:
+            return list(self._kept.values())
+
+
+class JobShelf(_Shelf[Job]):
+    """Every Job with a window that is ours."""
 
     def __init__(self, told: Callable[[str, Job], None] = lambda kind, job: None) -> None:
         """``told`` hears of each change: ADDED, MODIFIED or DELETED (a fresh list: ADDED each)."""
-        self._jobs: dict[str, Job] = {}
-        self._told = told
-        self._lock = threading.Lock()
+
+        def listed(jobs: Sequence[Job]) -> None:
+            for job in jobs:
+                told("ADDED", job)
+
+        super().__init__(concerns_job, listed, told)
 
     @staticmethod
     def keep(job: Job) -> bool:
@@ -78,59 +121,16 @@ class JobShelf:
 
     def jobs(self) -> list[Job]:
         """All of them, held, running or ended."""
-        with self._lock:
-            return list(self._jobs.values())
-
-    def replaced(self, items: Sequence[Job]) -> None:
-        """A fresh list."""
-        with self._lock:
-            self._jobs = {job.metadata.uid: job for job in items if concerns_job(job)}
-            kept = list(self._jobs.values())
-        for job in kept:
-            self._told("ADDED", job)
-
-    def changed(self, kind: str, item: Job) -> None:
-        """One watch event."""
-        with self._lock:
-            if kind == "DELETED" or not concerns_job(item):
-                gone = self._jobs.pop(item.metadata.uid, None) is not None
-                kind = "DELETED"
-            else:
-                self._jobs[item.metadata.uid] = item
-                gone = True
-        if gone:
-            self._told(kind, item)
+        return self._all()
 
 
-class PodShelf:
-    """Handler of a pod reflector: every pod behind our gate, by UID."""
+class PodShelf(_Shelf[Pod]):
+    """Every pod behind our gate."""
 
     def __init__(self, told: Callable[[], None] = lambda: None) -> None:
         """``told`` hears when what is held changes."""
-        self._pods: dict[str, Pod] = {}
-        self._told = told
-        self._lock = threading.Lock()
+        super().__init__(holds_pod, lambda _pods: told(), lambda _kind, _pod: told())
 
     def pods(self) -> list[Pod]:
         """All that are held."""
-        with self._lock:
-            return list(self._pods.values())
-
-    def replaced(self, items: Sequence[Pod]) -> None:
-        """A fresh list."""
-        with self._lock:
-            self._pods = {pod.metadata.uid: pod for pod in items if holds_pod(pod)}
-        self._told()
-
-    def changed(self, kind: str, item: Pod) -> None:
-        """One watch event; the common pod without a gate costs a look."""
-        uid = item.metadata.uid
-        if kind != "DELETED" and holds_pod(item):
-            with self._lock:
-                self._pods[uid] = item
-        elif uid in self._pods:
-            with self._lock:
-                self._pods.pop(uid, None)
-        else:
-            return
-        self._told()
+        return self._all()

@@ -8,44 +8,10 @@ from typing import Any
 import pytest
 
 from autoscaler import reasons
-from autoscaler.decide import Decision, decide
-from autoscaler.signals import Signals
+from autoscaler.decide import decide
 from autoscaler.state import Raise, State
 from autoscaler.victims import Candidate, deletion_costs, order_of_going
-from cluster.policy import AutoscalingPolicy
-from metrics.samples import NoData
-
-NOW = 10_000.0
-OUTAGE = NoData("connection refused", "outage")
-NOT_A_NUMBER = NoData("not a number", "not-a-number")
-
-
-def policy(**changes: Any) -> AutoscalingPolicy:
-    """A policy of 16 in flight a replica, 1..50 replicas, the defaults elsewhere."""
-    values: dict[str, Any] = {
-        "target": {"name": "llm"},
-        "minReplicas": 1,
-        "maxReplicas": 50,
-        "inFlight": {"perReplica": 16.0},
-        **changes,
-    }
-    return AutoscalingPolicy.model_validate(values)
-
-
-def serving(current: int, in_flight: float | NoData, **changes: Any) -> Signals:
-    """A workload whose ``current`` replicas are all ready."""
-    values: dict[str, Any] = {"ready": current, "request_rate": 5.0, **changes}
-    return Signals(current=current, in_flight=in_flight, **values)
-
-
-def watched(current: int, now: float = NOW) -> State:
-    """A state whose windows hold nothing that is still in force."""
-    return State.begun(0, now - 100_000.0)
-
-
-def settled(of: AutoscalingPolicy, signals: Signals) -> Decision:
-    """The decision about a workload that has been watched for long."""
-    return decide(of, signals, watched(signals.current), NOW)
+from tests.autoscaler.decisions import NOT_A_NUMBER, NOW, OUTAGE, policy, serving, settled, watched
 
 
 def test_rule_1_in_flight_is_a_sum_divided_by_the_share_of_one_replica():
@@ -314,31 +280,6 @@ def test_rule_11_a_restart_may_raise_at_once():
     assert decide(policy(), serving(4, 16.0 * 8), None, NOW).replicas == 8
 
 
-def test_a_target_set_to_zero_by_hand_is_left_alone():
-    decision = decide(policy(), serving(0, OUTAGE), None, NOW)
-    assert (decision.replicas, decision.reasons[0].code) == (0, reasons.PAUSED)
-
-
-def test_bounds_go_before_everything_and_are_named():
-    above = settled(policy(maxReplicas=6), serving(6, 1600.0))
-    assert above.replicas == 6
-    assert above.reasons[0].code == reasons.AT_MAXIMUM
-    assert settled(policy(maxReplicas=3), serving(6, 1600.0)).replicas == 3
-    below = settled(policy(minReplicas=4), serving(4, 0.0, request_rate=0.0))
-    assert below.replicas == 4
-    assert below.reasons[0].code == reasons.AT_MINIMUM
-
-
-def test_lowering_goes_in_steps_with_a_pause_to_see_the_survivors():
-    first = decide(policy(), serving(40, 16.0), watched(40), NOW)
-    assert first.replicas == 20
-    assert {r.code for r in first.reasons} >= {reasons.IN_FLIGHT_NEEDS_FEWER, reasons.STEP_LIMITED}
-    paused = decide(policy(), serving(20, 16.0), first.state, NOW + 30.0)
-    assert paused.replicas == 20
-    assert paused.reasons[0].code == reasons.STEP_WAIT
-    assert decide(policy(), serving(20, 16.0), first.state, NOW + 61.0).replicas == 10
-
-
 def test_rule_9_no_more_than_can_be_placed_is_asked_for_and_the_rest_is_reported():
     decision = settled(policy(), serving(10, 16.0 * 20, placeable=13))
     assert decision.replicas == 13
@@ -439,16 +380,3 @@ def test_rule_14_the_starting_go_first_then_the_idlest_then_who_heals_most():
     costs = deletion_costs(pods)
     assert sorted(costs, key=costs.__getitem__) == list(order)
     assert len(set(costs.values())) == len(pods)
-
-
-def test_panic_raises_at_once_and_forbids_lowering_for_a_window():
-    calm = policy(scaleUp={"stabilisationSeconds": 60.0})
-    ready = policy(scaleUp={"stabilisationSeconds": 60.0}, panic={"threshold": 2.0})
-    low = State.begun(4, NOW)
-    burst = serving(4, 16.0 * 8)
-    assert decide(calm, burst, low, NOW + 1.0).replicas == 4
-    first = decide(ready, burst, low, NOW + 1.0)
-    assert first.replicas == 8
-    again = decide(ready, serving(8, 0.0), first.state, NOW + 290.0)
-    assert (again.replicas, again.reasons[0].code) == (8, reasons.PANIC)
-    assert decide(ready, serving(8, 0.0), again.state, NOW + 600.0).replicas == 4

@@ -3,61 +3,31 @@
 from __future__ import annotations
 
 import json
-import shutil
-import ssl
-import subprocess
-import sys
-import tempfile
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-from cluster.client import ApiRefused
-from deploy.device_classes import all_classes
-from deploy.local.apply import load
 from deploy.local.control_plane import ControlPlane
-from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
-from deploy.local.rest import MERGE_PATCH, SUCCESS
+from deploy.local.kwok_nodes import create_nodes, node_manifest
+from deploy.local.rest import MERGE_PATCH
 from dra.catalog import models
 from dra.inventory import from_slices
 from dra.node_order import best_run
 from dra.resource_api import slices_from_json
 from dra.slice_parts import name_of
-from node.light_api import Access, LightApi
 from tests.fake_nvml.fixtures import library as library
 from tests.fake_nvml.state import FakeNode
 from tests.node.driver_process import START_SECONDS, DriverProcess
 from tests.node.kubelet_stand_in import KubeletStandIn
+from tests.node.node_on_apiserver import MANIFESTS, NODE, SLICES, SOON, own_slices, pod
+from tests.node.node_on_apiserver import place as place
 from tests.polling import until
-
-MANIFESTS = Path(__file__).parents[2] / "deploy" / "manifests"
-SLICES = "/apis/resource.k8s.io/v1/resourceslices"
-NODE = "gpu-node"
-SOON = 20.0
 
 
 @pytest.fixture(scope="module")
 def classes(control_plane):
     control_plane.apply(MANIFESTS / "device-classes.yaml")
-
-
-@pytest.fixture
-def place(control_plane):
-    """A short folder (unix socket paths are short), and a Node."""
-    folder = Path(tempfile.mkdtemp(prefix="sw-"))
-    create_nodes(control_plane, [node_manifest(NODE)])
-    yield folder
-    delete_nodes(control_plane, [NODE])
-    for name in own_slices(control_plane):
-        control_plane.request("DELETE", f"{SLICES}/{name}", accepted=SUCCESS | {404})
-    shutil.rmtree(folder)
-
-
-def own_slices(cluster):
-    found = cluster.request("GET", f"{SLICES}?fieldSelector=spec.nodeName={NODE}")["items"]
-    return {item["metadata"]["name"]: item for item in found}
 
 
 def complete(cluster, count=None):
@@ -76,16 +46,6 @@ def published(cluster, count=None):
 def serve(cluster, place, library, fake, *arguments):
     account = cluster.kubeconfig_for("slicewise-node")
     return DriverProcess(NODE, account, place, fake, library, "--sys-root", str(place / "sys"), *arguments)
-
-
-def pod(name, namespace, limits):
-    container = {"name": "c", "image": "x", "resources": {"limits": limits}}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"containers": [container]},
-    }
 
 
 def allocated(cluster, namespace, pod_name):
@@ -422,93 +382,3 @@ def test_two_instances_of_a_rolling_upgrade_stand_side_by_side(control_plane, pl
             assert [p.name for p in new.registry.iterdir()] == ["gpu.slicewise.io-new-reg.sock"]
             control_plane.request("DELETE", f"{SLICES}?fieldSelector=spec.nodeName={NODE}")
             published(control_plane, 1)  # the new one publishes now
-
-
-@pytest.fixture
-def token(control_plane, place):
-    """A token of the driver's account, bound to a pod on NODE."""
-    pods = "/api/v1/namespaces/slicewise-system/pods"
-    document = pod("driver", "slicewise-system", {})
-    document["spec"] |= {"nodeName": NODE, "serviceAccountName": "slicewise-node"}
-    made = control_plane.request("POST", pods, document)
-    bound = {"kind": "Pod", "apiVersion": "v1", "name": "driver", "uid": made["metadata"]["uid"]}
-    asked = {
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {"boundObjectRef": bound, "expirationSeconds": 600},
-    }
-    path = "/api/v1/namespaces/slicewise-system/serviceaccounts/slicewise-node/token"
-    yield control_plane.request("POST", path, asked)["status"]["token"]
-    now = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
-    control_plane.request("DELETE", f"{pods}/driver", now, accepted=SUCCESS | {404})
-
-
-@pytest.fixture
-def admission(control_plane):
-    """The policy in force."""
-    control_plane.apply(MANIFESTS / "node-admission.yaml")
-    yield
-    for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
-        path = f"/apis/admissionregistration.k8s.io/v1/{kind}/slicewise-node-slices"
-        control_plane.request("DELETE", path)
-
-
-def slice_of(node, driver="gpu.slicewise.io"):
-    return {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "ResourceSlice",
-        "metadata": {"name": f"probe-{node}-{driver}"},
-        "spec": {
-            "driver": driver,
-            "nodeName": node,
-            "pool": {"name": f"slicewise/{node}", "generation": 1, "resourceSliceCount": 1},
-            "devices": [{"name": "gpu-0"}],
-        },
-    }
-
-
-def test_the_daemon_set_is_taken_by_the_api_server(control_plane):
-    assert control_plane.apply(MANIFESTS / "node.yaml")
-    control_plane.request("DELETE", "/apis/apps/v1/namespaces/slicewise-system/daemonsets/slicewise-node")
-
-
-def test_examples_are_taken_by_the_api_server(control_plane, namespace):
-    for path in sorted((MANIFESTS / "examples").glob("*.yaml")):
-        assert control_plane.apply(path, namespace)
-
-
-def test_the_policy_lets_an_account_write_its_own_nodes_slices_only(control_plane, admission, token):
-    context = ssl.create_default_context(cafile=str(control_plane.certificate_authority))
-    api = LightApi(lambda: Access(control_plane.url, context, token))
-
-    def refusal(node, driver="gpu.slicewise.io"):
-        try:
-            api.post(SLICES, slice_of(node, driver))
-        except ApiRefused as problem:
-            return problem.message
-        # By the administrator: the policy may have come into force since.
-        control_plane.request("DELETE", f"{SLICES}/probe-{node}-{driver}")
-        return ""
-
-    # A policy takes a moment to be in force.
-    assert "that node only" in until(lambda: refusal("other-node"), SOON, "the policy")
-    assert "gpu.slicewise.io only" in refusal(NODE, "gpu.nvidia.com")
-    assert refusal(NODE) == ""
-    api.post(SLICES, slice_of(NODE, "gpu.slicewise.io"))
-    api.delete(f"{SLICES}/probe-{NODE}-gpu.slicewise.io")
-    control_plane.request("POST", SLICES, slice_of("other-node"))
-    with pytest.raises(ApiRefused, match="that node only"):
-        api.delete(f"{SLICES}/probe-other-node-gpu.slicewise.io")
-    control_plane.request("DELETE", f"{SLICES}/probe-other-node-gpu.slicewise.io")
-
-
-def test_the_classes_are_those_of_the_catalogue():
-    assert load(MANIFESTS / "device-classes.yaml") == all_classes()
-
-
-def test_wrong_usage_is_told_in_one_line(tmp_path):
-    command = [sys.executable, "-m", "node", "serve", "--node-name", "n", "--sharing", str(tmp_path / "none")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert "No such file" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from metrics.prometheus import Prometheus
-from metrics.samples import NoData, Vector
+from metrics.samples import Vector
+from tests.metrics.absences import absent
 
 QUERY = "/api/v1/query"
 
@@ -27,13 +28,6 @@ def series(value, **labels):
 def prometheus(api):
     with Prometheus(api.url, timeout_seconds=2.0) as connected:
         yield connected
-
-
-def absent(answer, cause):
-    assert isinstance(answer, NoData)
-    assert answer.cause == cause, answer
-    assert answer.reason
-    return answer.reason
 
 
 def test_samples_carry_labels_value_and_the_instant_asked_for(api, prometheus):

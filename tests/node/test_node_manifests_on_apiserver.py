@@ -1,4 +1,4 @@
-"""The node's manifests on the real API server: taken as they are; a token writes its own node's slices only."""
+"""The node's manifests on the real API server: taken as they are; a token writes its own node's slices."""
 
 from __future__ import annotations
 

@@ -24,9 +24,10 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="kubectl slicewise", description="See how Slicewise prices GPU placements."
     )
-    source = argparse.ArgumentParser(add_help=False)
-    source.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig to use (default: as kubectl)")
-    source.add_argument("--context", metavar="NAME", help="context of the kubeconfig (default: the current)")
+    cluster = argparse.ArgumentParser(add_help=False)
+    cluster.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig to use (default: as kubectl)")
+    cluster.add_argument("--context", metavar="NAME", help="context of the kubeconfig (default: the current)")
+    source = argparse.ArgumentParser(add_help=False, parents=[cluster])
     source.add_argument(
         "--policy-namespace",
         metavar="NAMESPACE",
@@ -100,7 +101,9 @@ def parser() -> argparse.ArgumentParser:
 
     workloads.add_flags(
         verbs.add_parser(
-            "workloads", parents=[output], help="replicas of each workload: wanted, placeable, and why"
+            "workloads",
+            parents=[cluster, output],
+            help="replicas of each workload: wanted, placeable, and why",
         )
     )
 

@@ -7,10 +7,9 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 
+from kubectl_slicewise.prometheus_flags import add_access, prometheus
 from kubectl_slicewise.tables import table
-from metrics.prometheus import Prometheus
 from metrics.samples import NoData
 from metrics.servers import PRESETS, Scope
 from metrics.servers.check import Seen, check
@@ -21,30 +20,14 @@ _HEADER = ("NAMESPACE", "SERVER", "PODS", "IN-FLIGHT", "REQUESTS/S", "LATENCIES"
 def add_flags(flags: argparse.ArgumentParser) -> None:
     """The flags of the verb; the controller's own names."""
     flags.add_argument("--prometheus-url", required=True, metavar="URL", help="Prometheus query API")
-    flags.add_argument(
-        "--prometheus-timeout",
-        type=float,
-        default=5.0,
-        metavar="SECONDS",
-        help="how long to wait for an answer (default: 5)",
-    )
-    flags.add_argument("--prometheus-matchers", default="", metavar="MATCHERS", help='e.g. cluster="eu-1"')
-    flags.add_argument("--prometheus-ca-file", metavar="FILE", help="CA of an https Prometheus")
-    flags.add_argument("--prometheus-token-file", metavar="FILE", help="file with a bearer token")
+    add_access(flags, timeout_seconds=5.0)
     flags.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what is seen; exit status 0 all signals there, 1 something is missing, 2 wrong flags."""
-    token = options.prometheus_token_file
     try:
-        bearer = Path(token).read_text().strip() if token else None
-        source = Prometheus(
-            options.prometheus_url,
-            options.prometheus_timeout,
-            bearer_token=None if bearer is None else lambda: bearer,
-            ca_file=options.prometheus_ca_file,
-        )
+        source = prometheus(options)
     except (OSError, ValueError) as problem:
         print(f"kubectl slicewise servers: {problem}", file=sys.stderr)
         return 2

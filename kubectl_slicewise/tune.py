@@ -20,8 +20,8 @@ import numpy as np
 
 from cluster.autoscaling_policy import AutoscalingPolicy, load_autoscaling_policy
 from kubectl_slicewise.commands import read_policy_text
+from kubectl_slicewise.prometheus_flags import add_access, prometheus
 from kubectl_slicewise.recorded import cold_start_seconds, recorded
-from metrics.prometheus import Prometheus
 from metrics.samples import NoData
 from simulator.autoscaling_server import DEFAULT_MODEL, ServerModel, ServerRefused, read_server
 from simulator.autoscaling_trace import Trace, TraceRefused, read_trace
@@ -52,12 +52,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("-n", "--namespace", default="default", help="the workload's namespace")
     parser.add_argument("--pods", metavar="REGEX", help="names of its pods (default: TARGET-.+)")
     parser.add_argument("--days", type=float, default=7.0, metavar="N", help="days to read (default: 7)")
-    parser.add_argument(
-        "--prometheus-timeout", type=float, default=30.0, metavar="SECONDS", help="a query's (default: 30)"
-    )
-    parser.add_argument("--prometheus-matchers", default="", metavar="MATCHERS", help='e.g. cluster="eu-1"')
-    parser.add_argument("--prometheus-ca-file", metavar="FILE", help="CA of an https Prometheus")
-    parser.add_argument("--prometheus-token-file", metavar="FILE", help="file with a bearer token")
+    add_access(parser, timeout_seconds=30.0)
     parser.add_argument(
         "--server-model",
         type=Path,
@@ -153,15 +148,8 @@ def with_objective(server: ServerModel, policy: AutoscalingPolicy, trace: Trace)
 def _from_prometheus(
     options: argparse.Namespace, policy: AutoscalingPolicy, server: ServerModel
 ) -> tuple[Trace, ServerModel, float]:
-    token = options.prometheus_token_file
-    bearer = Path(token).read_text().strip() if token else None
     pods = options.pods or f"{re.escape(policy.target.name)}-.+"
-    with Prometheus(
-        options.prometheus_url,
-        options.prometheus_timeout,
-        bearer_token=None if bearer is None else lambda: bearer,
-        ca_file=options.prometheus_ca_file,
-    ) as source:
+    with prometheus(options) as source:
         until = time.time()
         past = recorded(
             source,

@@ -31,9 +31,7 @@ _OLD_SECONDS = 2.0 * LONGEST_SECONDS
 
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
-    """The flags of the verb; kubectl's own names."""
-    flags.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig to use (default: as kubectl)")
-    flags.add_argument("--context", metavar="NAME", help="context of the kubeconfig (default: the current)")
+    """The flags of the verb, beside those of a cluster; kubectl's own names."""
     flags.add_argument("-n", "--namespace", metavar="NAMESPACE", help="only of this namespace (default: all)")
     flags.add_argument(
         "--policy-namespace",

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api_errors import ApiRefused, ApiUnreachable
-from cluster.job_wire import Job
-from cluster.times import rfc3339, unix_seconds
-from cluster.wire import Pod, object_decoder
+from cluster.times import rfc3339
 from scheduler.windows.guard import GRACE_SECONDS, WindowGuard
 from scheduler.windows.read import (
     EXPECTED,
@@ -27,41 +24,9 @@ from scheduler.windows.read import (
 )
 from scheduler.windows.release import Outcome, note, release
 from scheduler.windows.shelf import JobShelf, PodShelf, held_job, held_pod
+from tests.scheduler.batch_objects import CREATED, batch_job, batch_pod
 
-CREATED = unix_seconds("2026-03-01T00:00:00Z")
 HOUR = 3600.0
-
-
-def job(name="train", annotations=None, suspend=True, labels=None, owners=(), status=None, **spec):
-    body = {
-        "metadata": {
-            "name": name,
-            "namespace": "batch",
-            "uid": f"uid-{name}",
-            "creationTimestamp": "2026-03-01T00:00:00Z",
-            "annotations": {WINDOW: "24h"} if annotations is None else annotations,
-            "labels": labels or {},
-            "ownerReferences": list(owners),
-        },
-        "spec": {"suspend": suspend, **spec},
-        "status": status or {},
-    }
-    return object_decoder(Job).decode(json.dumps(body).encode())
-
-
-def pod(name="pod", annotations=None, gates=("slicewise.io/window",), owners=()):
-    body = {
-        "metadata": {
-            "name": name,
-            "namespace": "batch",
-            "uid": f"uid-{name}",
-            "creationTimestamp": "2026-03-01T00:00:00Z",
-            "annotations": {WINDOW: "24h"} if annotations is None else annotations,
-            "ownerReferences": list(owners),
-        },
-        "spec": {"schedulingGates": [{"name": gate} for gate in gates]},
-    }
-    return object_decoder(Pod).decode(json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
@@ -96,18 +61,19 @@ def test_no_text_breaks_the_reader(text):
 
 
 def test_a_window_counts_from_creation():
-    window = window_of(job(annotations={WINDOW: "24h", EXPECTED: "2h"}).metadata)
+    window = window_of(batch_job(annotations={WINDOW: "24h", EXPECTED: "2h"}).metadata)
     assert window == Window(CREATED, CREATED + 24 * HOUR, 2 * HOUR)
 
 
 def test_a_label_does_as_well():
     assert (
-        window_of(job(annotations={}, labels={WINDOW: "6h"}).metadata).deadline_seconds == CREATED + 6 * HOUR
+        window_of(batch_job(annotations={}, labels={WINDOW: "6h"}).metadata).deadline_seconds
+        == CREATED + 6 * HOUR
     )
 
 
 def test_a_window_that_cannot_be_read_holds_nothing_and_says_so():
-    window = window_of(job(annotations={WINDOW: "soon"}).metadata)
+    window = window_of(batch_job(annotations={WINDOW: "soon"}).metadata)
     assert window.deadline_seconds == CREATED
     assert "got 'soon', expected a duration like 24h" in window.problems[0]
 
@@ -126,35 +92,35 @@ def test_a_window_that_cannot_be_read_holds_nothing_and_says_so():
     ids=["runs", "no window", "kueue's", "released before", "a JobSet's", "managed elsewhere", "ended"],
 )
 def test_jobs_that_are_not_ours_to_hold(other):
-    assert holds_job(job())
-    assert not holds_job(job(**other))
+    assert holds_job(batch_job())
+    assert not holds_job(batch_job(**other))
 
 
 def test_a_cron_jobs_job_is_ours():
-    assert holds_job(job(owners=[{"kind": "CronJob", "name": "nightly", "controller": True}]))
+    assert holds_job(batch_job(owners=[{"kind": "CronJob", "name": "nightly", "controller": True}]))
 
 
 def test_a_gate_without_a_window_holds_nothing():
-    held = held_pod(pod(annotations={}))
+    held = held_pod(batch_pod(annotations={}))
     assert held.window.let_go_seconds <= CREATED + 600.0
     assert held.window.deadline_seconds == CREATED
-    assert held_pod(pod(gates=("other",))) is None
+    assert held_pod(batch_pod(gates=("other",))) is None
 
 
 def test_without_a_controller_the_declared_duration_decides():
-    declared = held_job(job(annotations={WINDOW: "24h", EXPECTED: "2h"})).window
+    declared = held_job(batch_job(annotations={WINDOW: "24h", EXPECTED: "2h"})).window
     assert declared.let_go_seconds == CREATED + 24 * HOUR - 4 * HOUR - 900.0
-    silent = held_job(job()).window
+    silent = held_job(batch_job()).window
     assert silent.let_go_seconds == CREATED + 600.0
 
 
 def test_what_a_controller_noted_goes_before_but_never_past_the_deadline():
     noted = {WINDOW: "24h", RELEASE_BY: "2026-03-01T15:00:00Z"}
-    assert held_job(job(annotations=noted)).window.let_go_seconds == CREATED + 15 * HOUR
+    assert held_job(batch_job(annotations=noted)).window.let_go_seconds == CREATED + 15 * HOUR
     beyond = {WINDOW: "24h", RELEASE_BY: "2026-03-09T00:00:00Z"}
-    assert held_job(job(annotations=beyond)).window.let_go_seconds == CREATED + 24 * HOUR
+    assert held_job(batch_job(annotations=beyond)).window.let_go_seconds == CREATED + 24 * HOUR
     broken = {WINDOW: "24h", RELEASE_BY: "later"}
-    assert held_job(job(annotations=broken)).window.let_go_seconds == CREATED + 600.0
+    assert held_job(batch_job(annotations=broken)).window.let_go_seconds == CREATED + 600.0
 
 
 class ApiStandIn:
@@ -169,7 +135,7 @@ class ApiStandIn:
 
 def test_a_job_is_unsuspended_and_noted_in_one_write():
     api = ApiStandIn()
-    assert release(api, held_job(job()), CREATED) is Outcome.DONE
+    assert release(api, held_job(batch_job()), CREATED) is Outcome.DONE
     [(path, body, content_type)] = api.patches
     assert path == "/apis/batch/v1/namespaces/batch/jobs/train"
     assert body["spec"] == {"suspend": False}
@@ -179,7 +145,7 @@ def test_a_job_is_unsuspended_and_noted_in_one_write():
 
 def test_only_our_gate_is_taken_off_a_pod():
     api = ApiStandIn()
-    release(api, held_pod(pod(gates=("slicewise.io/window", "slicewise.io/plan"))), CREATED)
+    release(api, held_pod(batch_pod(gates=("slicewise.io/window", "slicewise.io/plan"))), CREATED)
     [(path, body, content_type)] = api.patches
     assert path == "/api/v1/namespaces/batch/pods/pod"
     assert body["spec"] == {"schedulingGates": [{"$patch": "delete", "name": "slicewise.io/window"}]}
@@ -188,7 +154,7 @@ def test_only_our_gate_is_taken_off_a_pod():
 
 def test_notes_are_annotations():
     api = ApiStandIn()
-    note(api, held_job(job()), CREATED + HOUR, CREATED)
+    note(api, held_job(batch_job()), CREATED + HOUR, CREATED)
     assert api.patches[0][1]["metadata"]["annotations"] == {
         RELEASE_BY: "2026-03-01T01:00:00Z",
         PLANNED_START: "2026-03-01T00:00:00Z",
@@ -208,7 +174,7 @@ def test_notes_are_annotations():
 def test_refusals_are_told_apart(error, outcome):
     api = ApiStandIn()
     api.fails = error
-    assert release(api, held_job(job()), CREATED) is outcome
+    assert release(api, held_job(batch_job()), CREATED) is outcome
 
 
 class Guarded:
@@ -231,19 +197,19 @@ def guarded():
 
 def test_the_guard_lets_go_at_the_latest_start_and_a_little_later_than_the_controller(guarded):
     noted = {WINDOW: "24h", RELEASE_BY: "2026-03-01T15:00:00Z"}
-    guarded.guard.jobs.replaced([job(annotations=noted)])
-    guarded.guard.pods.replaced([pod(annotations={WINDOW: "24h", EXPECTED: "1h"})])
+    guarded.guard.jobs.replaced([batch_job(annotations=noted)])
+    guarded.guard.pods.replaced([batch_pod(annotations={WINDOW: "24h", EXPECTED: "1h"})])
     guarded.now = CREATED + 15 * HOUR
     assert guarded.guard.let_go_of_overdue() == []
     guarded.now += GRACE_SECONDS
     assert [held.metadata.name for held in guarded.guard.let_go_of_overdue()] == ["train"]
     guarded.now = CREATED + 22 * HOUR
-    guarded.guard.jobs.changed("MODIFIED", job(annotations=noted, suspend=False))
+    guarded.guard.jobs.changed("MODIFIED", batch_job(annotations=noted, suspend=False))
     assert [held.metadata.name for held in guarded.guard.let_go_of_overdue()] == ["pod"]
 
 
 def test_a_new_job_is_left_to_the_controller_however_short_its_window(guarded):
-    guarded.guard.jobs.replaced([job(annotations={WINDOW: "20m", EXPECTED: "20m"})])
+    guarded.guard.jobs.replaced([batch_job(annotations={WINDOW: "20m", EXPECTED: "20m"})])
     guarded.now = CREATED + GRACE_SECONDS - 1.0
     assert guarded.guard.let_go_of_overdue() == []
     guarded.now = CREATED + GRACE_SECONDS
@@ -251,7 +217,7 @@ def test_a_new_job_is_left_to_the_controller_however_short_its_window(guarded):
 
 
 def test_the_guard_tries_again_what_failed(guarded):
-    guarded.guard.jobs.replaced([job()])
+    guarded.guard.jobs.replaced([batch_job()])
     guarded.now = CREATED + HOUR
     guarded.api.fails = ApiUnreachable("away")
     assert guarded.guard.let_go_of_overdue() == []
@@ -261,8 +227,8 @@ def test_the_guard_tries_again_what_failed(guarded):
 
 
 def test_the_guard_tries_what_is_forbidden_less_and_less_often(guarded):
-    guarded.guard.jobs.replaced([job()])
-    guarded.guard.pods.replaced([pod()])
+    guarded.guard.jobs.replaced([batch_job()])
+    guarded.guard.pods.replaced([batch_pod()])
     guarded.api.fails = ApiRefused(403, "Forbidden", "no")
     tries, began = [], CREATED + HOUR
     for second in range(0, 4000, 5):
@@ -281,12 +247,12 @@ def test_the_guard_tries_what_is_forbidden_less_and_less_often(guarded):
 def test_what_is_deleted_or_ungated_leaves_the_shelves():
     told = []
     jobs, pods = JobShelf(lambda kind, one: told.append(kind)), PodShelf()
-    jobs.changed("ADDED", job())
-    jobs.changed("MODIFIED", job(labels={"kueue.x-k8s.io/queue-name": "team"}))
-    jobs.changed("DELETED", job())
+    jobs.changed("ADDED", batch_job())
+    jobs.changed("MODIFIED", batch_job(labels={"kueue.x-k8s.io/queue-name": "team"}))
+    jobs.changed("DELETED", batch_job())
     assert told == ["ADDED", "DELETED"]
     assert jobs.jobs() == []
-    pods.changed("ADDED", pod())
+    pods.changed("ADDED", batch_pod())
     assert len(pods.pods()) == 1
-    pods.changed("MODIFIED", pod(gates=()))
+    pods.changed("MODIFIED", batch_pod(gates=()))
     assert pods.pods() == []

@@ -1,4 +1,4 @@
-"""How a Prometheus is asked: the flags beside --prometheus-url (the controller's own names) and the client."""
+"""How a Prometheus is asked: the flags beside --prometheus-url, named as the controller's, and the client."""
 
 from __future__ import annotations
 

@@ -80,7 +80,6 @@ class Judgement:
     tuned: Tally
     saved: Difference
     attained: Difference
-    blocks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +87,8 @@ class Tuned:
     """The best policy found, from how many trials, and its judgement (None: the search found none better)."""
 
     policy: AutoscalingPolicy
-    values: Mapping[str, float]
     trials: int
     seen_present: Tally
-    seen_tuned: Tally
     judgement: Judgement | None
 
 
@@ -147,9 +144,8 @@ def run_policies(
     demand: Demand,
     setup: Setup,
     marks: Sequence[float],
-    passed: Callable[[float], None] = lambda share: None,
 ) -> list[Tally]:
-    """Simulate ``policies`` side by side on the same arrivals; ``passed`` gets the share of it done."""
+    """Simulate ``policies`` side by side on the same arrivals."""
     seeds = demand.seeds
     bounds = Bounds(max(1, policies[0].min_replicas), policies[0].max_replicas, setup.server.slots)
     rows = np.tile(np.arange(seeds), len(policies))
@@ -158,14 +154,7 @@ def run_policies(
     fleet = Fleet(demand, setup.server, rows, startup, start)
     by_run = [policy for policy in policies for _ in range(seeds)]
     watched = _Watched(Slicewise(by_run, startup), fleet, marks)
-    simulate(
-        demand,
-        setup.server,
-        fleet,
-        [Steered(watched, 0, len(rows))],
-        Faults(frozenset(), 0.0),
-        passed=lambda step, steps: passed(step / steps),
-    )
+    simulate(demand, setup.server, fleet, [Steered(watched, 0, len(rows))], Faults(frozenset(), 0.0))
     watched.note(fleet)
     arrived, missed, spent = (np.stack(values) for values in zip(*watched.noted, strict=True))
     return [
@@ -206,7 +195,6 @@ def tune(
     *,
     seed: int,
     told: Callable[[int, float], None] = lambda trial, cost: None,
-    judging: Callable[[float], None] = lambda share: None,
 ) -> Tuned:
     """Search ``trials`` policies, judge the best. ``told`` gets (trials done, best cost so far; 1 is now)."""
     import optuna
@@ -219,7 +207,6 @@ def tune(
     marks = (0.0, setup.history.seen.span_seconds)
     (present,) = run_policies([policy], demand, setup, marks)
     allowed = max(_allowed(policy), 1.0 - present.attainment())
-    tallies: dict[int, Tally] = {}
     done = 0
     while done < trials:
         asked = [search.ask() for _ in range(min(AT_A_TIME, trials - done))]
@@ -228,39 +215,40 @@ def tune(
                 trial.suggest_float(path, knob.low, knob.high, log=knob.log)
         found = run_policies([changed(policy, trial.params) for trial in asked], demand, setup, marks)
         for trial, tally in zip(asked, found, strict=True):
-            tallies[trial.number] = tally
             search.tell(trial, cost(tally, present, allowed))
             done += 1
             told(done, float(search.best_value))
     best = search.best_trial
     if float(best.value) >= 1.0:
-        return Tuned(policy, {}, trials, present, present, None)
-    values, tally = _simplest(
+        return Tuned(policy, trials, present, None)
+    values = _simplest(
         policy,
         dict(best.params),
-        tallies[best.number],
+        float(best.value),
         lambda candidates: run_policies(candidates, demand, setup, marks),
         lambda found: cost(found, present, allowed),
     )
     tuned = changed(policy, values)
-    return Tuned(tuned, values, trials, present, tally, judge(policy, tuned, setup, judging))
+    return Tuned(tuned, trials, present, judge(policy, tuned, setup))
 
 
 def _simplest(
     policy: AutoscalingPolicy,
     values: Mapping[str, float],
-    tally: Tally,
+    least: float,
     simulated: Callable[[Sequence[AutoscalingPolicy]], list[Tally]],
     cost_of: Callable[[Tally], float],
-) -> tuple[Mapping[str, float], Tally]:
-    """Take back each change that the gain does not need, so that a person has little to read and to doubt."""
-    most = cost_of(tally) + WORTH_A_CHANGE
+) -> Mapping[str, float]:
+    """Take back each change that the gain does not need, so that a person has little to read and to doubt;
+    ``least``: the cost with all of them.
+    """
+    most = least + WORTH_A_CHANGE
     without = [{path: value for path, value in values.items() if path != other} for other in values]
     found = simulated([changed(policy, fewer) for fewer in without])
     idle = {path for path, one in zip(values, found, strict=True) if cost_of(one) <= most}
     needed = {path: value for path, value in values.items() if path not in idle}
     (together,) = simulated([changed(policy, needed)])
-    return (needed, together) if needed and cost_of(together) <= most else (values, tally)
+    return needed if needed and cost_of(together) <= most else values
 
 
 def cost(tally: Tally, present: Tally, allowed: float) -> float:
@@ -273,11 +261,10 @@ def judge(
     policy: AutoscalingPolicy,
     tuned: AutoscalingPolicy,
     setup: Setup,
-    passed: Callable[[float], None] = lambda share: None,
 ) -> Judgement:
     """Both policies over the whole history, compared on its later blocks."""
     demand = demand_of(setup.history.judged, setup.server, setup.seeds)
-    now, then = run_policies([policy, tuned], demand, setup, setup.history.marks, passed)
+    now, then = run_policies([policy, tuned], demand, setup, setup.history.marks)
     spent = [np.diff(tally.gpu_seconds, axis=0).mean(axis=1) for tally in (now, then)]
     late = [_late_by_block(tally) for tally in (now, then)]
     return Judgement(
@@ -285,7 +272,6 @@ def judge(
         then,
         difference((100.0 * (1.0 - spent[1] / np.maximum(spent[0], 1e-9))).tolist()),
         difference((100.0 * (late[0] - late[1])).tolist()),
-        len(setup.history.marks) - 1,
     )
 
 

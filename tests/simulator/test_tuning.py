@@ -155,9 +155,9 @@ def test_a_policy_that_misses_more_costs_more_than_any_saving():
 
 def found(late_now, late_then, saved):
     judged = Judgement(
-        tally(late_now, 10.0), tally(late_then, 9.0), difference(saved), difference([0.0, 0.0]), len(saved)
+        tally(late_now, 10.0), tally(late_then, 9.0), difference(saved), difference([0.0, 0.0])
     )
-    return Tuned(changed(POLICY, {"slo.learningRate": 0.3}), {}, 8, judged.present, judged.tuned, judged)
+    return Tuned(changed(POLICY, {"slo.learningRate": 0.3}), 8, judged.present, judged)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def found(late_now, late_then, saved):
         (found(0.005, 0.006, [30.0, -25.0, 4.0]), False, "within the noise"),
         (found(0.005, 0.02, [9.0, 10.0, 11.0]), False, "does not carry over"),
         (found(0.05, 0.008, [-9.0, -10.0, -11.0]), True, "misses its objective"),
-        (Tuned(POLICY, {}, 8, tally(0, 1), tally(0, 1), None), False, "keep it"),
+        (Tuned(POLICY, 8, tally(0, 1), None), False, "keep it"),
     ],
 )
 def test_only_what_held_on_days_not_seen_is_recommended(tuned, recommended, words):

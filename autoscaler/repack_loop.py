@@ -171,7 +171,13 @@ class RepackLoop(Periodic):
         unseen: dict[str, str] = {}
         for _ in range(MOST_TIED_LOOKS):
             paused = {**self._pace.paused(now), **self._tied, **unseen}
-            scene = self._reader.scene(policy, now, paused=paused, leave_out=self._underway.waiters)
+            scene = self._reader.scene(
+                policy,
+                now,
+                paused=paused,
+                leave_out=self._underway.waiters,
+                leaving=self._underway.leaving,
+            )
             made = plan(scene, limits)
             tied = [move for move in made.moves if self._is_tied(move, unseen)]
             if not tied:
@@ -257,9 +263,11 @@ class RepackLoop(Periodic):
         self._stopping.wait(self._notice_seconds)
 
     def _still_there(self, move: Move) -> bool:
-        """The pod runs where it did and its new place is still free."""
+        """The pod runs where it did, its new place is still free, and its workload can spare it there."""
         pod = self._census.get(move.pod.uid)
         if pod is None or pod.terminating or pod.node != move.source:
+            return False
+        if not self._reader.keeps_floor(pod, move.target, self._underway.leaving):
             return False
         if not move.target:
             return True

@@ -6,7 +6,8 @@
 on the pod template. A node is interruptible when its class in the policy has ``interruptionsPerHour`` above
 0. While fewer replicas than that stand (or are about to) on other nodes, the next one is refused every
 interruptible node; after that price alone decides. Replicas are the pods of one controller (a ReplicaSet, so
-each revision counts for itself). Nobody is moved: a floor that is raised counts for new pods.
+each revision counts for itself). Nobody is moved for it: a floor that is raised counts for new pods.
+Whoever moves pods for other reasons (``scheduler.repack``) asks here what a successor will be refused.
 """
 
 from __future__ import annotations
@@ -33,6 +34,25 @@ class Floor:
     def of(self, replicas: int) -> int:
         """Return the least number of replicas on nodes that are not interruptible."""
         return ceil(replicas * self.amount / 100.0) if self.percent else self.amount
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One workload in numbers: at least ``least`` of its replicas belong on nodes that are not interruptible,
+    and ``stable`` stand there.
+    """
+
+    least: int
+    stable: int
+
+    @property
+    def short(self) -> bool:
+        """Whether the next replica may go to no other node."""
+        return self.stable < self.least
+
+    def without(self, gone: int) -> Kept:
+        """The same when so many of those that stand there have left."""
+        return Kept(self.least, self.stable - gone)
 
 
 def floor_of(text: str) -> Floor | None:
@@ -92,4 +112,4 @@ def must_be_on_demand(
     if floor is None:
         return False, f'annotation {ANNOTATION}: got {text!r}, expected a number or a percentage as in "50%"'
     others = siblings.of(pod, uid)
-    return stable(others) < floor.of(len(others) + 1), ""
+    return Kept(floor.of(len(others) + 1), stable(others)).short, ""

@@ -137,7 +137,7 @@ def _emptied(
 
 def _place(trial: Overlay, mover: Mover, without: set[str], usable: frozenset[str]) -> str | None:
     scene = trial.scene
-    prices = np.where(scene.admitted(mover.constraints), scene.prices(mover.demand), np.inf)
+    prices = np.where(trial.usable(mover), scene.prices(trial.demand(mover)), np.inf)
     for row in np.argsort(np.round(prices, 9), kind="stable").tolist():
         name: str = scene.names[row]
         if not np.isfinite(prices[row]):

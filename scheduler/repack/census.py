@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from cluster.wire import Node, Pod
 from dra.resource_api import OwnerReference
 from scheduler.kept_objects import FINISHED_PHASES, ROOM_ON_ANNOTATION, pod_uid
+from scheduler.on_demand import ANNOTATION, Floor, floor_of
 from scheduler.planner.admission import Constraints, constraints_of
 from scheduler.planner.gangs import gang_of
 from scheduler.pod_shape import pod_shape
@@ -34,6 +35,7 @@ class Resident:
     """A living GPU pod. ``owner``: its controller, None for a bare pod. ``started`` and ``created`` are
     RFC 3339; ``wish`` is the annotation ``slicewise.io/repack``, ``room_on`` the node where room is being
     made for it. ``gated``: something still keeps it from the scheduler. ``gang``: it belongs to one.
+    ``floor``: how many of its workload's replicas belong on nodes that nobody takes away.
     """
 
     uid: str
@@ -56,6 +58,7 @@ class Resident:
     scheduler: str
     resources: Resources
     constraints: Constraints
+    floor: Floor | None = None
 
     @property
     def full_name(self) -> str:
@@ -87,6 +90,7 @@ def resident(pod: Pod) -> Resident:
         scheduler=pod.spec.scheduler_name,
         resources=pod_resources(pod),
         constraints=constraints_of(pod),
+        floor=floor_of(meta.annotations.get(ANNOTATION, "")),
     )
 
 

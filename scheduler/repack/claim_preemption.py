@@ -8,7 +8,7 @@ driver, among pods of strictly lower priority,
     the set of least (highest priority, how many, money lost) after whose leaving the pod fits
 
 Evictions go through the Eviction API as all others, so disruption budgets hold even here, unlike in
-kube-scheduler's own preemption. Pure.
+kube-scheduler's own preemption; and so do on-demand floors. Pure.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def preempt(overlay: Overlay, waiter: Waiter, limits: Limits) -> tuple[Relief, O
         )
 
     best: tuple[tuple[float, ...], str, frozenset[str]] | None = None
-    for row in np.flatnonzero(scene.admitted(waiter.constraints)).tolist():
+    for row in np.flatnonzero(overlay.usable(waiter)).tolist():
         holding = scene.holdings.get(scene.names[row])
         if holding is None or holding.inventory.driver is None or most < 1:
             continue
@@ -54,6 +54,7 @@ def preempt(overlay: Overlay, waiter: Waiter, limits: Limits) -> tuple[Relief, O
             if best is not None and (loss(uids), node) >= best[:2]:
                 break
             spared = overlay.spared(movers[uid] for uid in uids if movers[uid].budgets)
+            spared = spared and overlay.keeps_floors(movers[uid] for uid in uids)
             fits = overlay.place_later(node, waiter.demand, waiter.resources, uids, linked=waiter.linked)
             if uids and spared and fits is not None:
                 best = (loss(uids), node, uids)

@@ -3,18 +3,26 @@
 Rooms are kept twice: ``now`` has every pod where it is, with successors and waiters already counted on their
 new places; ``later`` has the evicted ones gone. A destination must fit in ``now``: a successor may come
 before the old pod has left, so no place is counted free that is not. A waiter must fit in ``later``.
+
+On-demand floors (``scheduler.on_demand``): a successor is planned as the scheduler will judge it. Where its
+workload would otherwise stand below its floor it may go to lasting nodes only, and where those have no room
+the pod is not moved. Successors that are still to come count for no floor.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cluster.disruption import BudgetKey
 from scheduler.demand import Demand
 from scheduler.first_fit import Room
 from scheduler.repack.resources import NOTHING, Resources
-from scheduler.repack.scene import Mover, Scene
+from scheduler.repack.scene import Mover, Scene, Waiter
 
 
 class Overlay:
@@ -28,6 +36,9 @@ class Overlay:
         size = Counter(mover.owner for mover in scene.movers.values())
         self._spare = {owner: max(1, count // 2) for owner, count in size.items()}
         self.allowed = dict(scene.allowed)
+        self._kept = dict(scene.kept)
+        self._row = {name: row for row, name in enumerate(scene.names)}
+        self._stays = np.array([name not in scene.interruptible for name in scene.names], dtype=np.bool_)
         self.touched: set[str] = set()
         self._added: dict[str, tuple[Room, ...]] = {}
         self._promised: dict[str, Resources] = {}
@@ -41,6 +52,7 @@ class Overlay:
         copy.scene, copy.evictions = self.scene, self.evictions
         copy.moved, copy.touched = set(self.moved), set(self.touched)
         copy.allowed, copy._spare = dict(self.allowed), dict(self._spare)
+        copy._kept, copy._row, copy._stays = dict(self._kept), self._row, self._stays
         copy._added, copy._promised = dict(self._added), dict(self._promised)
         copy._left, copy._released = dict(self._left), dict(self._released)
         copy._done = dict(self._done)
@@ -68,6 +80,32 @@ class Overlay:
                 owners[mover.owner] += 1
         return all(count <= self.allowed.get(key, 0) for key, count in budgets.items()) and all(
             count <= self._spare[owner] for owner, count in owners.items()
+        )
+
+    def demand(self, pod: Mover | Waiter) -> Demand:
+        """What is asked of the pod's next node: for a mover, what its successor will ask for."""
+        if isinstance(pod, Waiter) or not pod.floored or pod.owner not in self._kept:
+            return pod.demand
+        short = self._kept[pod.owner].without(self._lasting(pod)).short
+        return replace(pod.demand, on_demand=True) if short else pod.demand
+
+    def usable(self, pod: Mover | Waiter) -> NDArray[np.bool_]:
+        """bool[rows]: which nodes may be the pod's next, whether or not they have room."""
+        admitted = self.scene.admitted(pod.constraints)
+        return admitted & self._stays if self.demand(pod).on_demand else admitted
+
+    def may_use(self, pod: Mover | Waiter, node: str) -> bool:
+        """The same of one node."""
+        return node in self._row and bool(self.usable(pod)[self._row[node]])
+
+    def keeps_floors(self, movers: Iterable[Mover]) -> bool:
+        """Whether all of these could go without a new place, and no workload be short of its floor then."""
+        gone: Counter[str] = Counter()
+        for mover in movers:
+            if mover.floored and self._lasting(mover):
+                gone[mover.owner] += 1
+        return not any(
+            self._kept[owner].without(count).short for owner, count in gone.items() if owner in self._kept
         )
 
     def place_now(self, node: str, demand: Demand, resources: Resources, *, linked: bool) -> Room | None:
@@ -113,6 +151,8 @@ class Overlay:
         self.evictions -= 1
         self.moved.add(mover.uid)
         self._spare[mover.owner] -= 1
+        if mover.floored and mover.owner in self._kept:
+            self._kept[mover.owner] = self._kept[mover.owner].without(self._lasting(mover))
         for key in mover.budgets:
             self.allowed[key] = self.allowed.get(key, 0) - 1
         self._left[mover.node] = self._left.get(mover.node, frozenset()) | {mover.uid}
@@ -122,6 +162,10 @@ class Overlay:
     def finished(self, mover: Mover) -> None:
         """Count the pod as gone: what follows happens after its move."""
         self._done[mover.node] = self._done.get(mover.node, frozenset()) | {mover.uid}
+
+    def _lasting(self, mover: Mover) -> int:
+        """1 where the pod stands on a node that nobody takes away, else 0."""
+        return int(mover.node not in self.scene.interruptible)
 
     def _free_now(self, node: str) -> Resources:
         movers = self.scene.movers

@@ -4,7 +4,8 @@ For each waiting pod that fits nowhere, by priority and age:
 
 1. On every node it may use, the cheapest sets of pods whose leaving makes room (``victims``), fewest first.
 2. Each of those pods must have a new place that exists now: the cheapest admissible node by price, with CPU,
-   memory and slots, checked against what its allocator would do, everybody being still where they are.
+   memory and slots, checked against what its allocator would do, everybody being still where they are. A
+   workload with an on-demand floor keeps it (``overlay``).
 3. Where a single pod is in the way and has no place, its place may be made by moving one more pod first (a
    chain: that move is a wave of its own). So all plans of one or two moves are looked at; beyond two, sets
    of pods on one node only.
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from itertools import islice, permutations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.first_fit import Room
 from scheduler.repack.claim_preemption import preempt
@@ -92,21 +94,26 @@ def plan(scene: Scene, limits: Limits) -> RepackPlan:
 
 
 def _fits_somewhere(overlay: Overlay, waiter: Waiter) -> tuple[str, Room] | None:
-    for node in _by_price(overlay.scene, waiter):
+    for node in _by_price(overlay, waiter):
         room = overlay.place_now(node, waiter.demand, waiter.resources, linked=waiter.linked)
         if room is not None:
             return node, room
     return None
 
 
-def _by_price(scene: Scene, pod: Mover | Waiter) -> Iterator[str]:
+def _by_price(overlay: Overlay, pod: Mover | Waiter) -> Iterator[str]:
     """Nodes that the pod may use and that have room by the price vector, cheapest first."""
-    prices = np.where(scene.admitted(pod.constraints), scene.prices(pod.demand), np.inf)
+    scene, prices = overlay.scene, _prices(overlay, pod)
     order = np.argsort(np.round(prices, 9), kind="stable")
     for row in order.tolist():
         if not np.isfinite(prices[row]):
             return
         yield scene.names[row]
+
+
+def _prices(overlay: Overlay, pod: Mover | Waiter) -> NDArray[np.float64]:
+    """Money per hour by row, infinite where the pod has no place."""
+    return np.where(overlay.usable(pod), overlay.scene.prices(overlay.demand(pod)), np.inf)
 
 
 class _Search:
@@ -174,16 +181,16 @@ class _Search:
         """On every admissible node the cheapest sets in the way of a pod, fewest first; kept for pods that
         ask for the same, and looked at anew only on nodes that take part in a move since.
         """
-        key = (pod.demand, pod.constraints, pod.resources, pod.linked, priority, most)
+        key = (overlay.demand(pod), pod.constraints, pod.resources, pod.linked, priority, most)
         seen, known = self._known.get(key, (None, []))
         if seen is None:
-            rows = np.flatnonzero(self._scene.admitted(pod.constraints)).tolist()
+            rows = np.flatnonzero(overlay.usable(pod)).tolist()
             names = [self._scene.names[row] for row in rows]
         elif seen == overlay.touched:
             return known
         else:
             stale = overlay.touched - seen
-            names = sorted(stale & set(self._scene.holdings))
+            names = sorted(name for name in stale if overlay.may_use(pod, name))
             known = [one for one in known if one.node not in stale]
         known = known + [one for name in names for one in self._on_node(overlay, pod, name, priority, most)]
         known.sort()
@@ -266,7 +273,7 @@ def _chain(
     if away is None:
         return None
     trial.finished(second)
-    if not trial.may_move(first):
+    if not trial.may_move(first) or not trial.may_use(first, offer.node):
         return None
     room = trial.place_now(offer.node, first.demand, first.resources, linked=first.linked)
     if room is None:
@@ -282,7 +289,7 @@ def _resettle(trial: Overlay, mover: Mover, *aims: _Aim) -> _Placed | None:
     """
     if trial.evictions < 1 or not trial.may_move(mover):
         return None
-    for node in _by_price(trial.scene, mover):
+    for node in _by_price(trial, mover):
         room = trial.place_now(node, mover.demand, mover.resources, linked=mover.linked)
         if room is None:
             continue
@@ -328,8 +335,7 @@ def _savings(overlay: Overlay, limits: Limits) -> list[Move]:
         mover = scene.movers.get(uid)
         if not overlay.may_move(mover) or mover is None or not np.isfinite(stay):
             continue
-        prices = np.where(scene.admitted(mover.constraints), scene.prices(mover.demand), np.inf)
-        gain = stay - float(prices.min(initial=np.inf))
+        gain = stay - float(_prices(overlay, mover).min(initial=np.inf))
         if gain * limits.horizon_hours > mover.cost:
             offers.append((-gain, mover.full_name, uid))
     moves: list[Move] = []
@@ -347,8 +353,8 @@ def _savings(overlay: Overlay, limits: Limits) -> list[Move]:
 
 def _cheaper_place(overlay: Overlay, mover: Mover, limits: Limits) -> Move | None:
     scene = overlay.scene
-    prices = dict(zip(scene.names, scene.prices(mover.demand).tolist(), strict=False))
-    for node in _by_price(scene, mover):
+    prices = dict(zip(scene.names, _prices(overlay, mover).tolist(), strict=False))
+    for node in _by_price(overlay, mover):
         gain = scene.stay[mover.uid] - prices[node]
         if gain * limits.horizon_hours <= mover.cost:
             return None

@@ -7,7 +7,8 @@ out checks each move once more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -18,8 +19,10 @@ from cluster.policy import ClusterPolicy
 from cluster.wire import Node
 from scheduler.decider import Decider
 from scheduler.demand import Demand
+from scheduler.feasibility import interruptible
 from scheduler.fleet import Fleet
 from scheduler.kept_objects import PodFact
+from scheduler.on_demand import Kept
 from scheduler.planner.admission import Constraints, admits
 from scheduler.prediction import site_of
 from scheduler.repack.census import Census, Resident
@@ -70,15 +73,19 @@ class SceneReader:
         *,
         paused: Mapping[str, str] = _NOBODY,
         leave_out: frozenset[str] = frozenset(),
+        leaving: frozenset[str] = frozenset(),
     ) -> Scene:
         """Read the moment. ``now``: Unix seconds; ``paused``: pods that may not be moved now, each with the
-        reason; ``leave_out``: waiting pods that are being helped already.
+        reason; ``leave_out``: waiting pods that are being helped already; ``leaving``: pods that were
+        evicted, whether or not the watch shows it.
         """
         holdings = self.holdings()
+        taken_away = self._interruptible()
         with self._fleet.lock:
             names = tuple(self._fleet.names)
             facts = dict(self._fleet.facts.pods)
         residents = self._census.residents()
+        kept = _kept(residents, taken_away, leaving)
         waiters = tuple(
             waiter
             for one in residents
@@ -86,7 +93,7 @@ class SceneReader:
             and one.uid not in leave_out
             and now - seconds_of(one.created) >= policy.repack.waiting_seconds
             and (fact := facts.get(one.uid)) is not None
-            and (waiter := self._waiter(one, fact, policy)) is not None
+            and (waiter := self._waiter(one, fact, policy, kept)) is not None
         )
         movers: dict[str, Mover] = {}
         if waiters or policy.repack.savings:
@@ -101,7 +108,26 @@ class SceneReader:
             admitted=_Admitted(self._census.all_nodes(), names),
             allowed=self._budgets.allowed(),
             stay=self._stay(movers) if policy.repack.savings else {},
+            interruptible=taken_away,
+            kept=kept,
         )
+
+    def keeps_floor(self, pod: Resident, target: str, leaving: frozenset[str] = frozenset()) -> bool:
+        """Whether the pod may go to ``target`` ("": to no place that is known) as its workload stands now."""
+        taken_away = self._interruptible()
+        found = _kept(self._census.of_owner(_owner(pod)), taken_away, leaving).get(_owner(pod))
+        if pod.floor is None or found is None or (target and target not in taken_away):
+            return True
+        # Without a new place one that stands nowhere lasting is no loss to the floor.
+        stands = pod.node not in taken_away
+        return not ((stands or target) and found.without(stands).short)
+
+    def _interruptible(self) -> frozenset[str]:
+        """The nodes that may be taken away, by their class."""
+        fleet = self._fleet
+        with fleet.lock:
+            rows = np.flatnonzero(interruptible(self._decider.world().policy, fleet.view())).tolist()
+            return frozenset(fleet.names[row] for row in rows)
 
     def _read(self, name: str, found: dict[str, Holding]) -> None:
         fleet = self._fleet
@@ -154,18 +180,23 @@ class SceneReader:
                 resources=pod.resources,
                 constraints=pod.constraints,
                 cost=repack.eviction_cost + hourly * cold_hours,
-                owner=pod.owner.uid if pod.owner is not None else pod.uid,
+                owner=_owner(pod),
                 budgets=self._budgets.of(pod.namespace, pod.labels),
                 why_not=why,
                 protected=is_protected(pod),
                 linked=link_need(demand, policy) == "required",
+                floored=pod.floor is not None,
             )
         return movers
 
-    def _waiter(self, pod: Resident, fact: PodFact, policy: ClusterPolicy) -> Waiter | None:
+    def _waiter(
+        self, pod: Resident, fact: PodFact, policy: ClusterPolicy, kept: Mapping[str, Kept]
+    ) -> Waiter | None:
         demand = fact.demand
         if demand is None or not demand.understood or pod.constraints.depends_on_pods:
             return None
+        if pod.floor is not None and (own := kept.get(_owner(pod))) is not None and own.short:
+            demand = replace(demand, on_demand=True)
         return Waiter(
             uid=pod.uid,
             namespace=pod.namespace,
@@ -256,6 +287,35 @@ class _Admitted:
                 dtype=np.bool_,
             )
         return self._known[constraints]
+
+
+def _owner(pod: Resident) -> str:
+    return pod.owner.uid if pod.owner is not None else pod.uid
+
+
+def _kept(
+    residents: Iterable[Resident], taken_away: frozenset[str], leaving: frozenset[str]
+) -> dict[str, Kept]:
+    """How the on-demand floor of each workload stands. Whoever leaves is still one of the workload, for there
+    will be another, but stands nowhere.
+    """
+    members: dict[str, list[Resident]] = {}
+    for pod in residents:
+        if pod.floor is not None and pod.owner is not None:
+            members.setdefault(pod.owner.uid, []).append(pod)
+    return {
+        owner: Kept(
+            max(pod.floor.of(len(pods)) for pod in pods if pod.floor is not None),
+            sum(
+                bool(pod.node)
+                and pod.node not in taken_away
+                and not pod.terminating
+                and pod.uid not in leaving
+                for pod in pods
+            ),
+        )
+        for owner, pods in members.items()
+    }
 
 
 def _waits(pod: Resident) -> bool:

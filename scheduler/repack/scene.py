@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cluster.disruption import BudgetKey
 from scheduler.demand import Demand
+from scheduler.on_demand import Kept
 from scheduler.planner.admission import Constraints
 from scheduler.repack.holding import Holding
 from scheduler.repack.resources import Resources
@@ -28,7 +29,7 @@ class Mover:
     ``protected``: not even be preempted.
 
     ``owner``: UID of its controller; ``budgets``: the PodDisruptionBudgets over it; ``linked``: its GPUs must
-    be joined by NVLink.
+    be joined by NVLink; ``floored``: its workload has an on-demand floor (``scheduler.on_demand``).
     """
 
     uid: str
@@ -45,6 +46,7 @@ class Mover:
     why_not: str | None = None
     protected: bool = False
     linked: bool = False
+    floored: bool = False
 
     @property
     def full_name(self) -> str:
@@ -81,6 +83,7 @@ class Scene:
     """One moment of the cluster. ``names``: node by row, as in the vectors that ``prices`` (money per hour,
     infinite where the demand does not fit now) and ``admitted`` (whether the node may be used) return.
     ``stay``: the price of a pod where it stands, for those that are looked at for saving money.
+    ``interruptible``: nodes that may be taken away; ``kept``: by owner, how its on-demand floor stands.
     """
 
     names: tuple[str, ...]
@@ -92,6 +95,8 @@ class Scene:
     admitted: Callable[[Constraints], NDArray[np.bool_]]
     allowed: Mapping[BudgetKey, int] = field(default_factory=dict)
     stay: Mapping[str, float] = field(default_factory=dict)
+    interruptible: frozenset[str] = frozenset()
+    kept: Mapping[str, Kept] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,11 @@ class Underway:
         """UIDs of the waiting pods that are being helped."""
         return frozenset(self._helps)
 
+    @property
+    def leaving(self) -> frozenset[str]:
+        """UIDs of the pods that were evicted and whose successors have no node yet."""
+        return frozenset(self._journeys)
+
     def evicted(self, move: Move, now: float, census: Census) -> None:
         """A pod was evicted. One that was preempted is not followed: nothing was promised."""
         if not move.target:

@@ -16,6 +16,7 @@ from dra.inventory import DeviceRef, from_slices
 from dra.resource_api import slices_from_json
 from dra.slices import nvidia_slices
 from scheduler.fleet import Fleet
+from scheduler.on_demand import ANNOTATION
 from scheduler.repack.census import Census
 from scheduler.repack.read import SceneReader
 from tests.scheduler.fleet_objects import Setting, claim, device_class, inventory, node, policy, slices
@@ -28,10 +29,11 @@ OFFERED = {"cpu": "64", "memory": "512Gi", "pods": "110"}
 class Town:
     """A fleet, its census and budgets, all fed with the same objects as by the watches."""
 
-    def __init__(self, **repack: Any) -> None:
+    def __init__(self, nodes: Sequence[Mapping[str, Any]] = (), **repack: Any) -> None:
+        """``nodes``: node classes of the policy; ``repack``: its section."""
         # Prices that do not move by themselves: what counts here is who moves, not what placements cost.
         sections = {"minPodAgeSeconds": 600.0, "savings": True, **repack}
-        self.policy = policy(repack=sections, terms={"carbon": 0.0, "locality": 0.0})
+        self.policy = policy(repack=sections, terms={"carbon": 0.0, "locality": 0.0}, nodes=list(nodes))
         self.fleet = Fleet()
         self.census = Census()
         self.budgets = Budgets()
@@ -42,9 +44,11 @@ class Town:
             self.fleet.apply_class(device_class(f"{kind}.nvidia.com", expression))
         self._setting: Setting | None = None
 
-    def dra_node(self, name: str, gpus: int = 1, **offered: str) -> None:
+    def dra_node(
+        self, name: str, gpus: int = 1, labels: Mapping[str, str] | None = None, **offered: str
+    ) -> None:
         """A node of NVIDIA's DRA driver."""
-        made = node(name, allocatable=None)
+        made = node(name, allocatable=None, labels=labels)
         self._put_node(msgspec.structs.replace(made, status=_status(offered)))
         for item in slices(name, gpus=gpus):
             self.fleet.apply_slice(item)
@@ -118,8 +122,11 @@ def a_pod(
     affinity: Any = None,
     gates: Sequence[str] = (),
     preemption: str = "",
+    floor: str = "",
 ) -> Pod:
-    """A pod as the API server sends it; ``kind`` "" for one without owner."""
+    """A pod as the API server sends it; ``kind`` "" for one without owner; ``floor``: how many replicas of
+    its app belong on nodes that nobody takes away.
+    """
     app = app or name
     owner = {"apiVersion": "apps/v1", "kind": kind, "name": app, "uid": f"uid-of-{app}", "controller": True}
     return msgspec.convert(
@@ -129,7 +136,10 @@ def a_pod(
                 "namespace": namespace,
                 "uid": f"uid-{name}",
                 "labels": {"app": app, **(labels or {})},
-                "annotations": {"slicewise.io/repack": wish} if wish else {},
+                "annotations": {
+                    **({"slicewise.io/repack": wish} if wish else {}),
+                    **({ANNOTATION: floor} if floor else {}),
+                },
                 "ownerReferences": [owner] if kind else [],
                 "creationTimestamp": started,
             },

@@ -355,3 +355,27 @@ def test_a_chain_moves_the_first_pod_and_plans_the_rest_anew():
     scene.loop.turn()
     assert scene.hands.evictions() == ["one", "three"]
     assert ("nominate", "big", "a") in scene.hands.done
+
+
+def test_a_floor_that_breaks_between_plan_and_eviction_holds_the_pod_back():
+    """The replica that made x one to spare dies while the plan is made."""
+    classes = [{"name": "spot", "match": {"capacity": "spot"}, "gpuHour": 0.5, "interruptionsPerHour": 0.1}]
+    town = Town(classes, mode="on", savings=False)
+    for name, capacity in (("a", "bought"), ("c", "bought"), ("s", "spot")):
+        town.dra_node(name, labels={"capacity": capacity})
+    town.runs("x", "a", (0, "1g", 0), app="x", floor="1")
+    town.runs("x-too", "c", (0, "7g", 0), app="x", floor="1", wish="never")
+    town.runs("s-stays", "s", (0, "4g", 0), wish="never")
+    town.waits("big", "4g")
+    scene = Scene(town)
+    tied = scene.hands.tied
+
+    def dies(namespace, name):
+        scene.is_gone("x-too")
+        return tied(namespace, name)
+
+    scene.hands.tied = dies
+    made = scene.loop.round()
+    assert [(move.pod.name, move.target) for move in made.moves] == [("x", "s")]
+    assert scene.hands.evictions() == []
+    assert scene.loop.latest is made

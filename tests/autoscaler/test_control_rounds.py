@@ -21,6 +21,7 @@ from cluster.policy import AutoscalingPolicy
 from cluster.wire import ObjectReference
 from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData
+from tests.autoscaler.said import Said
 
 
 @dataclass
@@ -64,23 +65,6 @@ class Loads(Collector):
 class NoQueries:
     def query_many(self, queries: Any, at: float) -> Any:
         raise AssertionError("the table answers")
-
-
-class Said:
-    """An Event recorder that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, str, str]] = []
-
-    def record(
-        self,
-        regarding: ObjectReference,
-        reason: str,
-        note: str,
-        type: str = "Normal",  # noqa: A002 - the recorder's own name
-        action: str = "Decide",
-    ) -> None:
-        self.events.append((f"{regarding.kind} {regarding.name}", reason, note))
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from autoscaler.warm.replacement import Replacements, surplus
 from cluster.api_errors import ApiUnreachable
 from cluster.wire import Node, ObjectReference, Pod, Scale
 from metrics.exposition import Exposition
+from tests.autoscaler.said import Said
 
 TARGET = Target("apps/v1", "Deployment", "ns", "llm")
 
@@ -85,33 +87,26 @@ class Scales:
         return msgspec.convert({"spec": {"replicas": replicas}}, Scale)
 
 
-class Said:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def record(self, regarding: Any, reason: str, note: str, *rest: str) -> None:
-        self.notes.append(f"{reason}: {note}")
-
-
 class Scene:
     """Four replicas on four nodes."""
 
-    def __init__(self, *, may_write: bool = True, replicas: int = 4) -> None:
+    def __init__(self, *, may_write: Callable[[], bool] = lambda: True, replicas: int = 4) -> None:
         self.scales, self.said, self.pods, self.notices = Scales(replicas), Said(), PodIndex(), NodeNotices()
         self.exposition = Exposition("test", "1")
         self.notices.replaced([node(f"n{i}") for i in range(replicas)])
         for i in range(replicas):
             self.pods.changed("ADDED", self.pod(i))
-        self.replacements = self.process(may_write=may_write)
+        self.may_write = may_write
+        self.replacements = self.process()
 
-    def process(self, *, may_write: bool = True) -> Replacements:
+    def process(self) -> Replacements:
         return Replacements(
             self.scales,
             self.pods,
             self.notices,
             self.said,
             self.exposition.warm,
-            may_write=lambda _target: may_write,
+            may_write=lambda _target: self.may_write(),
         )
 
     @staticmethod
@@ -130,6 +125,14 @@ class Scene:
         self.notices.changed("DELETED", node(f"n{number}"))
 
 
+def interrupted() -> Scene:
+    """The scene after a first look, one replica on a node that is about to go."""
+    scene = Scene()
+    scene.seen()
+    scene.interrupt(1)
+    return scene
+
+
 def test_an_interrupted_replica_is_replaced_at_once_and_the_surplus_taken_back_when_it_is_gone():
     scene = Scene()
     assert scene.seen() == 4
@@ -141,17 +144,15 @@ def test_an_interrupted_replica_is_replaced_at_once_and_the_surplus_taken_back_w
     scene.die(1)
     assert scene.seen() == 4
     assert scene.scales.replicas == 4
-    assert scene.said.notes[0].startswith(
+    assert scene.said.lines[0].startswith(
         "ScaledUp: 4 -> 5 replicas: 1 replicas stand on nodes that are about to go: "
         "n1 (taint aws-node-termination-handler/spot-itn)"
     )
-    assert scene.said.notes[1].startswith("ScaledDown: 5 -> 4 replicas: ")
+    assert scene.said.lines[1].startswith("ScaledDown: 5 -> 4 replicas: ")
 
 
 def test_a_decision_meanwhile_is_written_on_top_and_told_without():
-    scene = Scene()
-    scene.seen()
-    scene.interrupt(1)
+    scene = interrupted()
     sight = scene.replacements.read(TARGET)
     answer = scene.replacements.write(sight, 6)
     assert scene.scales.replicas == 7
@@ -164,9 +165,7 @@ def test_a_decision_meanwhile_is_written_on_top_and_told_without():
 
 @pytest.mark.parametrize("applied", [True, False])
 def test_after_a_lost_answer_what_is_read_next_tells_what_was_added(applied: bool):
-    scene = Scene()
-    scene.seen()
-    scene.interrupt(1)
+    scene = interrupted()
     scene.scales.lost = applied
     scene.scales.refused = not applied
     with pytest.raises(ApiUnreachable):
@@ -182,9 +181,7 @@ def test_after_a_lost_answer_what_is_read_next_tells_what_was_added(applied: boo
 
 
 def test_taking_back_twice_is_not_doubled_by_a_lost_answer():
-    scene = Scene()
-    scene.seen()
-    scene.interrupt(1)
+    scene = interrupted()
     scene.seen()
     scene.die(1)
     scene.scales.lost = True
@@ -196,9 +193,7 @@ def test_taking_back_twice_is_not_doubled_by_a_lost_answer():
 
 
 def test_a_count_that_nobody_here_wrote_leaves_unknown_what_was_added():
-    scene = Scene()
-    scene.seen()
-    scene.interrupt(1)
+    scene = interrupted()
     scene.scales.refused = True
     with pytest.raises(ApiUnreachable):
         scene.seen()
@@ -208,9 +203,7 @@ def test_a_count_that_nobody_here_wrote_leaves_unknown_what_was_added():
 
 
 def test_zero_that_could_not_be_written_leaves_the_surplus_known():
-    scene = Scene()
-    scene.seen()
-    scene.interrupt(1)
+    scene = interrupted()
     sight = scene.replacements.read(TARGET)
     scene.scales.refused = True
     with pytest.raises(ApiUnreachable):
@@ -221,9 +214,7 @@ def test_zero_that_could_not_be_written_leaves_the_surplus_known():
 
 
 def test_the_gauge_goes_with_the_policy():
-    scene = Scene()
-    scene.seen()
-    scene.interrupt(1)
+    scene = interrupted()
     scene.seen()
     labels = {"namespace": "ns", "kind": "Deployment", "name": "llm", "state": "replacement"}
     told = partial(scene.exposition.registry.get_sample_value, "slicewise_warm_pods", labels)
@@ -234,9 +225,7 @@ def test_the_gauge_goes_with_the_policy():
 
 
 def test_zero_means_zero():
-    scene = Scene()
-    scene.seen()
-    scene.interrupt(1)
+    scene = interrupted()
     scene.replacements.write(scene.replacements.read(TARGET), 0)
     assert scene.scales.replicas == 0
     assert scene.seen() == 0
@@ -253,9 +242,7 @@ def test_all_replicas_at_once_are_replaced_one_for_one():
 
 
 def test_after_a_restart_nothing_is_doubled():
-    scene = Scene()
-    scene.seen()
-    scene.interrupt(1)
+    scene = interrupted()
     scene.seen()
     assert scene.scales.replicas == 5
     scene.pods.changed("ADDED", scene.pod(4))
@@ -268,9 +255,7 @@ def test_after_a_restart_nothing_is_doubled():
 
 
 def test_what_was_added_in_an_earlier_lead_is_not_taken_back_a_second_time():
-    scene = Scene()
-    scene.seen()
-    scene.interrupt(1)
+    scene = interrupted()
     scene.seen()
     assert scene.scales.replicas == 5
     scene.die(1)
@@ -282,15 +267,7 @@ def test_what_was_added_in_an_earlier_lead_is_not_taken_back_a_second_time():
 
 def test_what_another_leader_has_added_is_not_added_again():
     leads = [True]
-    scene = Scene()
-    scene.replacements = Replacements(
-        scene.scales,
-        scene.pods,
-        scene.notices,
-        scene.said,
-        scene.exposition.warm,
-        may_write=lambda _target: leads[0],
-    )
+    scene = Scene(may_write=lambda: leads[0])
     scene.interrupt(1)
     leads[0] = False
     scene.seen()  # the round in which the lead was lost
@@ -301,7 +278,7 @@ def test_what_another_leader_has_added_is_not_added_again():
 
 
 def test_who_only_advises_or_does_not_lead_writes_nothing():
-    scene = Scene(may_write=False)
+    scene = Scene(may_write=lambda: False)
     scene.seen()
     scene.interrupt(1)
     assert scene.seen() == 4

@@ -27,6 +27,7 @@ from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData
 from scheduler.demand import Demand, GpuRequest
 from scheduler.planner.admission import Constraints
+from tests.autoscaler.said import Said
 
 SHAPE = ReplicaShape(Demand((GpuRequest("whole", None, 1),)), Constraints((), None, (), False))
 
@@ -48,7 +49,7 @@ class Cluster:
     asked: list[list[str]] = field(default_factory=list)
     noted: list[tuple[str, int]] = field(default_factory=list)
     marked: list[int] = field(default_factory=list)
-    events: list[tuple[str, str]] = field(default_factory=list)
+    said: Said = field(default_factory=Said)
     forgotten: list[str] = field(default_factory=list)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     now: float = 1000.0
@@ -102,17 +103,6 @@ class Cluster:
     def mark(self, sight: ScaleSight, going: int) -> None:
         self.marked.append(going)
 
-    # --- Events
-    def record(
-        self,
-        regarding: ObjectReference,
-        reason: str,
-        note: str,
-        type: str = "Normal",  # noqa: A002 - the recorder's own name
-        action: str = "Decide",
-    ) -> None:
-        self.events.append((reason, note))
-
     def controller(self, **options: Any) -> Controller:
         policies = {
             ("n", f"{name}-policy"): AutoscalingPolicy.model_validate(
@@ -130,7 +120,7 @@ class Cluster:
             lambda: policies,
             self,
             Loads(self),
-            self,
+            self.said,
             AutoscalerMetrics(self.registry),
             placement=self,
             rivals=self,
@@ -198,7 +188,7 @@ def test_no_more_is_asked_for_than_there_is_room_for_and_it_is_told():
     assert (cluster.metric("placeable_replicas", "a"), cluster.metric("unplaceable_replicas", "a")) == (4, 2)
     (request,) = controller.node_requests
     assert (request.target.name, request.replicas) == ("a", 2)
-    limits = [note for reason, note in cluster.events if reason == event_reasons.SCALING_LIMITED]
+    limits = cluster.said.notes(event_reasons.SCALING_LIMITED)
     assert len(limits) == 1
     assert "6 replicas are wanted, 4 can be placed" in limits[0]
     cluster.gpus = 9
@@ -262,7 +252,7 @@ def test_a_second_writer_stops_the_writes_and_is_named():
         controller.round()
     assert (cluster.replicas["a"], first_reason(controller)) == (1, reasons.OTHER_WRITER)
     assert cluster.asked == []
-    said = [note for reason, note in cluster.events if reason == event_reasons.SCALING_HELD]
+    said = cluster.said.notes(event_reasons.SCALING_HELD)
     assert len(said) == 1
     assert "HorizontalPodAutoscaler rival sets the replicas of this target as well" in said[0]
     cluster.rival = None
@@ -280,7 +270,7 @@ def test_a_change_by_hand_is_told_and_holds_for_one_window():
     controller.round()
     cluster.replicas["a"], cluster.change = 5, Change(cluster.now, "kubectl-scale", 1, 5)
     controller.round()
-    assert [note for reason, note in cluster.events if reason == event_reasons.REPLICAS_TAKEN_OVER] == [
+    assert cluster.said.notes(event_reasons.REPLICAS_TAKEN_OVER) == [
         "kubectl-scale set the replicas from 1 to 5; going on from there"
     ]
     assert cluster.metric("foreign_changes_total", "a") == 1

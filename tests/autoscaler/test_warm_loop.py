@@ -27,6 +27,7 @@ from metrics.exposition import Exposition
 from scheduler.decider import Decider
 from scheduler.fleet import Fleet
 from scheduler.packing.prices import unsolved
+from tests.autoscaler.said import Said
 from tests.scheduler.fleet_objects import node, policy
 
 KEY = ("ns", "llm-policy")
@@ -97,11 +98,6 @@ class Placement:
 
     def nodes(self) -> dict[str, Node]:
         return {name: node(name) for name in self.decider.fleet.rows}
-
-
-class Said(list[str]):
-    def record(self, about: ObjectReference, reason: str, note: str, *_: str) -> None:
-        self.append(f"{reason}: {note}")
 
 
 class Bench:
@@ -218,9 +214,9 @@ def test_a_missing_priority_class_is_said_once_with_what_to_do():
     bench.api.refuse = ApiRefused(403, "Forbidden", text, where="POST pods")
     bench.turn(1.0)
     bench.turn(2.0)
-    assert len(bench.said) == 1
-    assert bench.said[0].startswith("WarmRefused: ")
-    assert "apply deploy/manifests/warm.yaml" in bench.said[0]
+    assert len(bench.said.lines) == 1
+    assert bench.said.lines[0].startswith("WarmRefused: ")
+    assert "apply deploy/manifests/warm.yaml" in bench.said.lines[0]
 
 
 def test_what_is_refused_is_not_asked_for_at_every_turn():

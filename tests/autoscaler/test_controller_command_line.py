@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.__main__ import BadAddress, main, parse_address
+from autoscaler.__main__ import BadAddress, parse_address
+from tests.autoscaler.refusals import refusal
 
 
 @pytest.mark.parametrize(
@@ -40,16 +41,4 @@ def test_a_bad_address_is_named(text: str):
 def test_a_bad_flag_is_one_sentence_and_status_2(
     flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(
-        '{"apiVersion": "v1", "kind": "Config", "current-context": "c",'
-        ' "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],'
-        ' "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],'
-        ' "users": [{"name": "u", "user": {}}]}'
-    )
-    usual = ["--prometheus-url", "http://127.0.0.1:1", "--kubeconfig", str(kubeconfig)]
-    assert main([*usual, *flags]) == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.count("\n") == 1
-    assert "Traceback" not in said
+    assert words in refusal(flags, tmp_path, capsys)

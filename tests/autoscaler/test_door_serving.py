@@ -21,6 +21,7 @@ from autoscaler.doors.tls_server import CertificateFiles, NotServing, TlsServer,
 from cluster.client import Api
 from deploy.local.certificates import Authority, Identity, KeyPair
 from deploy.local.control_plane import ControlPlane
+from tests.autoscaler.refusals import refusal
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -128,18 +129,7 @@ def test_a_taken_port_is_named():
 def test_flags_that_cannot_be_served_are_one_sentence_and_status_2(
     flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(
-        '{"apiVersion": "v1", "kind": "Config", "current-context": "c",'
-        ' "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],'
-        ' "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],'
-        ' "users": [{"name": "u", "user": {}}]}'
-    )
-    usual = ["--prometheus-url", "http://127.0.0.1:1", "--kubeconfig", str(kubeconfig)]
-    assert main([*usual, *flags]) == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.count("\n") == 1
+    assert words in refusal(flags, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "65536", "²"])

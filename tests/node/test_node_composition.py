@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-import yaml
 
 from cluster.api_errors import NotConfigured
 from cluster.wire import ConfigMap
@@ -25,6 +24,7 @@ from node.kube_api import slice_form
 from node.options import OptionsRefused, add_arguments, serve_options
 from node.order_tables import OrderTables
 from tests.dra.memory_cards import POOL, Node, card
+from tests.kubeconfigs import nobody
 from tests.polling import until
 
 SOON = 10.0
@@ -75,22 +75,10 @@ def test_the_form_of_slices_follows_the_api_server(version, form):
     assert slice_form(version) == form
 
 
-def kubeconfig(tmp_path, **user):
-    path = tmp_path / "config"
-    document = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [{"name": "k", "cluster": {"server": "http://127.0.0.1:1"}}],
-        "users": [{"name": "u", "user": user}],
-    }
-    path.write_text(yaml.safe_dump(document))
-    return path
-
-
 def test_a_token_file_is_read_again_after_a_minute(tmp_path):
     token = tmp_path / "token"
     token.write_text("one\n")
-    access = light_api.from_kubeconfig(kubeconfig(tmp_path, tokenFile="token"))
+    access = light_api.from_kubeconfig(nobody(tmp_path, tokenFile="token"))
     assert access.bearer(0.0) == "one"
     token.write_text("two\n")
     assert access.bearer(59.0) == "one"
@@ -103,7 +91,7 @@ def test_a_token_file_is_read_again_after_a_minute(tmp_path):
 def test_a_kubeconfig_that_cannot_be_used_says_so(tmp_path):
     with pytest.raises(NotConfigured, match="--kubeconfig"):
         light_api.from_kubeconfig(tmp_path / "none")
-    path = kubeconfig(tmp_path)
+    path = nobody(tmp_path)
     path.write_text(path.read_text().replace("current-context: c", "current-context: other"))
     with pytest.raises(NotConfigured):
         light_api.from_kubeconfig(path)

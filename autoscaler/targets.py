@@ -22,8 +22,9 @@ import msgspec
 from autoscaler.selectors import Selector, SelectorRefused, parse_selector
 from cluster.api_errors import ApiError, ApiRefused
 from cluster.client import Api
+from cluster.envelopes import object_decoder
 from cluster.policy import AutoscalingPolicy
-from cluster.wire import ObjectReference, Scale, ScaleSpec, object_decoder
+from cluster.wire import ObjectReference, Scale, ScaleSpec
 
 _ASK_AGAIN_SECONDS: Final = 30.0
 _MOST_WRITES: Final = 4

@@ -20,8 +20,8 @@ import msgspec
 
 from cluster.api_errors import ApiError, ApiRefused, ApiUnreachable, NotConfigured, in_words
 from cluster.credentials import authorisation, load_configuration
+from cluster.envelopes import ObjectList, Status, list_decoder, object_decoder
 from cluster.watch_stream import WatchStream
-from cluster.wire import ObjectList, Status, list_decoder, object_decoder
 
 __all__ = [
     "APPLY_PATCH",

@@ -8,27 +8,21 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from cluster.wire import ObjectMeta, PodSpec
+from cluster.wire import ObjectMeta, PodSpec, Wire
 
 JOBS_PATH: Final = "/apis/batch/v1/jobs"
 KUEUE_QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 BUILT_IN_CONTROLLER: Final = "kubernetes.io/job-controller"
 
 
-class _Wire(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """Base of the wire types: camelCase on the wire, immutable, unknown fields ignored."""
-
-
-class PodTemplate(_Wire, frozen=True):
+class PodTemplate(Wire, frozen=True):
     """core/v1 PodTemplateSpec."""
 
     metadata: ObjectMeta = ObjectMeta()
     spec: PodSpec = PodSpec()
 
 
-class JobSpec(_Wire, frozen=True):
+class JobSpec(Wire, frozen=True):
     """batch/v1 JobSpec; an absent ``parallelism`` is 1."""
 
     suspend: bool = False
@@ -38,14 +32,14 @@ class JobSpec(_Wire, frozen=True):
     template: PodTemplate = PodTemplate()
 
 
-class JobCondition(_Wire, frozen=True):
+class JobCondition(Wire, frozen=True):
     """batch/v1 JobCondition; ``status`` is True, False or Unknown as text."""
 
     type: str = ""
     status: str = ""
 
 
-class JobStatus(_Wire, frozen=True):
+class JobStatus(Wire, frozen=True):
     """batch/v1 JobStatus; ``start_time`` is when it was last unsuspended, ``ready`` counts its ready pods."""
 
     start_time: str | None = None
@@ -56,7 +50,7 @@ class JobStatus(_Wire, frozen=True):
     conditions: tuple[JobCondition, ...] = ()
 
 
-class Job(_Wire, frozen=True):
+class Job(Wire, frozen=True):
     """batch/v1 Job."""
 
     metadata: ObjectMeta = ObjectMeta()

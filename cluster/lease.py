@@ -24,8 +24,9 @@ from typing import Any
 import msgspec
 
 from cluster.client import Api, ApiError, ApiRefused, ApiUnreachable
+from cluster.envelopes import object_decoder
 from cluster.times import micro_time
-from cluster.wire import Lease, LeaseSpec, object_decoder
+from cluster.wire import Lease, LeaseSpec
 
 log = logging.getLogger(__name__)
 

@@ -37,15 +37,8 @@ from cluster.client import (
     Params,
     WatchStream,
 )
-from cluster.wire import (
-    HasMetadata,
-    ObjectMeta,
-    Status,
-    list_decoder,
-    object_decoder,
-    raw_list_decoder,
-    watch_decoder,
-)
+from cluster.envelopes import Status, list_decoder, object_decoder, raw_list_decoder, watch_decoder
+from cluster.wire import HasMetadata, ObjectMeta
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ Types of resource.k8s.io live in ``dra.resource_api``.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 
@@ -29,13 +28,11 @@ __all__ = [
     "HasMetadata",
     "Lease",
     "LeaseSpec",
-    "ListMeta",
     "Namespace",
     "Node",
     "NodeCondition",
     "NodeSpec",
     "NodeStatus",
-    "ObjectList",
     "ObjectMeta",
     "ObjectReference",
     "Pod",
@@ -48,14 +45,9 @@ __all__ = [
     "ScaleSpec",
     "ScaleStatus",
     "SchedulingGate",
-    "Status",
     "Taint",
     "Toleration",
-    "WatchEvent",
-    "list_decoder",
-    "object_decoder",
-    "raw_list_decoder",
-    "watch_decoder",
+    "Wire",
 ]
 
 Quantities = dict[str, str | int]
@@ -68,14 +60,14 @@ class HasMetadata(Protocol):
     def metadata(self) -> ObjectMeta: ...
 
 
-class _Wire(msgspec.Struct, rename="camel", frozen=True, gc=False):
+class Wire(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """Base of the wire types: camelCase on the wire, immutable, unknown fields ignored."""
 
 
 # --- core/v1 Node ---------------------------------------------------------------------------------------
 
 
-class Taint(_Wire, frozen=True):
+class Taint(Wire, frozen=True):
     """core/v1 Taint."""
 
     key: str = ""
@@ -83,14 +75,14 @@ class Taint(_Wire, frozen=True):
     effect: str = ""
 
 
-class ContainerImage(_Wire, frozen=True):
+class ContainerImage(Wire, frozen=True):
     """An image that the node holds; ``names`` are its tags and digests."""
 
     names: tuple[str, ...] = ()
     size_bytes: int = 0
 
 
-class NodeCondition(_Wire, frozen=True):
+class NodeCondition(Wire, frozen=True):
     """core/v1 NodeCondition; ``status`` is True, False or Unknown as text."""
 
     type: str = ""
@@ -99,7 +91,7 @@ class NodeCondition(_Wire, frozen=True):
     last_transition_time: str | None = None
 
 
-class NodeSpec(_Wire, frozen=True):
+class NodeSpec(Wire, frozen=True):
     """What is asked of the node."""
 
     unschedulable: bool = False
@@ -107,7 +99,7 @@ class NodeSpec(_Wire, frozen=True):
     provider_id: str = msgspec.field(name="providerID", default="")
 
 
-class NodeStatus(_Wire, frozen=True):
+class NodeStatus(Wire, frozen=True):
     """What the node reports."""
 
     allocatable: Quantities = {}
@@ -116,7 +108,7 @@ class NodeStatus(_Wire, frozen=True):
     conditions: tuple[NodeCondition, ...] = ()
 
 
-class Node(_Wire, frozen=True):
+class Node(Wire, frozen=True):
     """core/v1 Node."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -127,14 +119,14 @@ class Node(_Wire, frozen=True):
 # --- core/v1 Pod ----------------------------------------------------------------------------------------
 
 
-class ContainerClaim(_Wire, frozen=True):
+class ContainerClaim(Wire, frozen=True):
     """A container's use of one of the pod's resource claims; empty ``request`` means all of them."""
 
     name: str = ""
     request: str = ""
 
 
-class ContainerResources(_Wire, frozen=True):
+class ContainerResources(Wire, frozen=True):
     """core/v1 ResourceRequirements."""
 
     requests: Quantities = {}
@@ -142,14 +134,14 @@ class ContainerResources(_Wire, frozen=True):
     claims: tuple[ContainerClaim, ...] = ()
 
 
-class ContainerPort(_Wire, frozen=True):
+class ContainerPort(Wire, frozen=True):
     """core/v1 ContainerPort."""
 
     name: str = ""
     container_port: int = 0
 
 
-class Container(_Wire, frozen=True):
+class Container(Wire, frozen=True):
     """core/v1 Container; ``restart_policy`` is "Always" for a sidecar among the init containers."""
 
     name: str = ""
@@ -159,7 +151,7 @@ class Container(_Wire, frozen=True):
     ports: tuple[ContainerPort, ...] = ()
 
 
-class PodResourceClaim(_Wire, frozen=True):
+class PodResourceClaim(Wire, frozen=True):
     """A claim of the pod: by name, or made from a template for this pod."""
 
     name: str = ""
@@ -167,13 +159,13 @@ class PodResourceClaim(_Wire, frozen=True):
     resource_claim_template_name: str | None = None
 
 
-class SchedulingGate(_Wire, frozen=True):
+class SchedulingGate(Wire, frozen=True):
     """core/v1 PodSchedulingGate."""
 
     name: str = ""
 
 
-class Toleration(_Wire, frozen=True):
+class Toleration(Wire, frozen=True):
     """core/v1 Toleration; an empty operator means Equal."""
 
     key: str = ""
@@ -183,7 +175,7 @@ class Toleration(_Wire, frozen=True):
     toleration_seconds: int | None = None
 
 
-class PodSpec(_Wire, frozen=True):
+class PodSpec(Wire, frozen=True):
     """core/v1 PodSpec; ``affinity`` is left as decoded JSON, ``resources`` are those of the whole pod."""
 
     node_name: str = ""
@@ -204,7 +196,7 @@ class PodSpec(_Wire, frozen=True):
     topology_spread: tuple[dict[str, Any], ...] = msgspec.field(default=(), name="topologySpreadConstraints")
 
 
-class PodCondition(_Wire, frozen=True):
+class PodCondition(Wire, frozen=True):
     """core/v1 PodCondition; ``status`` is True, False or Unknown as text."""
 
     type: str = ""
@@ -214,14 +206,14 @@ class PodCondition(_Wire, frozen=True):
     last_transition_time: str | None = None
 
 
-class ResourceClaimStatus(_Wire, frozen=True):
+class ResourceClaimStatus(Wire, frozen=True):
     """Which claim object stands for the pod's claim ``name``; None while it is not made (or not needed)."""
 
     name: str = ""
     resource_claim_name: str | None = None
 
 
-class ExtendedResourceMapping(_Wire, frozen=True):
+class ExtendedResourceMapping(Wire, frozen=True):
     """Which request of the special claim serves a container's extended resource."""
 
     container_name: str = ""
@@ -229,14 +221,14 @@ class ExtendedResourceMapping(_Wire, frozen=True):
     request_name: str = ""
 
 
-class ExtendedResourceClaimStatus(_Wire, frozen=True):
+class ExtendedResourceClaimStatus(Wire, frozen=True):
     """The claim that the scheduler made for extended resources backed by device classes."""
 
     resource_claim_name: str = ""
     request_mappings: tuple[ExtendedResourceMapping, ...] = ()
 
 
-class PodStatus(_Wire, frozen=True):
+class PodStatus(Wire, frozen=True):
     """core/v1 PodStatus."""
 
     phase: str = ""
@@ -248,7 +240,7 @@ class PodStatus(_Wire, frozen=True):
     extended_resource_claim_status: ExtendedResourceClaimStatus | None = None
 
 
-class Pod(_Wire, frozen=True):
+class Pod(Wire, frozen=True):
     """core/v1 Pod."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -259,20 +251,20 @@ class Pod(_Wire, frozen=True):
 # --- the small kinds ------------------------------------------------------------------------------------
 
 
-class ConfigMap(_Wire, frozen=True):
+class ConfigMap(Wire, frozen=True):
     """core/v1 ConfigMap without ``binaryData``."""
 
     metadata: ObjectMeta = ObjectMeta()
     data: dict[str, str] = {}
 
 
-class Namespace(_Wire, frozen=True):
+class Namespace(Wire, frozen=True):
     """core/v1 Namespace: its labels are what matters."""
 
     metadata: ObjectMeta = ObjectMeta()
 
 
-class ObjectReference(_Wire, frozen=True, omit_defaults=True):
+class ObjectReference(Wire, frozen=True, omit_defaults=True):
     """core/v1 ObjectReference."""
 
     api_version: str = ""
@@ -283,14 +275,14 @@ class ObjectReference(_Wire, frozen=True, omit_defaults=True):
     resource_version: str = ""
 
 
-class EventSeries(_Wire, frozen=True):
+class EventSeries(Wire, frozen=True):
     """How often the event has been seen since it was first written."""
 
     count: int = 0
     last_observed_time: str = ""
 
 
-class Event(_Wire, frozen=True):
+class Event(Wire, frozen=True):
     """events.k8s.io/v1 Event."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -305,7 +297,7 @@ class Event(_Wire, frozen=True):
     reporting_instance: str = ""
 
 
-class LeaseSpec(_Wire, frozen=True):
+class LeaseSpec(Wire, frozen=True):
     """coordination.k8s.io/v1 LeaseSpec; times are RFC 3339 with microseconds."""
 
     holder_identity: str | None = None
@@ -315,91 +307,29 @@ class LeaseSpec(_Wire, frozen=True):
     lease_transitions: int | None = None
 
 
-class Lease(_Wire, frozen=True):
+class Lease(Wire, frozen=True):
     """coordination.k8s.io/v1 Lease."""
 
     metadata: ObjectMeta = ObjectMeta()
     spec: LeaseSpec = LeaseSpec()
 
 
-class ScaleSpec(_Wire, frozen=True):
+class ScaleSpec(Wire, frozen=True):
     """autoscaling/v1 ScaleSpec."""
 
     replicas: int = 0
 
 
-class ScaleStatus(_Wire, frozen=True):
+class ScaleStatus(Wire, frozen=True):
     """autoscaling/v1 ScaleStatus; ``selector`` is the label selector of the pods as text."""
 
     replicas: int = 0
     selector: str = ""
 
 
-class Scale(_Wire, frozen=True):
+class Scale(Wire, frozen=True):
     """autoscaling/v1 Scale."""
 
     metadata: ObjectMeta = ObjectMeta()
     spec: ScaleSpec = ScaleSpec()
     status: ScaleStatus = ScaleStatus()
-
-
-# --- envelopes ------------------------------------------------------------------------------------------
-
-
-class Status(_Wire, frozen=True):
-    """meta/v1 Status: the body of a refusal and of a watch ERROR."""
-
-    status: str = ""
-    message: str = ""
-    reason: str = ""
-    code: int = 0
-
-
-class ListMeta(_Wire, frozen=True):
-    """meta/v1 ListMeta; ``continue_token`` is empty on the last page."""
-
-    resource_version: str = ""
-    continue_token: str = msgspec.field(name="continue", default="")
-    remaining_item_count: int | None = None
-
-
-T = TypeVar("T")
-
-
-class ObjectList(msgspec.Struct, Generic[T], rename="camel", frozen=True):
-    """A page of a list; ``items`` is None where the server wrote null."""
-
-    metadata: ListMeta = ListMeta()
-    items: list[T] | None = None
-
-
-class WatchEvent(_Wire, frozen=True):
-    """One line of a watch. The object is kept as bytes, since its type depends on ``type``."""
-
-    type: str = ""
-    object: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-@lru_cache(maxsize=128)
-def _decoder(kind: Any) -> Any:
-    return msgspec.json.Decoder(kind)
-
-
-def object_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
-    """Return the shared decoder of one object of ``kind``."""
-    return _decoder(kind)  # type: ignore[arg-type, no-any-return]
-
-
-def list_decoder(kind: type[T]) -> msgspec.json.Decoder[ObjectList[T]]:
-    """Return the shared decoder of a list page of ``kind``."""
-    return _decoder(ObjectList[kind])  # type: ignore[no-any-return, valid-type]
-
-
-def raw_list_decoder() -> msgspec.json.Decoder[ObjectList[msgspec.Raw]]:
-    """Return the decoder that leaves each item as bytes, to find the one item that does not decode."""
-    return list_decoder(msgspec.Raw)
-
-
-def watch_decoder() -> msgspec.json.Decoder[WatchEvent]:
-    """Return the decoder of one watch line."""
-    return object_decoder(WatchEvent)

@@ -18,8 +18,9 @@ from autoscaler.nodes.words import advice_as_json, hint_as_json
 from cluster.autoscaling_policy import remarks
 from cluster.client import Api
 from cluster.disruption import BUDGETS_PATH, PodDisruptionBudget
+from cluster.envelopes import object_decoder
 from cluster.policy import ClusterPolicy, load_autoscaling_policy, load_cluster_policy
-from cluster.wire import Pod, object_decoder
+from cluster.wire import Pod
 from kubectl_slicewise import explain as explaining
 from kubectl_slicewise import fleet_table, node_advice
 from kubectl_slicewise import repack as repacking

@@ -20,8 +20,9 @@ from autoscaler.nodes.node_prices import FleetPrices
 from autoscaler.nodes.scale_down import NodeAdvice
 from autoscaler.nodes.scale_down_loop import advice_for
 from cluster.disruption import Budgets, PodDisruptionBudget
+from cluster.envelopes import object_decoder
 from cluster.policy import ClusterPolicy
-from cluster.wire import Node, Pod, object_decoder
+from cluster.wire import Node, Pod
 from kubectl_slicewise.tables import table
 from scheduler.demand import Demand
 from scheduler.planner.admission import Constraints, admits, constraints_of

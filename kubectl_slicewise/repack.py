@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from cluster.disruption import Budgets, PodDisruptionBudget
+from cluster.envelopes import object_decoder
 from cluster.policy import ClusterPolicy
-from cluster.wire import Node, Pod, object_decoder
+from cluster.wire import Node, Pod
 from kubectl_slicewise.tables import table
 from scheduler.repack.census import Census
 from scheduler.repack.plan import plan

@@ -24,7 +24,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from cluster.client import Api, ApiRefused
-from cluster.wire import ConfigMap, Node, Pod, object_decoder
+from cluster.envelopes import object_decoder
+from cluster.wire import ConfigMap, Node, Pod
 from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate
 from metrics.carbon.intensity import Intensity, Kind
 from scheduler.fleet import Fleet

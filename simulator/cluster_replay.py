@@ -25,9 +25,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.envelopes import object_decoder
 from cluster.policy import ClusterPolicy, load_cluster_policy
 from cluster.times import unix_seconds
-from cluster.wire import Node, Pod, object_decoder
+from cluster.wire import Node, Pod
 from dra.resource_api import ResourceClaimStatus
 from scheduler.conditions import read_conditions
 from scheduler.decider import Decider

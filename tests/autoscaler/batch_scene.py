@@ -9,9 +9,10 @@ import pytest
 from autoscaler.batch.curve import HOUR_SECONDS
 from autoscaler.batch.loop import BatchLoop
 from autoscaler.batch.memory import Learned
+from cluster.envelopes import object_decoder
 from cluster.policy import load_cluster_policy
 from cluster.times import rfc3339
-from cluster.wire import Node, object_decoder
+from cluster.wire import Node
 from metrics.carbon.intensity import Intensity
 from metrics.samples import NoData
 from scheduler.demand import parse_demand

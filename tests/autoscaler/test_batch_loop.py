@@ -13,10 +13,11 @@ from autoscaler.batch.items import Basis, family_of, items_of
 from autoscaler.batch.memory import Learned
 from autoscaler.batch.side import as_json
 from autoscaler.batch.work import Pool
+from cluster.envelopes import object_decoder
 from cluster.job_wire import Job
 from cluster.policy import load_cluster_policy
 from cluster.times import rfc3339, unix_seconds
-from cluster.wire import Pod, object_decoder
+from cluster.wire import Pod
 from dra.catalog import models
 from scheduler.demand import Demand, GpuRequest
 from scheduler.windows.read import EXPECTED, RELEASED_AT, WINDOW

@@ -12,8 +12,9 @@ from autoscaler.carbon_trade import attainment, traded
 from autoscaler.decide import decide
 from autoscaler.grids import grid_under
 from autoscaler.signals import Signals
+from cluster.envelopes import object_decoder
 from cluster.policy import ClusterPolicy, PolicyRefused, load_autoscaling_policy
-from cluster.wire import Node, object_decoder
+from cluster.wire import Node
 from metrics.carbon.intensity import Intensity
 from metrics.samples import NoData
 from scheduler.fleet import Fleet

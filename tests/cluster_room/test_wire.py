@@ -8,16 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cluster.wire import (
-    Lease,
-    Node,
-    Pod,
-    Scale,
-    Status,
-    list_decoder,
-    object_decoder,
-    watch_decoder,
-)
+from cluster.envelopes import Status, list_decoder, object_decoder, watch_decoder
+from cluster.wire import Lease, Node, Pod, Scale
 
 POD = {
     "apiVersion": "v1",

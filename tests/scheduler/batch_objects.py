@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
+from cluster.envelopes import object_decoder
 from cluster.job_wire import Job
 from cluster.times import unix_seconds
-from cluster.wire import Pod, object_decoder
+from cluster.wire import Pod
 from scheduler.windows.read import WINDOW
 
 CREATED_TEXT = "2026-03-01T00:00:00Z"

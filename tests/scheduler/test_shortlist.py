@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.wire import Pod, object_decoder
+from cluster.envelopes import object_decoder
+from cluster.wire import Pod
 from scheduler.shortlist import shortlist, states_preferences
 
 

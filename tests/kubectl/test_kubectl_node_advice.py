@@ -11,57 +11,26 @@ import pytest
 import yaml
 
 from kubectl_slicewise.__main__ import main
+from tests.kubectl.snapshot_objects import a100_node, pod, written
 
-OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "uid": "u", "controller": True}
-
-
-def node(name: str, machine: str = "p4d.24xlarge") -> dict[str, Any]:
-    labels = {
-        "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
-        "node.kubernetes.io/instance-type": machine,
-        "topology.kubernetes.io/zone": "z1",
-        "topology.kubernetes.io/region": "eu-north-1",
-    }
-    offered = {"nvidia.com/gpu": "4", "cpu": "64", "memory": "512Gi", "pods": "110"}
-    return {"metadata": {"name": name, "labels": labels}, "status": {"allocatable": offered}}
-
-
-def pod(name: str, gpus: int, on: str = "") -> dict[str, Any]:
-    limits = {"nvidia.com/gpu": str(gpus)}
-    return {
-        "metadata": {
-            "name": name,
-            "namespace": "ml",
-            "uid": f"uid-{name}",
-            "creationTimestamp": "2026-01-01T00:00:00Z",
-            "ownerReferences": [{**OWNER, "name": name, "uid": f"owner-{name}"}],
-        },
-        "spec": {
-            "nodeName": on,
-            "containers": [{"name": "c", "image": "m:1", "resources": {"limits": limits}}],
-        },
-        "status": {"phase": "Running" if on else "Pending"},
-    }
+POLICY = """
+apiVersion: slicewise.io/v1alpha1
+kind: ClusterPolicy
+currency: EUR
+scaleDown: {keepFor: ["whole:4"]}
+"""
+WHERE = {
+    "node.kubernetes.io/instance-type": "p4d.24xlarge",
+    "topology.kubernetes.io/zone": "z1",
+    "topology.kubernetes.io/region": "eu-north-1",
+}
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., str]:
-    def write(*pods: dict[str, Any]) -> str:
-        file = tmp_path / "snapshot.json"
-        document = {
-            "apiVersion": "slicewise.io/v1alpha1",
-            "kind": "Snapshot",
-            "takenAt": "2026-11-21T09:00:00+00:00",
-            "nodes": [node("a"), node("b")],
-            "pods": list(pods),
-            "carbon": {"SE": {"gramsPerKwh": 30.0}},
-            "policy": "apiVersion: slicewise.io/v1alpha1\nkind: ClusterPolicy\ncurrency: EUR\n"
-            'scaleDown: {keepFor: ["whole:4"]}\n',
-        }
-        file.write_text(json.dumps(document))
-        return str(file)
-
-    return write
+    nodes = [a100_node(name, **WHERE) for name in ("a", "b")]
+    carbon = {"SE": {"gramsPerKwh": 30.0}}
+    return lambda *pods: written(tmp_path, nodes, pods, carbon=carbon, policy=POLICY)
 
 
 def test_scale_down_tells_which_node_may_go_and_which_is_kept(write, capsys):

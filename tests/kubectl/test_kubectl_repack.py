@@ -7,59 +7,22 @@ import json
 import pytest
 
 from kubectl_slicewise.__main__ import main
+from tests.kubectl.snapshot_objects import a100_node, pod, written
 
-OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "uid": "u", "controller": True}
-
-
-def node(name):
-    labels = {
-        "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
-        "nvidia.com/gpu.count": "4",
-        "nvidia.com/gpu.memory": "81920",
-    }
-    return {
-        "metadata": {"name": name, "labels": labels},
-        "status": {"allocatable": {"nvidia.com/gpu": "4", "cpu": "64", "memory": "512Gi", "pods": "110"}},
-    }
-
-
-def pod(name, gpus, on="", **meta):
-    return {
-        "metadata": {
-            "name": name,
-            "namespace": "ml",
-            "uid": f"uid-{name}",
-            "creationTimestamp": "2026-01-01T00:00:00Z",
-            "ownerReferences": [{**OWNER, "name": name, "uid": f"owner-{name}"}],
-            **meta,
-        },
-        "spec": {
-            "nodeName": on,
-            "containers": [
-                {"name": "c", "image": "m:1", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
-            ],
-        },
-        "status": {"phase": "Running" if on else "Pending"},
-    }
+POLICY = """
+apiVersion: slicewise.io/v1alpha1
+kind: ClusterPolicy
+currency: EUR
+carbon: {provider: none}
+repack: {savings: false}
+"""
+CARDS = {"nvidia.com/gpu.count": "4", "nvidia.com/gpu.memory": "81920"}
 
 
 @pytest.fixture
 def write(tmp_path):
-    def write(*pods):
-        file = tmp_path / "snapshot.json"
-        document = {
-            "apiVersion": "slicewise.io/v1alpha1",
-            "kind": "Snapshot",
-            "takenAt": "2026-11-21T09:00:00+00:00",
-            "nodes": [node("a"), node("b")],
-            "pods": list(pods),
-            "policy": "apiVersion: slicewise.io/v1alpha1\nkind: ClusterPolicy\ncurrency: EUR\n"
-            "carbon: {provider: none}\nrepack: {savings: false}\n",
-        }
-        file.write_text(json.dumps(document))
-        return str(file)
-
-    return write
+    nodes = [a100_node(name, **CARDS) for name in ("a", "b")]
+    return lambda *pods: written(tmp_path, nodes, pods, policy=POLICY)
 
 
 def test_a_move_is_shown_with_its_reason_and_money(write, capsys):

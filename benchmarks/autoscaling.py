@@ -16,7 +16,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from simulator.autoscaling_faults import FAULTS
 from simulator.autoscaling_registry import AUTOSCALERS
 from simulator.autoscaling_report import as_json
 from simulator.autoscaling_server import DEFAULT_MODEL, read_server
-from simulator.autoscaling_study import FIRST_SEED, Asked, study, targets_of
+from simulator.autoscaling_study import FIRST_SEED, Asked, Study, studies, targets_of
 from simulator.autoscaling_trace import read_trace
 
 OUTPUT = Path("build/bench/autoscaling.json")
@@ -39,6 +39,7 @@ PLACES: tuple[tuple[str, str | None], ...] = (
 YARDSTICKS = ("static", "clairvoyant")
 OBJECTIVE = 0.99
 FAULT_HOURS = 12.0
+FAULT_STARTUP_SECONDS = 120.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--startup", default="30,120,300")
     parser.add_argument("--policies", default=",".join(AUTOSCALERS))
     parser.add_argument("--faults", action="store_true", help="also twelve hours with each fault")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="studies at a time")
     options = parser.parse_args(arguments)
     startups = tuple(float(seconds) for seconds in options.startup.split(","))
     policies = tuple(options.policies.split(","))
@@ -64,16 +65,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "verdict": [],
         "faults": [],
     }
-    for name, model in PLACES:
-        for found in _studies(
-            name, model, options.hours, policies, options.seeds, startups, options.processes
-        ):
-            result["studies"].append(found)
-            result["verdict"].append(verdict(found))
-            print(_line(result["verdict"][-1]), file=sys.stderr, flush=True)
+    seeds = tuple(range(FIRST_SEED, FIRST_SEED + options.seeds))
+    places = [_asked(name, model, options.hours, policies, seeds) for name, model in PLACES]
+    batches = [(asked, startup) for asked in places for startup in startups]
+    fault_sets = ((), *((fault,) for fault in FAULTS), FAULTS) if options.faults else ()
+    under_faults = [(_asked_with(faults, policies, seeds), FAULT_STARTUP_SECONDS) for faults in fault_sets]
+    found = studies([*batches, *under_faults], processes=options.processes)
+    for one in islice(found, len(batches)):
+        result["studies"].append(as_json(one))
+        result["verdict"].append(verdict(result["studies"][-1]))
+        print(_line(result["verdict"][-1]), file=sys.stderr, flush=True)
         _write(result, began)
-    for faults in ((), *((fault,) for fault in FAULTS), FAULTS) if options.faults else ():
-        result["faults"].append(_with_faults(faults, policies, options.seeds))
+    for one in found:
+        result["faults"].append(_as_shipped(one))
         _write(result, began)
     if options.faults:
         result["faults_verdict"] = faults_verdict(result["faults"])
@@ -82,37 +86,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _studies(
-    name: str,
-    model: str | None,
-    hours: float,
-    policies: Sequence[str],
-    seeds: int,
-    startups: Sequence[float],
-    processes: int,
-) -> list[dict[str, Any]]:
-    asked = Asked(
+def _asked(
+    name: str, model: str | None, hours: float, policies: Sequence[str], seeds: tuple[int, ...]
+) -> Asked:
+    return Asked(
         trace=read_trace(TRACES / f"{name}.csv.gz", model, hours),
         server=read_server(DEFAULT_MODEL),
         targets=targets_of(policies),
-        seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)),
+        seeds=seeds,
     )
-    return [as_json(found) for found in study(asked, startups, processes=processes)]
 
 
-def _with_faults(faults: tuple[str, ...], policies: Sequence[str], seeds: int) -> dict[str, Any]:
-    asked = Asked(
+def _asked_with(faults: tuple[str, ...], policies: Sequence[str], seeds: tuple[int, ...]) -> Asked:
+    return Asked(
         trace=read_trace(TRACES / "servegen_aggregate_10min.csv.gz", "deepseek-r1", FAULT_HOURS),
         server=read_server(DEFAULT_MODEL),
         targets=targets_of(policies, sweep=False),
-        seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)),
+        seeds=seeds,
         faults=faults,
     )
-    (found,) = study(asked, (120.0,))
+
+
+def _as_shipped(found: Study) -> dict[str, Any]:
     document = as_json(found)
     shipped = {name: policy["default"] for name, policy in document["policies"].items()}
     line = ", ".join(f"{name} {one['slo_attainment']:.4f}" for name, one in shipped.items())
-    print(f"{', '.join(faults) or 'no fault'}: {line}", file=sys.stderr, flush=True)
+    print(f"{', '.join(found.faults) or 'no fault'}: {line}", file=sys.stderr, flush=True)
     return {
         **{key: document[key] for key in ("trace", "startup_seconds", "hours", "faults")},
         "policies": shipped,

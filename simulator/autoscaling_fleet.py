@@ -76,18 +76,19 @@ class Fleet:
         batch = self.in_service / np.maximum(serving, 1)
         iterations = dt / (self._server.base_seconds + self._demand.slope[step] * batch)
         ended = np.where(serving > 0, self._work.finished(step, self.in_service, iterations), 0.0)
-        if self.draining.any():
+        if np.count_nonzero(self.draining):
             gone = np.divide(ended, self.in_service, out=np.zeros_like(ended), where=self.in_service > 0.0)
             self._on_draining *= np.where(self.draining > 0, 1.0 - gone, 0.0)
         else:
             self._on_draining[:] = 0.0
         self.in_service = np.maximum(self.in_service - ended, 0.0)
-        self.arrived = self._demand.arrived[step + 1][self._rows]
+        self.arrived = self._demand.arrived[step + 1].take(self._rows)
         if step >= self._timeout_steps:
-            waited_out = self._demand.arrived[step + 1 - self._timeout_steps][self._rows] - self.taken
-            refused = np.maximum(waited_out, 0.0)
-            self.refused += refused
-            self.taken += refused
+            waited_out = self._demand.arrived[step + 1 - self._timeout_steps].take(self._rows) - self.taken
+            if waited_out.max() > 0.0:
+                refused = np.maximum(waited_out, 0.0)
+                self.refused += refused
+                self.taken += refused
         free = (self.ready * self._server.slots - (self.in_service - self._on_draining)) / self._work.kept
         if self._demand.requests is not None:
             free = np.floor(free + 1e-9)
@@ -119,11 +120,11 @@ class Fleet:
 
     def _turn_over(self, slot: int) -> None:
         come, gone = self._coming[slot], self._leaving[slot]
-        if come.any():
+        if np.count_nonzero(come):
             self.ready += come
             self.starting -= come
             come[:] = 0
-        if gone.any():
+        if np.count_nonzero(gone):
             self.draining -= gone
             gone[:] = 0
 

@@ -118,9 +118,11 @@ def simulate(
                     second.scrape(
                         _metrics(fleet, demand, server, watcher, second.runs, step), fleet, faults, now
                     )
-                second.act(fleet, step, now, None)
+                if (step + 1) % second.period_steps == 0:
+                    second.act(fleet, step, now, None)
         for eye in eyes:
-            eye.act(fleet, step, now, writer)
+            if (step + 1) % eye.period_steps == 0:
+                eye.act(fleet, step, now, writer)
         if step % 4096 == 0:
             passed(step, steps)
     return _outcome(fleet, demand)
@@ -151,10 +153,9 @@ class _Eyes:
             self._scraped.popleft()
 
     def act(self, fleet: Fleet, step: int, now: float, second_writer: str | None) -> None:
-        """Decide, if it is time to."""
-        if (step + 1) % self.period_steps == 0:
-            seen = self._look(fleet, now, second_writer)
-            fleet.scale(step, self.steered.first, self.steered.policy.decide(seen, now))
+        """Decide."""
+        seen = self._look(fleet, now, second_writer)
+        fleet.scale(step, self.steered.first, self.steered.policy.decide(seen, now))
 
     def _look(self, fleet: Fleet, now: float, second_writer: str | None) -> Seen:
         metrics = self._unknown

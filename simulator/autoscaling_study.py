@@ -1,13 +1,14 @@
 """A study of one trace: every policy at every target on the same arrivals, by start-up time.
 
 All runs of a batch go through time together (``autoscaling_run``); start-up times are batches of their own,
-in processes of their own when asked.
+in processes of their own when asked. ``studies`` takes batches of several traces at once, so that no process
+stands idle while the last start-up time of one trace is run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from multiprocessing import get_context
 
@@ -66,20 +67,35 @@ def study(
     processes: int = 1,
     done: Callable[[float], None] = lambda startup: None,
 ) -> list[Study]:
-    """Run every start-up time, in the order given; ``done`` is told of each that is finished."""
-    found: dict[float, Study] = {}
-    if processes <= 1 or len(startups_seconds) == 1:
-        demand = demand_of(asked.trace, asked.server, asked.seeds)
-        for startup in startups_seconds:
-            found[startup] = one_startup(asked, demand, startup)
-            done(startup)
-    else:
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            waiting = {pool.submit(_apart, asked, startup): startup for startup in startups_seconds}
-            for finished in as_completed(waiting):
-                found[waiting[finished]] = finished.result()
-                done(waiting[finished])
-    return [found[startup] for startup in startups_seconds]
+    """Run every start-up time, in the order given; ``done`` is told of each when it and those before are
+    finished.
+    """
+    found = []
+    for one in studies([(asked, startup) for startup in startups_seconds], processes=processes):
+        found.append(one)
+        done(one.startup_seconds)
+    return found
+
+
+def studies(batches: Sequence[tuple[Asked, float]], *, processes: int = 1) -> Iterator[Study]:
+    """Run every (what to study, start-up time); give the studies in the same order, each as soon as may be.
+
+    With several ``processes`` the batches are begun in order: the shortest had better come last.
+    """
+    if processes <= 1 or len(batches) == 1:
+        drawn: tuple[Asked, Demand] | None = None
+        for asked, startup in batches:
+            if drawn is None or drawn[0] is not asked:
+                drawn = asked, demand_of(asked.trace, asked.server, asked.seeds)
+            yield one_startup(asked, drawn[1], startup)
+        return
+    with ProcessPoolExecutor(min(processes, len(batches)), mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(_apart, asked, startup) for asked, startup in batches]
+        try:
+            for one in waiting:
+                yield one.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _apart(asked: Asked, startup: float) -> Study:

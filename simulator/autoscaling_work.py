@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from simulator.autoscaling_demand import Demand, Ints, Requests
+from simulator.autoscaling_policy import between
 from simulator.autoscaling_trace import Floats
 
 _BIN_ITERATIONS = 2.0
@@ -64,8 +65,7 @@ class FluidWork:
         came = self._demand.arrived[whole]
         if share > 0.0:
             came = came + share * (self._demand.arrived[whole + 1] - came)
-        late: Floats = np.clip(came[self._rows] - before, 0.0, after - before)
-        return late
+        return between(came.take(self._rows) - before, 0.0, after - before)
 
 
 class RequestWork:

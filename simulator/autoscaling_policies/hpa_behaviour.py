@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.autoscaling_demand import Ints
-from simulator.autoscaling_policy import Bounds, clamped, whole
+from simulator.autoscaling_policy import Bounds, between, clamped, whole
 
 Flags = NDArray[np.bool_]
 
@@ -123,7 +123,7 @@ class WithBehaviour:
         stable = np.minimum(np.maximum(current, floor), ceiling)
         most = np.maximum(self._limit(self._up, current, now, 1), current)
         least = np.minimum(self._limit(self._down, current, now, -1), current)
-        target = np.where(known, clamped(np.clip(stable, least, most), self._bounds), current)
+        target = np.where(known, clamped(between(stable, least, most), self._bounds), current)
         self.rescaled(target - current, now)
         return target
 

@@ -19,7 +19,7 @@ from collections import deque
 import numpy as np
 
 from simulator.autoscaling_demand import Ints
-from simulator.autoscaling_policy import Bounds, Seen, clamped, whole
+from simulator.autoscaling_policy import Bounds, Seen, between, clamped, whole
 from simulator.autoscaling_trace import Floats
 
 TICK_SECONDS = 2.0
@@ -53,8 +53,8 @@ class Scaler:
         pods = np.maximum(ready, 1).astype(np.float64)
         lowest, highest = np.floor(pods / self._down_rate).astype(np.int64), whole(self._up_rate * pods)
         by_panic = whole(panic / self._target)
-        wants_stable = np.clip(whole(stable / self._target), lowest, highest)
-        wants_panic = np.clip(by_panic, lowest, highest)
+        wants_stable = between(whole(stable / self._target), lowest, highest)
+        wants_panic = between(by_panic, lowest, highest)
         over = by_panic / pods >= PANIC_THRESHOLD
         calm = (self._panicking > -np.inf) & ~over & (self._panicking + STABLE_SECONDS < now)
         self._panicking = np.where(over, now, np.where(calm, -np.inf, self._panicking))

@@ -13,7 +13,7 @@ from simulator.autoscaling_policy import Metrics
 from simulator.autoscaling_registry import AUTOSCALERS
 from simulator.autoscaling_report import cost_at
 from simulator.autoscaling_run import Outcome
-from simulator.autoscaling_study import Asked, study, targets_of
+from simulator.autoscaling_study import Asked, studies, study, targets_of
 from tests.simulator.autoscaling_cases import TRACES, fluid, requests, server
 
 NAMES = "slicewise,hpa-gpu,hpa-inflight,keda-queue,kpa,wva,ray-serve,static,clairvoyant"
@@ -64,6 +64,25 @@ def test_several_start_up_times_give_a_list_and_processes_change_nothing(short_t
     assert [one["startup_seconds"] for one in alone] == [30, 60]
     assert _simulate(*flags, "--processes", "2", "-o", "json") == 0
     assert json.loads(capsys.readouterr().out) == alone
+
+
+def test_studies_of_several_traces_come_in_the_order_asked_whatever_the_processes():
+    asked = [
+        Asked(requests(np.arange(0.0, seconds, 0.5)), server(), targets_of(("kpa", "static")), (42, 43))
+        for seconds in (400.0, 100.0)
+    ]
+    batches = [(asked[0], 30.0), (asked[1], 60.0), (asked[1], 20.0)]
+    alone = list(studies(batches))
+    assert [(one.startup_seconds, round(one.hours, 2)) for one in alone] == [
+        (30.0, 0.12),
+        (60.0, 0.04),
+        (20.0, 0.04),
+    ]
+    for one, other in zip(alone, studies(batches, processes=2), strict=True):
+        assert (one.startup_seconds, one.hours) == (other.startup_seconds, other.hours)
+        for name, by_target in one.outcomes.items():
+            for target, outcome in by_target.items():
+                assert outcome.gpu_hours.tolist() == other.outcomes[name][target].gpu_hours.tolist()
 
 
 def test_the_table_has_a_line_a_policy(short_trace, capsys):

@@ -65,7 +65,10 @@ def decide(policy: AutoscalingPolicy, signals: Signals, state: State | None, now
             fallback_after_seconds=policy.outage.fallback_after_seconds,
             now=now,
         )
-        state = _remember(policy, signals, _unlearned(policy, state, now), max(wanted, signals.current), now)
+        state = _unlearned(policy, state, now)
+        state = _remember(
+            policy, state, max(wanted, signals.current), cold_start_seconds(policy, signals), now
+        )
         kept, clamps = bounded(policy, signals, wanted)
         return Decision(kept, _ordered(signals.current, kept, why, clamps), state)
     in_flight = 0.0 if isinstance(signals.in_flight, NoData) else signals.in_flight
@@ -107,11 +110,11 @@ def _seeing(
 ) -> Decision:
     """Decide with the sizing signal known (``in_flight`` counts only where the policy sizes by it)."""
     load: Load | None = None
+    cold_start = cold_start_seconds(policy, signals)
     if policy.lag is not None and not isinstance(signals.stream, NoData):
         load, state = sized_by_lag(policy.lag, signals.stream, signals, state)
         state = _alarmed(policy, signals, load, state, now)
     elif policy.in_flight is not None or policy.slo is not None:
-        cold_start = cold_start_seconds(policy, signals)
         window = lower_window_seconds(policy, state, cold_start)
         load, state = sized(policy, signals, in_flight, state, cold_start, window, now)
         state = _alarmed(policy, signals, load, state, now)
@@ -119,10 +122,8 @@ def _seeing(
         wanted, why = _wanted_by_latency(policy, signals, state, now)
     else:
         wanted, why = _wanted(policy, signals, load, state, now)
-    state = _remember(policy, signals, state, wanted, now)
-    target, clamps = shaped(
-        policy, signals, in_flight, wanted, state, cold_start_seconds(policy, signals), now
-    )
+    state = _remember(policy, state, wanted, cold_start, now)
+    target, clamps = shaped(policy, signals, in_flight, wanted, state, cold_start, now)
     settled, bounds = bounded(policy, signals, target)
     if settled > signals.current:
         state = replace(state, last_raise=Raise(now, in_flight))
@@ -147,9 +148,7 @@ def _wanted(
 ) -> tuple[int, tuple[Reason, ...]]:
     """What the signals ask for, before windows, steps and bounds."""
     current, load, fullest, margin = signals.current, sizes.replicas, sizes.fullest, sizes.margin
-    survivors = capacity.survivors_for(fullest, margin)
     holds = sizes.sentence
-    spare = f" with a margin of {margin:.0%}" if margin else ""
     runs = f"{current} are there ({signals.ready} ready, {signals.starting} starting)"
     opinions = _opinions(policy, signals, load, state, now)
     forbidding = tuple(r for o in opinions if o.forbids_lowering for r in o.reasons)
@@ -169,6 +168,8 @@ def _wanted(
             return current, (Reason(reasons.SILENT_PODS, sentence), *forbidding)
         code = reasons.STEADY if capacity.replicas_for(load) == current else reasons.WITHIN_TOLERANCE
         return current, (Reason(code, f"{holds} suit the {current} that are there"), *forbidding)
+    survivors = capacity.survivors_for(fullest, margin)
+    spare = f" with a margin of {margin:.0%}" if margin else ""
     if survivors >= current:
         sentence = f"{holds}: {current - 1} would not hold them{spare}"
         return current, (Reason(reasons.SURVIVORS_TOO_FEW, sentence), *forbidding)
@@ -198,6 +199,8 @@ def _opinions(
     policy: AutoscalingPolicy, signals: Signals, load: float, state: State, now: float
 ) -> tuple[Opinion, ...]:
     """Ask the secondary signals that the policy names."""
+    if policy.latency is None and policy.gpu_utilisation is None:
+        return ()
     cold_start = cold_start_seconds(policy, signals)
     opinions: list[Opinion] = []
     window_seconds = 0.0
@@ -241,7 +244,7 @@ def _at_zero(policy: AutoscalingPolicy, signals: Signals, state: State, now: flo
         replicas, reason = woken(policy, signals, state)
     if replicas:
         state = replace(state, last_raise=Raise(now, 0.0))
-        state = _remember(policy, signals, state, replicas, now)
+        state = _remember(policy, state, replicas, cold_start_seconds(policy, signals), now)
     return Decision(replicas, (reason,), state)
 
 
@@ -250,17 +253,18 @@ def _left_to(writer: str, policy: AutoscalingPolicy, signals: Signals, state: St
     sentence = (
         f"{writer} sets the replicas of this target as well: not writing until only one of the two does"
     )
-    state = _remember(policy, signals, _unlearned(policy, state, now), signals.current, now)
+    state = _unlearned(policy, state, now)
+    state = _remember(policy, state, signals.current, cold_start_seconds(policy, signals), now)
     return Decision(signals.current, (Reason(reasons.OTHER_WRITER, sentence),), state)
 
 
 def _remember(
-    policy: AutoscalingPolicy, signals: Signals, state: State, recommended: int, now: float
+    policy: AutoscalingPolicy, state: State, recommended: int, cold_start: float, now: float
 ) -> State:
     windows = state.windows.seen(
         recommended,
         now,
-        lower_seconds=lower_window_seconds(policy, state, cold_start_seconds(policy, signals)),
+        lower_seconds=lower_window_seconds(policy, state, cold_start),
         raise_seconds=policy.scale_up.stabilisation_seconds,
     )
     return replace(state, windows=windows)

@@ -139,11 +139,9 @@ class Forecast:
 
     def _judged(self, in_flight: float, now: float, lag: float) -> Forecast:
         """Count the errors of the looks that are one ``lag`` old, and forget those."""
-        if not self.looks or now - self.looks[0].at_seconds < lag:
-            return self
-        forecast, looks = self, list(self.looks)
+        forecast, looks = self, self.looks
         while looks and now - looks[0].at_seconds >= lag:
-            look = looks.pop(0)
+            look, looks = looks[0], looks[1:]
             until = looks[0].at_seconds if looks else now
             share = min(1.0, (until - look.at_seconds) / _ERRORS_SECONDS)
             scale = max(look.level, self.level, 1.0)
@@ -158,8 +156,9 @@ class Forecast:
                 trend_error=_nearer(forecast.trend_error, (in_flight - look.trend) ** 2 / scale, share),
                 season_error=_nearer(forecast.season_error, (in_flight - season) ** 2 / scale, share),
                 relative_error=_nearer(known, relative, share),
+                looks=looks,
             )
-        return replace(forecast, looks=tuple(looks))
+        return forecast
 
     @property
     def variation(self) -> float:

@@ -30,9 +30,10 @@ class Windows:
 
     def seen(self, replicas: int, now: float, *, lower_seconds: float, raise_seconds: float) -> Windows:
         """Add a recommendation made ``now`` and forget what is older than each window's length."""
-        peaks = tuple(e for e in self.peaks if e[0] > now - lower_seconds and e[1] > replicas)
-        troughs = tuple(e for e in self.troughs if e[0] > now - raise_seconds and e[1] < replicas)
-        return Windows((*peaks, (now, replicas)), (*troughs, (now, replicas)))
+        newest = (now, replicas)
+        peaks = [e for e in self.peaks if e[0] > now - lower_seconds and e[1] > replicas]
+        troughs = [e for e in self.troughs if e[0] > now - raise_seconds and e[1] < replicas]
+        return Windows((*peaks, newest), (*troughs, newest))
 
     @property
     def newest(self) -> int:

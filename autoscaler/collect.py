@@ -11,7 +11,8 @@ is counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -268,7 +269,7 @@ class Collector:
 
     def _signals(self, workload: Workload, seen: _Seen, read: Answers, now: float) -> Signals:
         policy, target, preset = workload.policy, workload.sight.target, seen.preset
-        count = _counter(seen.standings.values())
+        count = Counter(seen.standings.values())
         current, ready, stuck = workload.sight.replicas, count["ready"], count["unschedulable"]
         load = self._load(workload, seen, read, now)
         unknown = seen.unknown
@@ -338,10 +339,3 @@ class Collector:
             there = {pod.uid for pod in pods}
             kept.counted = frozenset(uid for uid in kept.counted if uid in there) | {pod.uid for pod in new}
         return kept.starts.measured()
-
-
-def _counter(standings: Iterable[Standing]) -> dict[Standing, int]:
-    count: dict[Standing, int] = {"ready": 0, "starting": 0, "unschedulable": 0, "doomed": 0, "leaving": 0}
-    for standing in standings:
-        count[standing] += 1
-    return count

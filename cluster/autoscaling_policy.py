@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from cluster.carbon_trade_policy import CarbonTrade
+from cluster.carbon_trade_policy import Attainment, CarbonTrade
 from cluster.lag_policy import Lag
 from cluster.policy_model import (
     API_VERSION,
@@ -58,7 +58,7 @@ class Latency(PolicyModel):
 class Slo(PolicyModel):
     """The service level objective that the headroom is learned from."""
 
-    attainment: Annotated[float, Field(strict=True, ge=0.5, lt=1, allow_inf_nan=False)] = Field(
+    attainment: Attainment = Field(
         default=0.99, description="share of requests that shall be answered in time, from 0.5 to below 1"
     )
     latency_seconds: Positive = Field(description="seconds within which a request is in time")

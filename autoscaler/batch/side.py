@@ -25,7 +25,7 @@ from cluster.wire import ObjectReference
 from metrics.exposition import Exposition
 from metrics.samples import NoData
 from scheduler.windows.release import Outcome
-from scheduler.windows.shelf import JobShelf
+from scheduler.windows.shelf import JobShelf, reference_to
 
 log = logging.getLogger(__name__)
 
@@ -155,13 +155,7 @@ class _Observer:
         if late_seconds <= 0.0:
             return
         self._metrics.missed_deadlines.inc()
-        about = ObjectReference(
-            api_version="batch/v1",
-            kind="Job",
-            namespace=job.metadata.namespace,
-            name=job.metadata.name,
-            uid=job.metadata.uid,
-        )
+        about = reference_to("Job", job.metadata)
         note = f"ended {late_seconds:.0f} s after its completion window"
         self._tell(about, event_reasons.BATCH_MISSED, note, event_reasons.WARNING)
 

@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from autoscaler.doors.external_metrics import PEER_NAMES
+from cluster.periodic import Periodic
 
 log = logging.getLogger(__name__)
 
@@ -124,11 +125,10 @@ class TlsServer:
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         self._server = uvicorn.Server(config)
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._serve, name="external metrics", daemon=True),
-            threading.Thread(target=self._look, name="serving certificate", daemon=True),
-        ]
+        self._thread = threading.Thread(target=self._serve, name="external metrics", daemon=True)
+        self._looking = Periodic(
+            "serving certificate", files.look, _LOOK_SECONDS, if_failed="the serving certificate was not read"
+        )
 
     @property
     def port(self) -> int:
@@ -141,21 +141,16 @@ class TlsServer:
 
     def start(self) -> None:
         """Begin to serve."""
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
+        self._looking.start()
 
     def stop(self) -> None:
         """Answer what is under way, then end."""
-        self._stop.set()
         self._server.should_exit = True
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(_GRACE_SECONDS + 2.0)
+        if self._thread.is_alive():
+            self._thread.join(_GRACE_SECONDS + 2.0)
+        self._looking.stop(_GRACE_SECONDS + 2.0)
         self._listener.close()
 
     def _serve(self) -> None:
         self._server.run(sockets=[self._listener])
-
-    def _look(self) -> None:
-        while not self._stop.wait(_LOOK_SECONDS):
-            self._files.look()

@@ -38,13 +38,18 @@ class HeldObject:
     @property
     def reference(self) -> ObjectReference:
         """What an Event about it refers to."""
-        return ObjectReference(
-            api_version="batch/v1" if self.kind == "Job" else "v1",
-            kind=self.kind,
-            namespace=self.metadata.namespace,
-            name=self.metadata.name,
-            uid=self.metadata.uid,
-        )
+        return reference_to(self.kind, self.metadata)
+
+
+def reference_to(kind: Kind, metadata: ObjectMeta) -> ObjectReference:
+    """What an Event about a Job or pod refers to."""
+    return ObjectReference(
+        api_version="batch/v1" if kind == "Job" else "v1",
+        kind=kind,
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+    )
 
 
 def held_job(job: Job) -> HeldObject | None:

@@ -19,9 +19,10 @@ from autoscaler.signals import NOT_ASKED
 from cluster.policy import AutoscalingPolicy
 from metrics import dcgm
 from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets, share_above
+from metrics.parts import PART
 from metrics.samples import NoData, Sample, Vector
 from metrics.servers import Scope, ServerPreset
-from metrics.servers.means import PART, TOKENS_IN, TOKENS_OUT
+from metrics.servers.means import TOKENS_IN, TOKENS_OUT
 from metrics.servers.preset import Measure
 from metrics.units import TimeUnit, to_seconds
 

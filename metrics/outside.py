@@ -24,10 +24,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from metrics.parts import PART, tagged
 from metrics.samples import Sample
 from metrics.servers import EVERYTHING, Scope
 
-PART: Final = "slicewise_part"
 _PRESENCE: Final = "presence"
 
 
@@ -74,7 +74,7 @@ class OutsideSource:
         parts = [f"({series.query(scope)})" for series in self.series]
         if self.presence:
             there = " or ".join(scope.select(metric, matchers) for metric, matchers in self.presence)
-            parts.append(f'label_replace(count({there}), "{PART}", "{_PRESENCE}", "", "")')
+            parts.append(tagged(f"count({there})", _PRESENCE))
         return " or ".join(parts)
 
     def told(self, samples: Sequence[Sample]) -> tuple[tuple[Sample, ...], bool]:

@@ -3,7 +3,7 @@
 - ``kafka-exporter``: danielqsj/kafka_exporter, which Strimzi deploys; by partition.
 - ``kminion``: Redpanda's; by topic. It tells no number of partitions beside the lag of each.
 
-A query joins four quantities by ``or``, each tagged in the label ``slicewise_part``: ``lag`` (messages),
+A query joins four quantities by ``or``, each tagged by ``PART``: ``lag`` (messages),
 ``consumed`` and ``produced`` (messages a second over a minute) and ``partitions``. Lag and offsets are
 gauges there; ``rate`` is taken all the same, as both exporters' own dashboards do, since offsets only rise.
 Pure: names and query text.
@@ -15,10 +15,10 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from metrics.parts import PART, tagged
 from metrics.samples import Labels, NoData, Vector
 from metrics.servers import EVERYTHING, Scope
 
-PART: Final = "slicewise_part"
 RATE_WINDOW: Final = "1m"
 Part = Literal["lag", "consumed", "produced", "partitions"]
 
@@ -61,7 +61,7 @@ class StreamSource:
             ("produced", f"sum by ({topic}) (rate({scope.select(self.end)}[{RATE_WINDOW}]))"),
             ("partitions", f"count by ({both}) ({scope.select(self.partition_lag)})"),
         )
-        return " or ".join(f'label_replace({text}, "{PART}", "{part}", "", "")' for part, text in parts)
+        return " or ".join(tagged(text, part) for part, text in parts)
 
     def read(self, answer: Vector, group: str, topic: str | None) -> StreamLag | NoData:
         """One group, over ``topic`` or over all topics that it reads. NoData where nobody tells its lag."""

@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from metrics.parts import tagged
 from metrics.servers.preset import EVERYTHING, Mean, Measure, Scope, ServerPreset
 from metrics.units import UNITS_PER_SECOND, TimeUnit
 
-PART: Final = "slicewise_part"
 TOKENS_IN: Final = "tokens in"
 TOKENS_OUT: Final = "tokens out"
 
@@ -61,7 +61,4 @@ def _rates(
 
 
 def _tagged(name: str, total: str, count: str) -> tuple[str, str]:
-    return (
-        f'label_replace({total}, "{PART}", "{name} total", "", "")',
-        f'label_replace({count}, "{PART}", "{name} count", "", "")',
-    )
+    return tagged(total, f"{name} total"), tagged(count, f"{name} count")

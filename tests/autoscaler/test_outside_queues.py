@@ -15,7 +15,8 @@ from autoscaler.targets import ScaleSight, Target
 from cluster.autoscaling_policy import AutoscalingPolicy, Outside, load_autoscaling_policy
 from cluster.policy import PolicyRefused
 from cluster.wire import ObjectReference
-from metrics.outside import OUTSIDE_SOURCES, PART
+from metrics.outside import OUTSIDE_SOURCES
+from metrics.parts import PART
 from metrics.samples import NoData, Sample, Vector
 from metrics.servers import EVERYTHING, Scope
 

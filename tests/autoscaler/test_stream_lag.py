@@ -15,9 +15,10 @@ from autoscaler.state import State
 from autoscaler.stream_lag import sized_by_lag
 from autoscaler.streams import stream_of, stream_queries
 from cluster.policy import PolicyRefused, load_autoscaling_policy
+from metrics.parts import PART
 from metrics.samples import NoData, Sample, Vector
 from metrics.servers import EVERYTHING
-from metrics.streams import PART, STREAM_SOURCES, StreamLag
+from metrics.streams import STREAM_SOURCES, StreamLag
 
 MISSING = NoData("no answer", "outage")
 

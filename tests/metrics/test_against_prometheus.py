@@ -15,11 +15,12 @@ from autoscaler.answers import Answer
 from autoscaler.questions import Need, questions
 from metrics import dcgm
 from metrics.histogram import add_buckets, buckets_by_pod, quantile_from_buckets, share_above
+from metrics.parts import PART
 from metrics.samples import NoData, Vector
 from metrics.servers import EVERYTHING, GENERIC, PRESETS, VLLM, Scope, generic
 from metrics.servers.check import check
 from metrics.servers.detect import detect, detection_query
-from metrics.servers.means import PART, means_query
+from metrics.servers.means import means_query
 from metrics.streams import STREAM_SOURCES, StreamLag
 from scheduler.interference_learning import Standing, queries, samples
 from tests.metrics.scraped_page import HISTOGRAM_PODS, STEP_SECONDS, Scraped

@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--listen", default=":8081", metavar="HOST:PORT", help="HTTP address (%(default)s)")
     flags.add_argument(
         "--expander-port",
-        type=int,
+        type=port_number,
         metavar="PORT",
         help="serve Cluster Autoscaler's gRPC expander on this port (default: not)",
     )
@@ -116,8 +116,6 @@ def _expander_address(arguments: argparse.Namespace) -> str | None:
     port: int | None = arguments.expander_port
     if port is None:
         return None
-    if not 0 <= port <= 65535:
-        raise ValueError(f"--expander-port: got {port}, expected a port from 0 to 65535")
     return f"[::]:{port}" if socket.has_dualstack_ipv6() else f"0.0.0.0:{port}"
 
 

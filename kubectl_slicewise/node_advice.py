@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
 
 import numpy as np
 
@@ -19,15 +18,12 @@ from autoscaler.nodes.hints import Hint, Lacking, hints, kinds_of
 from autoscaler.nodes.node_prices import FleetPrices
 from autoscaler.nodes.scale_down import NodeAdvice
 from autoscaler.nodes.scale_down_loop import advice_for
-from cluster.disruption import Budgets, PodDisruptionBudget
-from cluster.envelopes import object_decoder
+from cluster.disruption import PodDisruptionBudget
 from cluster.policy import ClusterPolicy
-from cluster.wire import Node, Pod
+from kubectl_slicewise.seen import nodes_of, pods_of, reader_of, taken_at
 from kubectl_slicewise.tables import table
 from scheduler.demand import Demand
 from scheduler.planner.admission import Constraints, admits, constraints_of
-from scheduler.repack.census import Census
-from scheduler.repack.read import SceneReader
 from scheduler.service import Service
 from scheduler.snapshot import Snapshot
 
@@ -38,13 +34,9 @@ def scale_down_from(
     service: Service, snapshot: Snapshot, budgets: Iterable[PodDisruptionBudget], policy: ClusterPolicy
 ) -> tuple[NodeAdvice, ...]:
     """The advice about what a snapshot shows; ages count from when it was taken."""
-    census = Census()
-    nodes = _nodes(snapshot)
-    census.replace_nodes(nodes.values())
-    census.replace_pods(_pods(snapshot))
-    now = datetime.fromisoformat(snapshot.taken_at).timestamp()
+    now, nodes = taken_at(snapshot), nodes_of(snapshot)
     return advice_for(
-        SceneReader(service.decider, census, Budgets(budgets)),
+        reader_of(service, nodes.values(), pods_of(snapshot), budgets),
         FleetPrices(service, lambda: policy, lambda: now),
         service.prices.current(),
         nodes,
@@ -55,10 +47,10 @@ def scale_down_from(
 
 def hints_from(service: Service, snapshot: Snapshot, policy: ClusterPolicy) -> tuple[Hint, ...]:
     """The kinds of node for the pods of a snapshot that wait and fit nowhere."""
-    now = datetime.fromisoformat(snapshot.taken_at).timestamp()
-    prices, nodes = FleetPrices(service, lambda: policy, lambda: now), _nodes(snapshot)
+    now = taken_at(snapshot)
+    prices, nodes = FleetPrices(service, lambda: policy, lambda: now), nodes_of(snapshot)
     counts: Counter[tuple[Demand, Constraints]] = Counter()
-    names, pods = service.fleet.names, _pods(snapshot)
+    names, pods = service.fleet.names, pods_of(snapshot)
     for pod in pods:
         demand = None if pod.spec.node_name else service.decider.demand(pod)
         if demand is None or not demand.understood:
@@ -110,14 +102,3 @@ def hints_table(found: Iterable[Hint], policy: ClusterPolicy) -> str:
     if not rows:
         return "No kind of node that runs here would help: nothing waits for room, or nothing of it fits."
     return table(header, rows, right=frozenset({3, 4, 5}))
-
-
-def _nodes(snapshot: Snapshot) -> dict[str, Node]:
-    decoder = object_decoder(Node)
-    found = [decoder.decode(raw) for raw in snapshot.nodes]
-    return {node.metadata.name: node for node in found}
-
-
-def _pods(snapshot: Snapshot) -> list[Pod]:
-    decoder = object_decoder(Pod)
-    return [decoder.decode(raw) for raw in snapshot.pods]

@@ -8,16 +8,12 @@ last hour, pods left alone after a refusal, volumes that tie a pod to its node.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 
-from cluster.disruption import Budgets, PodDisruptionBudget
-from cluster.envelopes import object_decoder
+from cluster.disruption import PodDisruptionBudget
 from cluster.policy import ClusterPolicy
-from cluster.wire import Node, Pod
+from kubectl_slicewise.seen import nodes_of, pods_of, reader_of, taken_at
 from kubectl_slicewise.tables import table
-from scheduler.repack.census import Census
 from scheduler.repack.plan import plan
-from scheduler.repack.read import SceneReader
 from scheduler.repack.scene import Limits, Move, RepackPlan
 from scheduler.repack.words import as_json
 from scheduler.service import Service
@@ -33,17 +29,12 @@ def made_from(
     policy: ClusterPolicy,
 ) -> RepackPlan:
     """The plan for what a snapshot shows; ages count from when it was taken."""
-    census = Census()
-    nodes, pods = object_decoder(Node), object_decoder(Pod)
-    census.replace_nodes(nodes.decode(raw) for raw in snapshot.nodes)
-    census.replace_pods([pods.decode(raw) for raw in snapshot.pods])
-    reader = SceneReader(service.decider, census, Budgets(budgets))
-    now = datetime.fromisoformat(snapshot.taken_at).timestamp()
+    reader = reader_of(service, nodes_of(snapshot).values(), pods_of(snapshot), budgets)
     repack = policy.repack
     limits = Limits(
         repack.max_evictions_per_hour, repack.max_concurrent, repack.horizon_hours, repack.preempt_claims
     )
-    return plan(reader.scene(policy, now), limits)
+    return plan(reader.scene(policy, taken_at(snapshot)), limits)
 
 
 def as_table(made: RepackPlan, policy: ClusterPolicy) -> str:

@@ -81,14 +81,6 @@ def to_slices(
         raise ValueError(
             f"node {inventory.node}: got {len(occupied_masks)} occupied masks for {len(inventory.gpus)} GPUs"
         )
-    own = (
-        tuple(tuple(order) for order in orders)
-        if orders is not None
-        else tuple(
-            geometry(gpu.model).least_harm_order(mask, weights)
-            for gpu, mask in zip(inventory.gpus, occupied_masks, strict=True)
-        )
-    )
     island_of = _island_of(inventory)
     wholes = [
         [_whole(inventory, gpu, island_of[position])] if gpu.whole else []
@@ -98,20 +90,32 @@ def to_slices(
         counter_set(gpu.model, device_name(gpu), zeros=False) if gpu.partitionable else None
         for gpu in inventory.gpus
     ]
+    offered = [set(order) for order in inventory.orders]
     if version == "1.34" or orders is not None:
+        if orders is None:
+            orders = _least_harm(inventory, occupied_masks, weights)
         bodies = [
-            _parts(inventory, [(position, placement) for placement in order]) + whole
-            for position, (order, whole) in enumerate(zip(own, wholes, strict=True))
+            _parts(inventory, offered, [(position, placement) for placement in order]) + whole
+            for position, (order, whole) in enumerate(zip(orders, wholes, strict=True))
         ]
     else:
         if runs is None:
-            runs = _runs(inventory, own)
+            runs = _runs(inventory, _least_harm(inventory, occupied_masks, weights))
         cut = [gpu.partitionable for gpu in inventory.gpus]
         beside = [device for whole, parted in zip(wholes, cut, strict=True) if parted for device in whole]
         alone = [whole for whole, parted in zip(wholes, cut, strict=True) if not parted]
-        bodies = [*(_parts(inventory, run) for run in runs), beside, *alone]
+        bodies = [*(_parts(inventory, offered, run) for run in runs), beside, *alone]
         bodies = [devices for devices in bodies if devices]
     return _assemble(inventory.node, SLICEWISE_DRIVER, inventory.pool, bodies, counters, version, generation)
+
+
+def _least_harm(
+    inventory: NodeInventory, occupied_masks: Sequence[int], weights: Mapping[str, float]
+) -> list[tuple[Placement, ...]]:
+    return [
+        geometry(gpu.model).least_harm_order(mask, weights)
+        for gpu, mask in zip(inventory.gpus, occupied_masks, strict=True)
+    ]
 
 
 def _runs(inventory: NodeInventory, orders: Sequence[Sequence[Placement]]) -> list[Run]:
@@ -123,9 +127,12 @@ def _runs(inventory: NodeInventory, orders: Sequence[Sequence[Placement]]) -> li
     ]
 
 
-def _parts(inventory: NodeInventory, run: Sequence[tuple[int, Placement]]) -> list[Json]:
-    """The devices of a run, as far as the inventory has them (one made of hardware alone has all)."""
-    offered = [set(order) for order in inventory.orders]
+def _parts(
+    inventory: NodeInventory, offered: Sequence[set[Placement]], run: Sequence[tuple[int, Placement]]
+) -> list[Json]:
+    """The devices of a run, as far as the inventory has them; one made of hardware alone offers all.
+    ``offered``: of each GPU.
+    """
     return [
         _partition(inventory.gpus[position], placement)
         for position, placement in run

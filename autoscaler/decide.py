@@ -149,7 +149,6 @@ def _wanted(
     """What the signals ask for, before windows, steps and bounds."""
     current, load, fullest, margin = signals.current, sizes.replicas, sizes.fullest, sizes.margin
     holds = sizes.sentence
-    runs = f"{current} are there ({signals.ready} ready, {signals.starting} starting)"
     opinions = _opinions(policy, signals, load, state, now)
     forbidding = tuple(r for o in opinions if o.forbids_lowering for r in o.reasons)
     asking = [o for o in opinions if o.raise_to is not None]
@@ -159,7 +158,7 @@ def _wanted(
 
     if capacity.above(load, current, policy.scale_up.tolerance):
         needed = capacity.replicas_for(load)
-        return needed, (Reason(reasons.IN_FLIGHT_NEEDS_MORE, f"{holds} need {needed}; {runs}"),)
+        return needed, (Reason(reasons.IN_FLIGHT_NEEDS_MORE, f"{holds} need {needed}; {_there(signals)}"),)
     if asking:
         return max(o.raise_to or 0 for o in asking), tuple(r for o in asking for r in o.reasons)
     if not capacity.below(fullest, current, slack):
@@ -175,8 +174,12 @@ def _wanted(
         return current, (Reason(reasons.SURVIVORS_TOO_FEW, sentence), *forbidding)
     if forbidding:
         return current, forbidding
-    sentence = f"{holds}: {survivors} hold them{spare}; {runs}"
+    sentence = f"{holds}: {survivors} hold them{spare}; {_there(signals)}"
     return survivors, (Reason(reasons.IN_FLIGHT_NEEDS_FEWER, sentence),)
+
+
+def _there(signals: Signals) -> str:
+    return f"{signals.current} are there ({signals.ready} ready, {signals.starting} starting)"
 
 
 def _wanted_by_latency(

@@ -21,6 +21,8 @@ from simulator.autoscaling_work import work_of
 WATCH_SECONDS = 60.0
 # A minute in which more than this share of the answers was late is a minute out of the objective.
 BAD_SHARE = 0.01
+# Stands for no requests where they divide.
+_LEAST = np.nextafter(0.0, 1.0)
 
 
 class Fleet:
@@ -75,10 +77,10 @@ class Fleet:
         serving = self.ready + self.draining
         batch = self.in_service / np.maximum(serving, 1)
         iterations = dt / (self._server.base_seconds + self._demand.slope[step] * batch)
-        ended = np.where(serving > 0, self._work.finished(step, self.in_service, iterations), 0.0)
+        ended = self._work.finished(step, self.in_service, iterations) * (serving > 0)
         if np.count_nonzero(self.draining):
-            gone = np.divide(ended, self.in_service, out=np.zeros_like(ended), where=self.in_service > 0.0)
-            self._on_draining *= np.where(self.draining > 0, 1.0 - gone, 0.0)
+            gone = ended / np.maximum(self.in_service, _LEAST)
+            self._on_draining *= (1.0 - gone) * (self.draining > 0)
         else:
             self._on_draining[:] = 0.0
         self.in_service = np.maximum(self.in_service - ended, 0.0)
@@ -102,17 +104,20 @@ class Fleet:
 
     def scale(self, step: int, first: int, wanted: Ints) -> None:
         """Set the replicas of the runs from ``first`` on to ``wanted``; takes effect after ``step``."""
-        change = wanted - self.replicas[first : first + len(wanted)]
-        for place in np.flatnonzero(change).tolist():
-            run, by = first + place, int(change[place])
-            direction = 1 if by > 0 else -1
-            self.reversals[run] += self._direction[run] == -direction
-            self._direction[run] = direction
-            if by > 0:
-                self.starting[run] += by
-                self._coming[(step + self.startup_steps[run]) % self._ring, run] += by
-            else:
-                self._remove(step, run, -by)
+        scaled = slice(first, first + len(wanted))
+        change = wanted - self.ready[scaled] - self.starting[scaled]
+        (places,) = change.nonzero()
+        if not len(places):
+            return
+        by, runs = change[places], places + first
+        direction = np.sign(by)
+        self.reversals[runs] += self._direction[runs] == -direction
+        self._direction[runs] = direction
+        rises = by > 0
+        more = runs[rises]
+        self.starting[more] += by[rises]
+        self._coming[(step + self.startup_steps[more]) % self._ring, more] += by[rises]
+        self._remove(step, runs[~rises], -by[~rises])
 
     def unfinished(self) -> Floats:
         """Requests that nobody has begun by now: misses when the trace is over."""
@@ -128,26 +133,32 @@ class Fleet:
             self.draining -= gone
             gone[:] = 0
 
-    def _remove(self, step: int, run: int, count: int) -> None:
-        """Delete ``count`` replicas of one run: the newest starting ones, then ready ones, which drain."""
-        if self.starting[run]:
-            slots = np.flatnonzero(self._coming[:, run])
-            for later in sorted(((slots - step) % self._ring).tolist(), reverse=True):
-                slot = (step + later) % self._ring
-                killed = min(count, int(self._coming[slot, run]))
-                self._coming[slot, run] -= killed
-                self.starting[run] -= killed
-                self.killed_starting[run] += killed
-                age = (self.startup_steps[run] - later) * self._demand.step_seconds
-                self.wasted_seconds[run] += killed * age
-                count -= killed
-        count = min(count, int(self.ready[run]))
-        if count and self._drain_steps:
-            share = count / self.ready[run]
-            self._on_draining[run] += share * (self.in_service[run] - self._on_draining[run])
-            self.draining[run] += count
-            self._leaving[(step + self._drain_steps) % self._ring, run] += count
-        self.ready[run] -= count
+    def _remove(self, step: int, runs: Ints, counts: Ints) -> None:
+        """Delete ``counts`` replicas of ``runs``: the newest starting ones, then ready ones, which drain."""
+        for place in self.starting[runs].nonzero()[0].tolist():
+            counts[place] -= self._kill_starting(step, int(runs[place]), int(counts[place]))
+        counts = np.minimum(counts, self.ready[runs])
+        if self._drain_steps:
+            share = counts / np.maximum(self.ready[runs], 1)
+            self._on_draining[runs] += share * (self.in_service[runs] - self._on_draining[runs])
+            self.draining[runs] += counts
+            self._leaving[(step + self._drain_steps) % self._ring, runs] += counts
+        self.ready[runs] -= counts
+
+    def _kill_starting(self, step: int, run: int, count: int) -> int:
+        """Delete up to ``count`` starting replicas of one run, the newest first; return how many."""
+        left = count
+        (slots,) = self._coming[:, run].nonzero()
+        for later in sorted(((slots - step) % self._ring).tolist(), reverse=True):
+            slot = (step + later) % self._ring
+            killed = min(left, int(self._coming[slot, run]))
+            self._coming[slot, run] -= killed
+            self.starting[run] -= killed
+            self.killed_starting[run] += killed
+            age = (self.startup_steps[run] - later) * self._demand.step_seconds
+            self.wasted_seconds[run] += killed * age
+            left -= killed
+        return count - left
 
     def _watch(self) -> None:
         taken, missed = self.taken - self._watched[0], self.missed - self._watched[1]

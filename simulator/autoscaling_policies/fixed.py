@@ -55,7 +55,7 @@ class Clairvoyant:
 
     def decide(self, seen: Seen, now: float) -> Ints:
         step = min(round(now / self._step_seconds), len(self._ahead[0]) - 1)
-        needed = np.stack([ahead[step] for ahead in self._ahead])[self._lead, self._rows]
+        needed = np.array([ahead[step] for ahead in self._ahead])[self._lead, self._rows]
         return clamped(whole(self._margin * needed / self._bounds.slots), self._bounds)
 
     def restarted(self) -> None:

@@ -8,7 +8,7 @@ the first minutes need, ready. Deterministic for a demand.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,11 +87,8 @@ def simulate(
     *,
     metric_delay_seconds: float = 0.0,
     second_writer: Autoscaler | None = None,
-    passed: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Outcome:
-    """Run ``fleet`` through the demand; ``second_writer`` is who writes in all runs while that fault lasts,
-    ``passed`` is told of (step, steps) now and then.
-    """
+    """Run ``fleet`` through the demand; ``second_writer`` writes in all runs while that fault lasts."""
     dt, steps = demand.step_seconds, demand.steps
     watcher = _Watcher(len(fleet.ready))
     eyes = [_Eyes(one, dt, metric_delay_seconds) for one in steered]
@@ -123,8 +120,6 @@ def simulate(
         for eye in eyes:
             if (step + 1) % eye.period_steps == 0:
                 eye.act(fleet, step, now, writer)
-        if step % 4096 == 0:
-            passed(step, steps)
     return _outcome(fleet, demand)
 
 

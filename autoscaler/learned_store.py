@@ -1,11 +1,12 @@
 """Keeps what was learned about the workloads over restarts: ConfigMap ``slicewise-autoscaler-memory``.
 
-One JSON object under ``memory.json``: by workload, the text that ``State.remembered`` gives. It is read when
-this process begins to lead, before the first decisions, and written at most once a minute, only when it has
-changed and never before it was read. A workload that no policy names any more is dropped at the next write.
-Losing the ConfigMap costs hours of learning and nothing else, so no failure here ever stops a decision: it is
-said once and tried again, a read at the next round, a write a minute later. Below 1 KiB a workload the API
-server's limit of 1 MiB holds a thousand of them; beyond that writes are refused, which is said as well.
+One JSON object under ``memory.json``: by workload, the text that ``State.remembered`` gives. Above some
+thousand workloads it is spread over further ConfigMaps, ``slicewise-autoscaler-memory-1`` and so on
+(``cluster.spread_texts``), up to 16. It is read when this process begins to lead, before the first
+decisions, and written at most once a minute, only when it has changed and never before it was read. A
+workload that no policy names any more is dropped at the next write. Losing the ConfigMap costs hours of
+learning and nothing else, so no failure here ever stops a decision: it is said once and tried again, a read
+at the next round, a write a minute later.
 """
 
 from __future__ import annotations
@@ -14,11 +15,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import msgspec
-
 from autoscaler.targets import Target
 from cluster.client import Api
-from cluster.kept_map import Keeper, KeptMap
+from cluster.spread_texts import SpreadTexts
 
 CONFIG_MAP: Final = "slicewise-autoscaler-memory"
 KEY: Final = "memory.json"
@@ -36,8 +35,9 @@ class LearnedStore:
         period_seconds: float = PERIOD_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        kept = KeptMap(api, namespace, CONFIG_MAP, "autoscaler-memory")
-        self._keeper = Keeper(kept, "a restart forgets what was learned")
+        self._texts = SpreadTexts(
+            api, namespace, CONFIG_MAP, KEY, "autoscaler-memory", "a restart forgets what was learned"
+        )
         self._period_seconds, self._clock = period_seconds, clock
         self._known: Mapping[str, str] | None = None
         self._next_write_seconds = float("-inf")
@@ -46,15 +46,8 @@ class LearnedStore:
         """Read what is there, unless it was read since this process began to lead; whether it was now."""
         if self._known is not None:
             return False
-        data = self._keeper.read()
-        if data is None:
-            return False
-        try:
-            self._known = msgspec.json.decode(data.get(KEY, "{}"), type=dict[str, str])
-        except msgspec.DecodeError as problem:
-            self._keeper.refuse(problem)
-            self._known = {}
-        return True
+        self._known = self._texts.read()
+        return self._known is not None
 
     def text_of(self, target: Target) -> str:
         """What was learned about ``target``; empty when nothing is known."""
@@ -74,7 +67,7 @@ class LearnedStore:
         if wanted == self._known:
             return
         self._next_write_seconds = self._clock() + self._period_seconds
-        if self._keeper.write({KEY: msgspec.json.encode(wanted).decode()}):
+        if self._texts.write(wanted):
             self._known = wanted
 
     def forget(self) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -13,14 +11,11 @@ from prometheus_client import CollectorRegistry
 
 from autoscaler.collect import Collector, Workload
 from autoscaler.controller import Controller
-from autoscaler.forecast import Forecast
-from autoscaler.headroom import Headroom
 from autoscaler.learned_store import CONFIG_MAP, KEY, LearnedStore
 from autoscaler.pod_index import PodIndex
 from autoscaler.selectors import parse_selector
-from autoscaler.shadows import CANDIDATES, Shadows
 from autoscaler.signals import Signals
-from autoscaler.state import Learned, State
+from autoscaler.state import State
 from autoscaler.targets import ScaleSight, Target
 from cluster.api_errors import ApiRefused, ApiUnreachable
 from cluster.client import Api
@@ -28,6 +23,7 @@ from cluster.policy import AutoscalingPolicy
 from cluster.wire import ConfigMap, ObjectReference
 from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData, Vector
+from tests.autoscaler.full_memory import full_memory
 
 PATH = f"/api/v1/namespaces/slicewise-system/configmaps/{CONFIG_MAP}"
 ONE, OTHER = Target("apps/v1", "Deployment", "n", "a"), Target("apps/v1", "Deployment", "n", "b")
@@ -234,20 +230,9 @@ def test_a_memory_that_can_be_read_only_later_is_taken_up_and_not_written_over(s
 
 
 def test_a_thousand_memories_fit_into_a_config_map(scene: Scene):
-    rare = random.Random(7)
-    begun = Forecast.begun(123.0, 0.0)
-    season = replace(begun.season, days=tuple(rare.uniform(10.0, 9000.0) for _ in begun.season.days))
-    shadows = replace(
-        Shadows.begun(5, 0.0),
-        late=tuple(rare.uniform(0.0, 86_400.0) for _ in CANDIDATES),
-        cost=tuple(rare.uniform(1.0, 300.0) for _ in CANDIDATES),
-    )
-    headroom = replace(Headroom.begun(60.0, 0.99, 0.0), usual_rps=123.4567891234, answered=86_000.0)
-    learned = Learned(headroom, replace(begun, season=season), shadows, per_replica=12.3456789123)
-    text = replace(State.begun(5, 0.0), learned=learned).remembered()
     scene.store.begin()
     long = [Target("apps/v1", "Deployment", "n" * 30, f"{'model-' * 5}{number}") for number in range(1000)]
-    scene.store.keep(dict.fromkeys(long, text))
+    scene.store.keep(dict.fromkeys(long, full_memory()))
     assert len(scene.api.kept) == 1000
     assert len(scene.api.text or "") < 2**20
 

@@ -1,7 +1,8 @@
 """Container images made here: no registry, no builder, one layer of given files.
 
 The archive has the form `docker save` writes (manifest.json, a config, layers as tar files; the OCI image
-specification's config), which `ctr images import` reads. The bytes depend on the arguments alone.
+specification's config), which `ctr images import` reads. The bytes depend on the arguments alone, and on
+this machine's processor where none is named.
 """
 
 from __future__ import annotations
@@ -9,8 +10,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from collections.abc import Mapping, Sequence
+
+COMMAND_FOLDERS = ("/usr/bin", "/bin")
+
+
+def machine_architecture() -> str:
+    """Go's word for this machine's processor."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 def archive(
@@ -18,19 +27,20 @@ def archive(
     files: Mapping[str, bytes],
     command: Sequence[str],
     folders: Sequence[str] = ("dev", "etc", "proc", "sys", "tmp"),
-    architecture: str = "amd64",
+    architecture: str | None = None,
+    path: Sequence[str] = COMMAND_FOLDERS,
 ) -> bytes:
     """An image archive. name: with its tag, as in `localhost/pause:1`. files: by absolute path, executable.
 
     command: the entry point. folders: made empty, as mount points for what a pod brings.
-    architecture: Go's word for the processor.
+    architecture: Go's word for the processor, this machine's by default. path: where commands are looked for.
     """
     layer = _tar({path.lstrip("/"): content for path, content in files.items()}, folders)
     config = json.dumps(
         {
-            "architecture": architecture,
+            "architecture": architecture or machine_architecture(),
             "os": "linux",
-            "config": {"Entrypoint": list(command), "Env": ["PATH=/usr/bin:/bin"]},
+            "config": {"Entrypoint": list(command), "Env": [f"PATH={':'.join(path)}"]},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
         }
     ).encode()

@@ -7,9 +7,9 @@ namespace and the interfaces with the network namespace. No way of dying, of any
 or a bridge.
 
 `/var` is covered by an overlay and `/run` by an empty file system, since kubelet and containerd write to
-fixed places there (container log links, shim sockets, the folder of the device plugins: SOURCE is put in
-place of TARGET). Each FILE below `/proc/sys` is covered by a copy in FOLDER: kubelet sets kernel parameters
-of the whole machine, and here it only believes that it does.
+fixed places there (container log links, shim sockets, the folder of the device plugins), and pods look for
+their sockets there: SOURCE is put in place of TARGET. Each FILE below `/proc/sys` is covered by a copy
+in FOLDER: kubelet sets kernel parameters of the whole machine, and here it only believes that it does.
 """
 
 from __future__ import annotations

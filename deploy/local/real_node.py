@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import secrets
 import shutil
 import subprocess
@@ -230,13 +229,16 @@ class RealNode:
 
     def _make_room(self) -> None:
         ready = self.folder / "room.ready"
-        for folder in ("k/device-plugins", "k/plugins", "k/plugins_registry", "c/net.d", "cdi"):
+        at_fixed_places = ("device-plugins", "pod-resources")
+        for folder in (*at_fixed_places, "plugins", "plugins_registry"):
+            (self.kubelet_folder / folder).mkdir(parents=True)
+        for folder in ("c/net.d", "cdi"):
             (self.folder / folder).mkdir(parents=True)
         namespaces = ("--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc")
-        device_plugins = f"{self.device_plugins}=/var/lib/kubelet/device-plugins"
         argv = [
             *(_tool("unshare"), *namespaces, *_PYTHON, str(_SCRIPTS / "node_room.py")),
-            *(str(ready), str(self.folder / "room"), device_plugins),
+            *(str(ready), str(self.folder / "room")),
+            *(f"{self.kubelet_folder / folder}=/var/lib/kubelet/{folder}" for folder in at_fixed_places),
             *(path for path in node_configuration.KERNEL_PARAMETERS if Path(path).exists()),
         ]
         self.processes.start("room", argv)
@@ -279,7 +281,7 @@ class RealNode:
         program = self._paths[WORKLOAD].read_bytes()
         for image, command in ((PAUSE_IMAGE, ("/workload", "pause")), (WORKLOAD_IMAGE, ("/workload",))):
             files = {"/workload": program}
-            self.import_image(images.archive(image, files, command, architecture=_architecture()))
+            self.import_image(images.archive(image, files, command))
 
     def _runc_wrapper(self, path: Path) -> Path:
         python = " ".join((*_PYTHON, str(_SCRIPTS / "node_runc.py"), self._cgroup))
@@ -333,11 +335,6 @@ class RealNode:
                     f"{self.processes.log_tail(server)}"
                 )
             time.sleep(_POLL_SECONDS)
-
-
-def _architecture() -> str:
-    """Go's word for this machine's processor."""
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 def _pairs(values: Mapping[str, str]) -> str:

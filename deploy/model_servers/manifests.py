@@ -8,11 +8,10 @@ Pure but for the look at this machine's folders.
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from deploy.local import images
+from deploy.local import machine_python
 from deploy.model_servers.servers import MODEL_FOLDER, ModelServer
 
 IMAGE = "localhost/model-server:1"
@@ -21,25 +20,8 @@ SERVICE_SECONDS = 0.15
 OBJECTIVE_SECONDS = 1.0  # a bound of every server's latency buckets, so that it is judged exactly
 MAX_REPLICAS = 3
 PERIOD_SECONDS = 0.5
-_LIBRARIES = ("/usr", "/lib", "/lib64", "/bin")
 _LEAVE_ROUTING_SECONDS = 2
 _GRACE_SECONDS = 20
-
-
-def image(architecture: str) -> bytes:
-    """The archive of IMAGE: mount points and the names that the C library wants to know."""
-    files = {
-        "/etc/passwd": b"root:x:0:0:root:/tmp:/bin/sh\n",
-        "/etc/group": b"root:x:0:\n",
-        "/etc/nsswitch.conf": b"passwd: files\nhosts: files dns\n",
-    }
-    return images.archive(IMAGE, files, ("/bin/sh",), architecture=architecture)
-
-
-def base_prefix(python: Path) -> Path:
-    """Where the interpreter of an environment has its standard library."""
-    argv = [str(python), "-I", "-c", "import sys; print(sys.base_prefix)"]
-    return Path(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip())
 
 
 def model(server: ModelServer, namespace: str) -> dict[str, Any]:
@@ -92,19 +74,7 @@ def deployment(server: ModelServer, namespace: str, node: str, python: Path) -> 
 
 
 def _pod(server: ModelServer, node: str, python: Path) -> dict[str, Any]:
-    # <environment>/bin/python
-    folders = {*(path for path in _LIBRARIES if Path(path).is_dir()), str(python.parents[1])}
-    base = str(base_prefix(python))
-    if not base.startswith("/usr"):
-        folders.add(base)
-    volumes: list[dict[str, Any]] = [
-        {"name": f"machine-{number}", "hostPath": {"path": folder}}
-        for number, folder in enumerate(sorted(folders))
-    ]
-    mounts: list[dict[str, Any]] = [
-        {"name": volume["name"], "mountPath": volume["hostPath"]["path"], "readOnly": True}
-        for volume in volumes
-    ]
+    volumes, mounts = machine_python.mounts(python)
     volumes += [
         {"name": "model", "configMap": {"name": f"{server.name}-model"}},
         # Ray keeps its objects in shared memory; the runtime's own 64 MiB are too few.

@@ -8,7 +8,6 @@ Prometheus discovers the pods of the namespace itself (`kubernetes_sd_configs`) 
 from __future__ import annotations
 
 import json
-import platform
 import sys
 import time
 import urllib.error
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 from cluster.client import Api
 from cluster.reflector import Reflector
 from cluster.wire import Pod
+from deploy.local import machine_python
 from deploy.local.build import Progress
 from deploy.local.control_plane import ControlPlane
 from deploy.local.model_servers import ensure
@@ -66,8 +66,7 @@ class Rig:
         self._stack.close()
 
     def _start(self) -> None:
-        architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-        self.node.import_image(manifests.image(architecture))
+        self.node.import_image(machine_python.image(manifests.IMAGE))
         api = Api.connect(str(self.cluster.kubeconfig))
         self._stack.callback(api.close)
         path = f"/api/v1/namespaces/{self.namespace}/pods"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from deploy.local import machine_python
 from deploy.local.node_cgroups import roots
 from tests.kubelet.cluster_view import container, delete, pod, running, seen_inside, until
 
@@ -25,17 +25,9 @@ def test_a_pod_runs_with_an_address_of_the_node_and_answers(control_plane, names
 
 
 def test_a_python_of_this_machine_runs_as_a_pod_by_host_path_mounts(control_plane, namespace, real_node):
-    folders = [folder for folder in ("/usr", "/lib", "/lib64", sys.base_prefix) if Path(folder).is_dir()]
-    volumes = [
-        {"name": f"v{number}", "hostPath": {"path": folder}}
-        for number, folder in enumerate(sorted(set(folders)))
-    ]
-    mounts = [
-        {"name": volume["name"], "mountPath": volume["hostPath"]["path"], "readOnly": True}
-        for volume in volumes
-    ]
-    python = os.path.realpath(sys.executable)
-    serve = container(command=[python, "-m", "http.server", "8080"], args=[], volumeMounts=mounts)
+    python = Path(sys.executable)
+    volumes, mounts = machine_python.mounts(python)
+    serve = container(command=[str(python), "-m", "http.server", "8080"], args=[], volumeMounts=mounts)
     serve["readinessProbe"] = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
     control_plane.apply([pod("python", real_node.name, serve, volumes=volumes)], namespace)
     found = running(control_plane, namespace, "python")

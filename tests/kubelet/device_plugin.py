@@ -1,10 +1,14 @@
 """A device plugin of a few lines: it offers given devices and hands each out as a CDI device.
 
-The kubelet's device plugin protocol, v1beta1. Its socket and the kubelet's are in one folder.
+The kubelet's device plugin protocol, v1beta1. Its socket and the kubelet's are in one folder. Every device is
+the same pretended card; a container sees which it was given in the variable GIVEN.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +16,24 @@ from pathlib import Path
 
 import grpc
 from deviceplugin_v1beta1 import api_pb2, api_pb2_grpc  # type: ignore[import-not-found]
+
+from deploy.local.real_node import RealNode
+
+
+def describe(devices: Sequence[str], cdi_kind: str, node: RealNode) -> None:
+    """Write the node's CDI file about these devices."""
+    card = node.folder / "pretended-gpu"
+    os.mknod(card, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    nodes = [{"path": "/dev/nvidia0", "hostPath": str(card), "type": "c", "permissions": "rw"}]
+    document = {
+        "cdiVersion": "0.6.0",
+        "kind": cdi_kind,
+        "devices": [
+            {"name": device, "containerEdits": {"env": [f"GIVEN={device}"], "deviceNodes": nodes}}
+            for device in devices
+        ],
+    }
+    (node.cdi_folder / "test.json").write_text(json.dumps(document))
 
 
 class DevicePlugin(api_pb2_grpc.DevicePluginServicer):  # type: ignore[misc]

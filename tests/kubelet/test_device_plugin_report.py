@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from node.podresources_report import DEFAULT_NAMESPACE, KEY, config_map_name, de
 from tests.fake_nvml.build import NO_COMPILER, build_fake, compiler
 from tests.fake_nvml.state import FakeNode
 from tests.kubelet.cluster_view import container, delete, pod, running, seen_inside, until
-from tests.kubelet.device_plugin import DevicePlugin
+from tests.kubelet.device_plugin import DevicePlugin, describe
 
 RESOURCE = "nvidia.com/mig-1g.10gb"
 KIND = "test.slicewise.io/mig"
@@ -54,18 +53,7 @@ def instances(fake, real_node):
     )
     assert done.returncode == 0, done.stderr
     uuids = {int(start): uuid for start, uuid in json.loads(done.stdout).items()}
-    device = real_node.folder / "pretended-gpu"
-    os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
-    edits = [{"path": "/dev/nvidia0", "hostPath": str(device), "type": "c", "permissions": "rw"}]
-    document = {
-        "cdiVersion": "0.6.0",
-        "kind": KIND,
-        "devices": [
-            {"name": uuid, "containerEdits": {"env": [f"GIVEN={uuid}"], "deviceNodes": edits}}
-            for uuid in uuids.values()
-        ],
-    }
-    (real_node.cdi_folder / "test.json").write_text(json.dumps(document))
+    describe(tuple(uuids.values()), KIND, real_node)
     return uuids
 
 

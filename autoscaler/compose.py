@@ -28,6 +28,7 @@ from autoscaler.nodes.side import NodesSide
 from autoscaler.other_writer import OtherWriters
 from autoscaler.placement import FleetPlacement
 from autoscaler.pod_index import PodIndex
+from autoscaler.pods import PodSight
 from autoscaler.replica_shape import ReplicaShapes
 from autoscaler.signals_side import SignalsSide
 from autoscaler.targets import Target
@@ -215,13 +216,17 @@ def build(options: Options) -> Parts:
         api, options.namespace, options.lease, options.identity, on_started=began, on_stopped=ended
     )
     notices, warm_pods = NodeNotices(), WarmBook()
+
+    def doomed(pod: PodSight) -> bool:
+        return bool(notices.of(pod.node))
+
     signals = SignalsSide(
         api,
         prometheus,
         pods,
         exposition.autoscaler,
         matchers=options.prometheus_matchers,
-        notices=notices,
+        doomed=doomed,
         grid=lambda seen: fleet.grid_under([pod.node for pod in seen if pod.node]),
     )
 
@@ -271,7 +276,7 @@ def build(options: Options) -> Parts:
             pods,
             signals.collector.pod_loads,
             healing_of(fleet.live.service.decider),
-            doomed=lambda pod: bool(pod.node) and bool(notices.of(pod.node)),
+            doomed=doomed,
         ),
     )
     forecasts = ForecastWriter(
@@ -291,6 +296,7 @@ def build(options: Options) -> Parts:
         policies.reference,
         lambda: controller.views,
         signals.scales,
+        shapes,
         pods,
         warm_pods,
         fleet,

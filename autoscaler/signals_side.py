@@ -17,7 +17,6 @@ from autoscaler.scale_index import ScaleIndex
 from autoscaler.scrape import DirectScrape, Outcome
 from autoscaler.signals import NOT_ASKED
 from autoscaler.targets import Targets
-from autoscaler.warm.notices import NodeNotices
 from cluster.client import Api
 from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData
@@ -35,13 +34,10 @@ class SignalsSide:
         metrics: AutoscalerMetrics,
         *,
         matchers: str = "",
-        notices: NodeNotices | None = None,
+        doomed: Callable[[PodSight], bool] = lambda _pod: False,
         grid: Callable[[Sequence[PodSight]], float | NoData] = lambda _pods: NOT_ASKED,
     ) -> None:
-        """``notices``: which nodes are about to go, None where nobody watches them; ``grid``: see
-        ``Collector``.
-        """
-        marked = notices or NodeNotices()
+        """``doomed`` and ``grid``: see ``Collector``."""
 
         def observed(outcome: Outcome) -> None:
             metrics.direct_scrapes.labels(outcome).inc()
@@ -55,7 +51,7 @@ class SignalsSide:
             scope=Scope(matchers=matchers),
             scrape=self._scrape,
             executor=self._slow,
-            doomed=lambda pod: bool(pod.node) and bool(marked.of(pod.node)),
+            doomed=doomed,
             grid=grid,
         )
 

@@ -247,6 +247,18 @@ def test_an_interruption_notice_starts_a_replacement_before_the_replica_dies(sce
     view = scene.view(namespace, "spot")
     assert view is not None
     assert view.signals.current == 1
+
+    def serving() -> int:
+        conditions = [pod["status"].get("conditions", ()) for pod in pods(scene, namespace, "app=spot")]
+        return sum(any(c["type"] == "Ready" and c["status"] == "True" for c in each) for each in conditions)
+
+    def supply() -> int | None:
+        seen = scene.view(namespace, "spot")
+        return None if seen is None else seen.signals.ready
+
+    eventually("both replicas to serve", lambda: serving() == 2)
+    eventually("the replacement to be supply", lambda: supply() == 1)
+    throughout(lambda: supply() == 1, 3.0, "the doomed replica counts as none")
     notes = [
         event["note"]
         for event in scene.events(namespace, "Deployment", "spot")

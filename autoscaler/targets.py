@@ -40,14 +40,18 @@ class TargetRefused(Exception):
         super().__init__(message)
 
 
-class _ApiResource(msgspec.Struct, frozen=True):
+class ApiResource(msgspec.Struct, frozen=True):
+    """meta/v1 APIResource."""
+
     name: str = ""
     kind: str = ""
     namespaced: bool = False
 
 
-class _ApiResourceList(msgspec.Struct, frozen=True):
-    resources: tuple[_ApiResource, ...] = ()
+class ApiResourceList(msgspec.Struct, frozen=True):
+    """What the API server serves of a group and version (discovery)."""
+
+    resources: tuple[ApiResource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ class Targets:
     def _discover(self, target: Target) -> str:
         version, kind = target.api_version, target.kind
         try:
-            found = self._api.get(_group_root(version), _ApiResourceList)
+            found = self._api.get(_group_root(version), ApiResourceList)
         except ApiRefused as refused:
             if refused.status != 404:
                 raise

@@ -20,7 +20,7 @@ from typing import Final
 from autoscaler.coming_replicas import coming_replicas
 from autoscaler.controller import Policies, View
 from autoscaler.pod_index import PodIndex
-from autoscaler.ports import Scales
+from autoscaler.ports import ScaleReads
 from autoscaler.replica_shape import ReplicaShapes
 from autoscaler.targets import Target, TargetRefused
 from cluster.api_errors import ApiError
@@ -54,7 +54,7 @@ class ForecastWriter(Periodic):
         namespace: str,
         policies: Callable[[], Policies],
         views: Callable[[], Iterable[View]],
-        scales: Scales,
+        scales: ScaleReads,
         pods: PodIndex,
         shapes: ReplicaShapes,
         decider: Decider,

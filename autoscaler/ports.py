@@ -6,15 +6,21 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from autoscaler.targets import ScaleSight, Target
-from cluster.wire import ObjectReference
+from cluster.wire import ObjectReference, Scale
 
 
-class Scales(Protocol):
-    """What is needed of ``targets.Targets``."""
+class ScaleReads(Protocol):
+    """``targets.Targets``, ``scale_index.ScaleIndex``, ``warm.replacement.Replacements``. Raises
+    TargetRefused; ApiError when the API server is away.
+    """
 
     def read(self, target: Target) -> ScaleSight: ...
 
-    def write(self, sight: ScaleSight, replicas: int) -> object: ...
+
+class Scales(ScaleReads, Protocol):
+    """The same, and written: the answer to a write is the scale as it is then."""
+
+    def write(self, sight: ScaleSight, replicas: int) -> Scale: ...
 
 
 class Store(Protocol):

@@ -5,8 +5,9 @@ The newest pod goes first, since it is what the next one will look like after ad
 Deployments, StatefulSets and most custom resources have it. Whatever a pod template hash or a controller
 revision names is read once; without either, once a pod.
 
-Replicas of several pods (LeaderWorkerSet) and pods whose place depends on other pods are not counted:
-``NoData`` with the reason.
+``template`` is the pod itself, for whoever makes pods like it (``autoscaler.warm``); ``shape`` is what counts
+of it for room. Replicas of several pods (LeaderWorkerSet) and pods whose place depends on other pods are not
+counted: ``NoData`` with the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -26,20 +27,25 @@ from autoscaler.pods import PodSight
 from autoscaler.targets import ScaleSight, Target
 from cluster.api_errors import ApiError
 from cluster.client import Api
-from cluster.wire import ObjectMeta, Pod, PodSpec
+from cluster.envelopes import object_decoder
+from cluster.wire import ObjectMeta, Pod, PodSpec, PodStatus
 from metrics.samples import NoData
 from scheduler.decider import Decider
 from scheduler.planner.admission import constraints_of
 
 REVISION_LABELS: Final = ("pod-template-hash", "controller-revision-hash")
 GROUP_LABEL: Final = "leaderworkerset.sigs.k8s.io/name"
+_NONE: Final = msgspec.Raw(b"null")
 # A template without pods may be edited unseen, and an answer that failed may come.
 KEPT_SECONDS: Final = 30.0
 
 
 class _Template(msgspec.Struct, rename="camel", frozen=True):
+    """core/v1 PodTemplateSpec, or a pod."""
+
     metadata: ObjectMeta = ObjectMeta()
-    spec: PodSpec | None = None
+    spec: msgspec.Raw = _NONE
+    status: PodStatus = PodStatus()
 
 
 class _Spec(msgspec.Struct, rename="camel", frozen=True):
@@ -52,10 +58,30 @@ class _Workload(msgspec.Struct, rename="camel", frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class PodTemplate:
+    """A pod that stands for its workload's replicas; ``spec`` as JSON. ``grouped``: it is one of several that
+    are a replica.
+    """
+
+    metadata: ObjectMeta
+    spec: bytes
+    status: PodStatus
+    grouped: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The annotations and the spec, as in a manifest."""
+        return {
+            "metadata": {"annotations": self.metadata.annotations},
+            "spec": msgspec.json.decode(self.spec),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class _Kept:
     """What was read of one revision; ``until``: when to read again, in seconds of the clock."""
 
     revision: str
+    template: PodTemplate | NoData
     pod: Pod | NoData
     until: float
 
@@ -77,11 +103,17 @@ class ReplicaShapes:
         revision, newest = self._revision(pods), self._newest(pods)
         try:
             found = self._template(sight) if newest is None else self._pod(newest)
-        except ApiError as error:
-            found = NoData(f"its pod template cannot be read ({error})", "outage")
-        lasts = newest is not None and isinstance(found, Pod)
+            pod = found if isinstance(found, NoData) else _typed(found)
+        except (ApiError, msgspec.DecodeError) as error:
+            found = pod = NoData(f"its pod template cannot be read ({error})", "outage")
+        lasts = newest is not None and isinstance(found, PodTemplate)
         until = float("inf") if lasts else self._clock() + KEPT_SECONDS
-        self._kept[sight.target] = _Kept(revision, found, until)
+        self._kept[sight.target] = _Kept(revision, found, pod, until)
+
+    def template(self, target: Target) -> PodTemplate | NoData:
+        """The pod that was read."""
+        kept = self._kept.get(target)
+        return NoData("its pod template has not been read") if kept is None else kept.template
 
     def shape(self, target: Target) -> ReplicaShape | NoData:
         """What a replica asks for; to be called with the fleet's lock held."""
@@ -107,17 +139,18 @@ class ReplicaShapes:
         """Drop what was read of a workload."""
         self._kept.pop(target, None)
 
-    def _pod(self, sight: PodSight) -> Pod | NoData:
-        pod = self._api.get(f"/api/v1/namespaces/{quote(sight.namespace)}/pods/{quote(sight.name)}", Pod)
-        if GROUP_LABEL in pod.metadata.labels:
-            return NoData("a replica is a group of pods")
-        return pod
+    def _pod(self, sight: PodSight) -> PodTemplate:
+        path = f"/api/v1/namespaces/{quote(sight.namespace)}/pods/{quote(sight.name)}"
+        pod = self._api.get(path, _Template)
+        return PodTemplate(
+            pod.metadata, bytes(pod.spec), pod.status, grouped=GROUP_LABEL in pod.metadata.labels
+        )
 
-    def _template(self, sight: ScaleSight) -> Pod | NoData:
+    def _template(self, sight: ScaleSight) -> PodTemplate | NoData:
         found = self._api.get(sight.path.removesuffix("/scale"), _Workload).spec
         if found.leader_worker_template is not None:
             return NoData("a replica is a group of pods")
-        if found.template is None or found.template.spec is None:
+        if found.template is None or bytes(found.template.spec) == bytes(_NONE):
             return NoData("it has no pods yet, and no spec.template to read")
         target, meta = sight.target, found.template.metadata
         metadata = ObjectMeta(
@@ -126,7 +159,7 @@ class ReplicaShapes:
             labels=meta.labels,
             annotations=meta.annotations,
         )
-        return Pod(metadata=metadata, spec=found.template.spec)
+        return PodTemplate(metadata, bytes(found.template.spec), PodStatus())
 
     def _revision(self, pods: Sequence[PodSight]) -> str:
         newest = self._newest(pods)
@@ -142,6 +175,13 @@ class ReplicaShapes:
             return ("" if fact is None else fact.since), pod.name
 
         return max(pods, key=since, default=None)
+
+
+def _typed(template: PodTemplate) -> Pod | NoData:
+    if template.grouped:
+        return NoData("a replica is a group of pods")
+    spec = object_decoder(PodSpec).decode(template.spec)
+    return Pod(metadata=template.metadata, spec=spec, status=template.status)
 
 
 def looked_at(

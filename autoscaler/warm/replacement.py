@@ -21,13 +21,12 @@ import logging
 import threading
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import msgspec
 
 from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight
-from autoscaler.ports import Recorder
+from autoscaler.ports import Recorder, Scales
 from autoscaler.targets import ScaleSight, Target
 from autoscaler.warm.notices import NodeNotices
 from cluster import event_reasons
@@ -36,14 +35,6 @@ from cluster.wire import Scale
 from metrics.groups import WarmMetrics
 
 log = logging.getLogger(__name__)
-
-
-class Scales(Protocol):
-    """What is needed of the scales."""
-
-    def read(self, target: Target) -> ScaleSight: ...
-
-    def write(self, sight: ScaleSight, replicas: int) -> Scale: ...
 
 
 @dataclass(frozen=True, slots=True)

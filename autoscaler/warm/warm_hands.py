@@ -1,4 +1,4 @@
-"""Hands of the warm capacity: pod templates read, warm pods created, deleted and swept away.
+"""Hands of the warm capacity: warm pods created, deleted and swept away.
 
 Deletes at once and only the pod that was meant (by UID). With ``dry_run`` it only says what it would do.
 """
@@ -11,8 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from autoscaler.pod_index import PodIndex
-from autoscaler.targets import ScaleSight, Target
+from autoscaler.targets import Target
 from autoscaler.warm import warm_pods
 from autoscaler.warm.warm_pods import WarmPod
 from cluster.api_errors import ApiError, ApiRefused
@@ -30,27 +29,9 @@ Json = dict[str, Any]
 class WarmHands:
     """See the module docstring. Raises ApiError unless it says otherwise."""
 
-    def __init__(self, api: Api, pods: PodIndex, metrics: WarmMetrics, *, dry_run: bool) -> None:
-        self._api, self._pods, self._metrics, self._dry_run = api, pods, metrics, dry_run
+    def __init__(self, api: Api, metrics: WarmMetrics, *, dry_run: bool) -> None:
+        self._api, self._metrics, self._dry_run = api, metrics, dry_run
         self._said: set[str] = set()
-
-    def template(self, sight: ScaleSight) -> Json | None:
-        """The pod template of a workload, or one of its pods; None where there is neither."""
-        try:
-            found = msgspec.json.decode(self._api.request("GET", sight.path.removesuffix("/scale")))
-        except ApiRefused as refused:
-            if refused.status != 403:  # of custom resources often only the scale may be read
-                raise
-            found = {}
-        template = (found.get("spec") or {}).get("template")
-        if isinstance(template, dict) and isinstance(template.get("spec"), dict):
-            return template
-        pods = self._pods.matching(sight.target.namespace, sight.selector)
-        if not pods:
-            return None
-        where = f"/api/v1/namespaces/{quote(pods[-1].namespace)}/pods/{quote(pods[-1].name)}"
-        pod: Json = msgspec.json.decode(self._api.request("GET", where))
-        return pod
 
     def create(self, target: Target, body: Json, change: str) -> str:
         """Make a pod; return its UID, "" where there is none."""

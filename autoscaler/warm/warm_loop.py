@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -17,7 +17,9 @@ from autoscaler.controller import Policies, PolicyKey, View
 from autoscaler.decide import cold_start_seconds
 from autoscaler.forecast import Forecast
 from autoscaler.pod_index import PodIndex
-from autoscaler.ports import Recorder
+from autoscaler.pods import PodSight
+from autoscaler.ports import Recorder, ScaleReads
+from autoscaler.replica_shape import PodTemplate
 from autoscaler.signals import Signals
 from autoscaler.sizing import DEFAULT_PER_REPLICA
 from autoscaler.targets import ScaleSight, Target, TargetRefused
@@ -41,8 +43,6 @@ from metrics.samples import NoData
 log = logging.getLogger(__name__)
 
 PERIOD_SECONDS: Final = 1.0
-# A pod template is read again after so long; a wrong one only makes warm pods that fit less well.
-TEMPLATE_SECONDS: Final = 30.0
 SWEEP_SECONDS: Final = 30.0
 # Where the next replicas would go takes a look at all nodes, and an image takes minutes anyway.
 PREFETCH_SECONDS: Final = 10.0
@@ -59,18 +59,20 @@ REFUSED_SECONDS: Final = 15.0
 Json = dict[str, Any]
 
 
-class Reads(Protocol):
-    """What is needed of the scales."""
+class Templates(Protocol):
+    """What is needed of ``replica_shape.ReplicaShapes``, which the control loop has read already."""
 
-    def read(self, target: Target) -> ScaleSight: ...
+    def wants_reading(self, sight: ScaleSight, pods: Sequence[PodSight]) -> bool: ...
+
+    def read(self, sight: ScaleSight, pods: Sequence[PodSight]) -> None: ...
+
+    def template(self, target: Target) -> PodTemplate | NoData: ...
 
 
 @dataclass(slots=True)
 class _Memory:
     """What is kept of one workload."""
 
-    template: Json | None = None
-    template_until: float = 0.0
     forecast: Forecast | None = None
     forecast_at: float = 0.0
     wanted: Wanted = field(default_factory=Wanted)
@@ -89,7 +91,8 @@ class WarmLoop(Periodic):
         policies: Callable[[], Policies],
         owner_of: Callable[[PolicyKey], ObjectReference | None],
         views: Callable[[], Iterable[View]],
-        scales: Reads,
+        scales: ScaleReads,
+        templates: Templates,
         pods: PodIndex,
         book: WarmBook,
         fleet: Fleet,
@@ -106,10 +109,11 @@ class WarmLoop(Periodic):
         """
         super().__init__("warm", self.turn, PERIOD_SECONDS, if_failed="warm capacity: a turn failed")
         self._policies, self._owner_of, self._views = policies, owner_of, views
-        self._scales, self._pods, self._book, self._fleet = scales, pods, book, fleet
+        self._scales, self._templates = scales, templates
+        self._pods, self._book, self._fleet = pods, book, fleet
         self._recorder, self._metrics = recorder, metrics
         self._active = active
-        self._hands = WarmHands(api, pods, metrics, dry_run=dry_run)
+        self._hands = WarmHands(api, metrics, dry_run=dry_run)
         self._prefetching = Prefetching(self._hands, fleet)
         self._clock, self._wall_clock = clock, wall_clock
         self._memories: dict[Target, _Memory] = {}
@@ -173,26 +177,36 @@ class WarmLoop(Periodic):
         target, owner = sight.target, self._owner_of(key)
         if owner is None or view is None:
             return
-        if memory.template is None or now >= memory.template_until:
-            memory.template, memory.template_until = self._hands.template(sight), now + TEMPLATE_SECONDS
+        template = self._template(key, sight, memory, now)
         mine = self._book.of(str(target))
         placeholders = [pod for pod in mine if pod.kind == "placeholder"]
         if policy.warm.placeholders is not None:
             count = self._wanted(policy, policy.warm.placeholders, view, memory, now)
-            why = "" if memory.template is None else warm_pods.why_no_placeholder(memory.template["spec"])
+            why = "" if template is None else warm_pods.why_no_placeholder(template["spec"])
             if why:
                 self._failed(key, memory, f"{target}: no placeholders: {why}")
                 count = 0
-            self._place(policy, owner, target, memory, placeholders, refused, paused, count)
+            self._place(policy, owner, target, memory, template, placeholders, refused, paused, count)
         due = now >= max(memory.make_again_at, memory.prefetch_at)
-        if policy.warm.prefetch is not None and memory.template is not None and due:
+        if policy.warm.prefetch is not None and template is not None and due:
             memory.prefetch_at = now + PREFETCH_SECONDS
             prefetches = [pod for pod in mine if pod.kind == "prefetch"]
             held = [pod.node for pod in placeholders if pod.node]
-            self._prefetching.bring(
-                policy.warm.prefetch, owner, target, memory.template, prefetches, held, now
-            )
+            self._prefetching.bring(policy.warm.prefetch, owner, target, template, prefetches, held, now)
         self._count(target)
+
+    def _template(self, key: PolicyKey, sight: ScaleSight, memory: _Memory, now: float) -> Json | None:
+        """What a replica looks like; None, and said, where that is not known."""
+        pods = self._pods.staying(sight.target.namespace, sight.selector)
+        if self._templates.wants_reading(sight, pods):
+            self._templates.read(sight, pods)
+        found = self._templates.template(sight.target)
+        if not isinstance(found, NoData):
+            return found.as_json()
+        if now >= memory.make_again_at:
+            memory.make_again_at = now + REFUSED_SECONDS
+            self._failed(key, memory, f"{sight.target}: no warm pods: {found.reason}")
+        return None
 
     def _wanted(
         self, policy: AutoscalingPolicy, asked: Placeholders, view: View, memory: _Memory, now: float
@@ -236,6 +250,7 @@ class WarmLoop(Periodic):
         owner: ObjectReference,
         target: Target,
         memory: _Memory,
+        template: Json | None,
         existing: list[WarmPod],
         refused: list[str],
         paused: bool,
@@ -251,9 +266,9 @@ class WarmLoop(Periodic):
         memory.made = {
             uid: at for uid, at in memory.made.items() if uid not in shown and now - at < SHOWN_SECONDS
         }
-        if memory.template is None or now < memory.make_again_at:
+        if template is None or now < memory.make_again_at:
             return
-        body = warm_pods.placeholder(memory.template, target, owner, policy.warm.image)
+        body = warm_pods.placeholder(template, target, owner, policy.warm.image)
         for _ in range(min(plan.make - len(memory.made), _MOST_MADE)):
             uid = self._hands.create(target, body, "placeholder_created")
             if uid:

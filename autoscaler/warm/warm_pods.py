@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 from autoscaler.targets import Target
 from cluster.warm_policy import Prefetch
 from cluster.wire import ObjectReference, Pod
-from scheduler.kept_objects import WARM_LABEL
+from scheduler.kept_objects import ROOM_ON_ANNOTATION, WARM_LABEL
 
 LABEL: Final = WARM_LABEL
 FOR_ANNOTATION: Final = "slicewise.io/warm-for"
@@ -119,7 +119,7 @@ def placeholder(template: Mapping[str, Any], target: Target, owner: ObjectRefere
     notes = {
         key: value
         for key, value in ((template.get("metadata") or {}).get("annotations") or {}).items()
-        if key.startswith("slicewise.io/")
+        if key.startswith("slicewise.io/") and key != ROOM_ON_ANNOTATION  # of the one pod it stands on
     }
     return _pod("placeholder", target, owner, made, notes)
 

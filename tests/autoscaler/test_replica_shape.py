@@ -15,7 +15,7 @@ from autoscaler.placeable import ReplicaShape
 from autoscaler.placement import FleetPlacement, Wish
 from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight
-from autoscaler.replica_shape import KEPT_SECONDS, ReplicaShapes
+from autoscaler.replica_shape import KEPT_SECONDS, PodTemplate, ReplicaShapes
 from autoscaler.selectors import parse_selector
 from autoscaler.signals import Signals
 from autoscaler.targets import ScaleSight, Target
@@ -124,6 +124,32 @@ def test_selectors_tolerations_and_priority_come_along():
     shape = Bench(template=template).shape()
     assert isinstance(shape, ReplicaShape)
     assert (shape.constraints.selector, shape.priority) == ((("zone", "a"),), 7)
+
+
+def test_the_pod_that_was_read_is_there_for_whoever_makes_pods_like_it():
+    bench = Bench(template={"spec": {"template": {"metadata": {"annotations": {"a": "b"}}, "spec": spec(4)}}})
+    assert isinstance(bench.shapes.template(TARGET), NoData)
+    bench.shape()
+    found = bench.shapes.template(TARGET)
+    assert isinstance(found, PodTemplate)
+    assert found.as_json() == {"metadata": {"annotations": {"a": "b"}}, "spec": spec(4)}
+    bench.add(pod("waits", gpus=2, tolerations=[{"operator": "Exists"}]))
+    assert bench.gpus() == 2
+    found = bench.shapes.template(TARGET)
+    assert isinstance(found, PodTemplate)
+    assert found.as_json()["spec"]["tolerations"] == [{"operator": "Exists"}]
+    assert len(bench.api.asked) == 2
+
+
+def test_one_pod_of_a_group_is_no_shape_but_a_template_of_its_like():
+    bench = Bench()
+    document = pod("leader")
+    document["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/name"] = "llm"
+    bench.add(document)
+    shape, found = bench.shape(), bench.shapes.template(TARGET)
+    assert isinstance(shape, NoData)
+    assert "a group of pods" in shape.reason
+    assert isinstance(found, PodTemplate)
 
 
 SPREAD = [{"whenUnsatisfiable": "DoNotSchedule", "topologyKey": "kubernetes.io/hostname", "maxSkew": 1}]

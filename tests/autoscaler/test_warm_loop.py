@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,9 @@ from autoscaler.controller import View
 from autoscaler.decide import Decision
 from autoscaler.deletion_cost import DeletionCosts
 from autoscaler.pod_index import PodIndex
+from autoscaler.pods import PodSight
 from autoscaler.reasons import STEADY, Reason
+from autoscaler.replica_shape import PodTemplate
 from autoscaler.selectors import parse_selector
 from autoscaler.signals import Signals
 from autoscaler.state import State
@@ -22,8 +25,9 @@ from autoscaler.warm.warm_book import WarmBook
 from autoscaler.warm.warm_loop import WarmLoop
 from cluster.api_errors import ApiRefused
 from cluster.policy import AutoscalingPolicy
-from cluster.wire import Node, ObjectReference, Pod
+from cluster.wire import Node, ObjectMeta, ObjectReference, Pod, PodStatus
 from metrics.exposition import Exposition
+from metrics.samples import NoData
 from scheduler.decider import Decider
 from scheduler.fleet import Fleet
 from scheduler.packing.prices import unsolved
@@ -32,17 +36,9 @@ from tests.scheduler.fleet_objects import node, policy
 
 KEY = ("ns", "llm-policy")
 TARGET = Target("apps/v1", "Deployment", "ns", "llm")
-TEMPLATE = {
-    "spec": {
-        "template": {
-            "metadata": {"labels": {"app": "llm"}},
-            "spec": {
-                "containers": [
-                    {"name": "c", "image": "vllm:1", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
-                ]
-            },
-        }
-    }
+SPEC = {
+    "containers": [{"name": "c", "image": "vllm:1", "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
+    "schedulingGates": [{"name": "slicewise.io/plan"}],
 }
 
 
@@ -57,9 +53,6 @@ class Memory:
     made: list[dict[str, Any]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     ended: list[Pod] = field(default_factory=list)
-
-    def request(self, method: str, path: str) -> bytes:
-        return msgspec.json.encode(TEMPLATE)
 
     def post(self, path: str, body: dict[str, Any]) -> bytes:
         self.tried += 1
@@ -93,6 +86,29 @@ class Memory:
 
 
 @dataclass
+class Templates:
+    """What the control loop has read of the workload's newest pod, or of its template."""
+
+    found: PodTemplate | NoData = field(default_factory=lambda: template())
+    stale: bool = True
+    reads: int = 0
+
+    def wants_reading(self, sight: ScaleSight, pods: Sequence[PodSight]) -> bool:
+        return self.stale
+
+    def read(self, sight: ScaleSight, pods: Sequence[PodSight]) -> None:
+        self.reads, self.stale = self.reads + 1, False
+
+    def template(self, target: Target) -> PodTemplate | NoData:
+        return self.found
+
+
+def template(**annotations: str) -> PodTemplate:
+    metadata = ObjectMeta(labels={"app": "llm"}, annotations=annotations)
+    return PodTemplate(metadata, msgspec.json.encode(SPEC), PodStatus())
+
+
+@dataclass
 class Placement:
     decider: Decider
 
@@ -111,6 +127,7 @@ class Bench:
             fleet.apply_node(node(name, allocatable={"nvidia.com/gpu": "4"}))
         chosen = policy(terms={"carbon": 0.0})
         decider = Decider(fleet, lambda: chosen, unsolved, dict, lambda: 0.0)
+        self.templates = Templates()
         self.active = True
         self.in_flight = 16.0
         self.exposition = Exposition("test", "1")
@@ -120,6 +137,7 @@ class Bench:
             lambda key: ObjectReference("v1", "ConfigMap", key[1], key[0], "u1"),
             lambda: [self.view()],
             self,
+            self.templates,
             self.pods,
             self.book,
             Placement(decider),
@@ -227,6 +245,42 @@ def test_what_is_refused_is_not_asked_for_at_every_turn():
     assert bench.api.tried == 4
     bench.api.refuse = None
     for at in range(61, 80):
+        bench.turn(float(at))
+    assert len(bench.api.made) == 2
+
+
+def test_what_the_control_loop_has_read_of_a_replica_is_not_read_again():
+    bench = Bench(PLACEHOLDERS)
+    for at in range(1, 120):
+        bench.turn(float(at))
+    assert bench.templates.reads == 1
+    bench.templates.stale = True
+    bench.turn(120.0)
+    assert bench.templates.reads == 2
+
+
+def test_a_placeholder_is_made_like_the_pod_that_was_read_without_what_is_that_pod_s_own():
+    bench = Bench(PLACEHOLDERS)
+    bench.templates.found = template(
+        **{"slicewise.io/nvlink": "none", "slicewise.io/room-on": "n9", "a": "b"}
+    )
+    bench.turn(1.0)
+    made = bench.api.made[0]
+    assert made["metadata"]["annotations"].keys() == {"slicewise.io/nvlink", "slicewise.io/warm-for"}
+    assert made["spec"]["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+    assert "schedulingGates" not in made["spec"]
+
+
+def test_a_replica_that_cannot_be_read_is_said_once_and_made_once_it_can():
+    bench = Bench(PLACEHOLDERS)
+    bench.templates.found = NoData("its pod template cannot be read (forbidden)", "outage")
+    for at in range(1, 40):
+        bench.turn(float(at))
+    assert not bench.api.made
+    [line] = bench.said.lines
+    assert "Deployment ns/llm: no warm pods: its pod template cannot be read (forbidden)" in line
+    bench.templates.found = template()
+    for at in range(40, 60):
         bench.turn(float(at))
     assert len(bench.api.made) == 2
 

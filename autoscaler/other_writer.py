@@ -24,8 +24,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from autoscaler.scale_index import ReplicasWriter
-from autoscaler.targets import ScaleSight, Target
+from autoscaler.replicas_writers import ReplicasWriter
+from autoscaler.targets import ApiResourceList, ScaleSight, Target
 from cluster.api_errors import ApiError, ApiRefused
 from cluster.client import Api
 from cluster.reflector import Reflector
@@ -121,16 +121,6 @@ class Autoscaler(msgspec.Struct, frozen=True, gc=False):
 
     metadata: ObjectMeta = ObjectMeta()
     spec: _Spec = _Spec()
-
-
-class _Resource(msgspec.Struct, frozen=True, gc=False):
-    name: str = ""
-
-
-class _ResourceList(msgspec.Struct, frozen=True, gc=False):
-    """What the API server serves of a group and version (discovery)."""
-
-    resources: tuple[_Resource, ...] = ()
 
 
 @dataclass(slots=True)
@@ -265,7 +255,7 @@ class OtherWriters:
             return
         self._look_for_keda_at = now + _LOOK_FOR_KEDA_SECONDS
         try:
-            served = self._api.get(_KEDA, _ResourceList).resources
+            served = self._api.get(_KEDA, ApiResourceList).resources
         except ApiError as error:
             log.debug("no ScaledObjects are found: %s", error)
             if not isinstance(error, ApiRefused) or error.status != 404:

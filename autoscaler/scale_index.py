@@ -1,9 +1,10 @@
-"""The scales of the common kinds, kept current by one watch a kind instead of one request a target and round.
+"""Scales kept current by one watch a kind instead of one request a target and round.
 
 A Deployment, StatefulSet or ReplicaSet says itself what its ``/scale`` would say: ``spec.replicas`` and
-``spec.selector``. The watch of a kind begins with the first target of it. Everything else (custom resources,
-whose CRD alone knows where the replicas stand; a kind whose watch is not allowed, not begun or silent for
-too long) is read through ``targets``, a request each. Writes always go there.
+``spec.selector``. Of every other kind the metadata is watched, and ``/scale`` is read again for objects
+that changed (``scale_versions``). The watch of a kind begins with the first target of it. Where it is not
+allowed, not begun or silent for too long, targets are read through ``targets``, a request each. Writes always
+go there.
 
 What was just written is known before the watch tells it: it counts until the watch has come as far as the
 resourceVersion of the write's answer. Who else set ``spec.replicas``, and when, is kept too
@@ -22,6 +23,8 @@ from typing import Any, Final
 
 import msgspec
 
+from autoscaler.replicas_writers import ReplicasWriter, ScalableMetadata, writers_of
+from autoscaler.scale_versions import ObjectVersion, ScaleVersions, as_new
 from autoscaler.selectors import Requirement, Selector, SelectorRefused
 from autoscaler.targets import ScaleSight, Target, TargetRefused, Targets
 from cluster.client import Api
@@ -34,26 +37,6 @@ LONGEST_SILENCE_SECONDS: Final = 90.0
 _LONGEST_OVERLAY_SECONDS: Final = 30.0
 _PLURALS: Final = {"Deployment": "deployments", "StatefulSet": "statefulsets", "ReplicaSet": "replicasets"}
 _GROUP: Final = "apps/v1"
-
-
-class _FieldsEntry(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """metav1.ManagedFieldsEntry."""
-
-    manager: str = ""
-    operation: str = ""
-    subresource: str = ""
-    time: str = ""
-    fields_v1: msgspec.Raw = msgspec.field(name="fieldsV1", default=msgspec.Raw(b"{}"))
-
-
-class _Metadata(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """metav1.ObjectMeta, as far as scaling goes."""
-
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    managed_fields: tuple[_FieldsEntry, ...] = ()
 
 
 class _MatchExpression(msgspec.Struct, frozen=True, gc=False):
@@ -81,18 +64,8 @@ class _Spec(msgspec.Struct, rename="camel", frozen=True, gc=False):
 class Scalable(msgspec.Struct, frozen=True, gc=False):
     """An apps/v1 object that has a scale."""
 
-    metadata: _Metadata = _Metadata()
+    metadata: ScalableMetadata = ScalableMetadata()
     spec: _Spec = _Spec()
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicasWriter:
-    """An owner of ``spec.replicas``: the field manager, how it writes, and when it last did (RFC 3339)."""
-
-    manager: str
-    operation: str
-    subresource: str
-    time: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +88,6 @@ class _Kind:
 
     kind: str
     entries: dict[tuple[str, str], _Entry] = field(default_factory=dict)
-    reflector: Reflector[Any] | None = None
 
     def replaced(self, items: Sequence[Scalable]) -> None:
         self.entries = {(o.metadata.namespace, o.metadata.name): _entry(self.kind, o) for o in items}
@@ -126,6 +98,20 @@ class _Kind:
             self.entries.pop(key, None)
         else:
             self.entries[key] = _entry(self.kind, item)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """What is known of one kind, and the reflector that tells it."""
+
+    known: _Kind | ScaleVersions
+    reflector: Reflector[Any]
+
+    @property
+    def current(self) -> bool:
+        """Whether it can be relied on."""
+        age = self.reflector.age_seconds() if self.reflector.synced.is_set() else None
+        return age is not None and age <= LONGEST_SILENCE_SECONDS
 
 
 class ScaleIndex:
@@ -140,7 +126,7 @@ class ScaleIndex:
     ) -> None:
         self._api, self._targets, self._clock = api, targets, clock
         self._lock = threading.Lock()
-        self._kinds: dict[str, _Kind] = {}
+        self._watches: dict[tuple[str, str], _Watch] = {}
         self._written: dict[Target, _Written] = {}
         self._stopped = False
 
@@ -148,7 +134,9 @@ class ScaleIndex:
         """Return the scale of ``target``. Raises TargetRefused; ApiError when the API server is away."""
         kind = self._watched(target)
         if kind is None:
-            return self._targets.read(target)
+            return self._first(target)
+        if isinstance(kind, ScaleVersions):
+            return kind.read(target, self._targets.read)
         entry = kind.entries.get((target.namespace, target.name))
         if entry is None:
             raise TargetRefused("not_found", f"{target}: does not exist; create it or delete its policy")
@@ -168,13 +156,19 @@ class ScaleIndex:
         """Ask for ``replicas``. Raises TargetRefused; ApiError when the API server is away."""
         scale = self._targets.write(sight, replicas)
         written = _Written(scale.spec.replicas, scale.metadata.resource_version, self._clock())
-        with self._lock:
-            self._written[sight.target] = written
+        watch = self._watches.get((sight.target.api_version, sight.target.kind))
+        if watch is not None and isinstance(watch.known, ScaleVersions):
+            watch.known.wrote(sight, written.replicas, written.version)
+        else:
+            with self._lock:
+                self._written[sight.target] = written
         return scale
 
     def writers(self, target: Target) -> tuple[ReplicasWriter, ...] | None:
         """Who owns ``spec.replicas`` of ``target``; None where no watch tells."""
         kind = self._watched(target)
+        if isinstance(kind, ScaleVersions):
+            return kind.writers(target)
         entry = None if kind is None else kind.entries.get((target.namespace, target.name))
         return None if entry is None else entry.writers
 
@@ -182,35 +176,46 @@ class ScaleIndex:
         """End the watches. Safe to call twice."""
         with self._lock:
             self._stopped = True
-            kinds = list(self._kinds.values())
-        for kind in kinds:
-            if kind.reflector is not None:
-                kind.reflector.stop()
+            watches = list(self._watches.values())
+        for watch in watches:
+            watch.reflector.stop()
 
-    def _watched(self, target: Target) -> _Kind | None:
-        """The kind's watch when it can be relied on; begins it with the first target of the kind."""
-        if target.api_version != _GROUP or target.kind not in _PLURALS:
-            return None
-        kind = self._kinds.get(target.kind)
-        if kind is None:
-            with self._lock:
-                if target.kind not in self._kinds and not self._stopped:
-                    kind = _Kind(target.kind)
-                    path = f"/apis/{_GROUP}/{_PLURALS[target.kind]}"
-                    kind.reflector = Reflector(self._api, path, Scalable, kind)
-                    kind.reflector.start()
-                    self._kinds[target.kind] = kind
-            return None
-        reflector = kind.reflector
-        age = None if reflector is None or not reflector.synced.is_set() else reflector.age_seconds()
-        return kind if age is not None and age <= LONGEST_SILENCE_SECONDS else None
+    def _watched(self, target: Target) -> _Kind | ScaleVersions | None:
+        """What the kind's watch knows, when it can be relied on."""
+        watch = self._watches.get((target.api_version, target.kind))
+        return watch.known if watch is not None and watch.current else None
+
+    def _first(self, target: Target) -> ScaleSight:
+        """Ask for the scale, and begin the watch of its kind. Where objects of other kinds are listed is
+        known from the first scale that was there.
+        """
+        if target.api_version == _GROUP and target.kind in _PLURALS:
+            self._begin(target, f"/apis/{_GROUP}/{_PLURALS[target.kind]}")
+            return self._targets.read(target)
+        sight = self._targets.read(target)
+        self._begin(target, collection_of(sight.path))
+        return sight
+
+    def _begin(self, target: Target, path: str) -> None:
+        key = target.api_version, target.kind
+        with self._lock:
+            if key in self._watches or self._stopped:
+                return
+            known: _Kind | ScaleVersions
+            if target.api_version == _GROUP and target.kind in _PLURALS:
+                known = _Kind(target.kind)
+                reflector: Reflector[Any] = Reflector(self._api, path, Scalable, known)
+            else:
+                known = ScaleVersions()
+                reflector = Reflector(self._api, path, ObjectVersion, known, metadata_only=True)
+            reflector.start()
+            self._watches[key] = _Watch(known, reflector)
 
     def _told(self, entry: _Entry, written: _Written) -> bool:
         """Whether the watch has come as far as the write."""
-        if entry.version.isdecimal() and written.version.isdecimal():
-            return int(entry.version) >= int(written.version)
         late = self._clock() - written.at_seconds > _LONGEST_OVERLAY_SECONDS
-        return entry.version == written.version or late
+        numbers = entry.version.isdecimal() and written.version.isdecimal()
+        return as_new(entry.version, written.version) or (late and not numbers)
 
 
 def _entry(kind: str, found: Scalable) -> _Entry:
@@ -226,13 +231,13 @@ def _entry(kind: str, found: Scalable) -> _Entry:
         sight = ScaleSight(target, path, found.spec.replicas, selector, about, metadata.resource_version)
     except SelectorRefused as refused:
         sight = TargetRefused("not_scalable", f"{target}: spec.selector {refused}")
-    writers = tuple(
-        ReplicasWriter(entry.manager, entry.operation, entry.subresource, entry.time)
-        for entry in metadata.managed_fields
-        if b'"f:replicas"' in bytes(entry.fields_v1) and b'"f:spec"' in bytes(entry.fields_v1)
-        if entry.subresource != "status"
-    )
-    return _Entry(sight, metadata.resource_version, writers)
+    return _Entry(sight, metadata.resource_version, writers_of(metadata))
+
+
+def collection_of(path: str) -> str:
+    """Where all objects of the kind are listed; ``path``: of one's scale."""
+    root, _, rest = path.partition("/namespaces/")
+    return f"{root}/{rest.split('/')[1]}"
 
 
 def label_selector(selector: _LabelSelector) -> Selector:

@@ -18,7 +18,7 @@ from autoscaler.other_writer import (
     Record,
     author_of,
 )
-from autoscaler.scale_index import ReplicasWriter
+from autoscaler.replicas_writers import ReplicasWriter
 from autoscaler.selectors import parse_selector
 from autoscaler.targets import ScaleSight, Target
 from cluster.api_errors import ApiRefused

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from autoscaler.scale_index import Scalable, ScaleIndex, _Kind
+from autoscaler.scale_index import Scalable, ScaleIndex, _Kind, _Watch
 from autoscaler.selectors import parse_selector
 from autoscaler.targets import ScaleSight, Target, Targets
 from cluster.client import Api
@@ -46,9 +46,8 @@ def shown(replicas: int, version: int) -> Scalable:
 
 def index_of(kind: _Kind) -> ScaleIndex:
     Synced.synced.set()
-    kind.reflector = cast(Any, Synced())
     index = ScaleIndex(cast(Api, None), cast(Targets, Writes()), clock=lambda: 0.0)
-    index._kinds["Deployment"] = kind
+    index._watches["apps/v1", "Deployment"] = _Watch(kind, cast(Any, Synced()))
     return index
 
 

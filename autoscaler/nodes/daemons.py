@@ -7,9 +7,10 @@ asks (cluster-autoscaler/expander/grpcplugin/grpc_client.go, populateNodeInfoFor
 has daemons taken off, and they are taken off here, each once, before a pending pod is placed.
 
 A DaemonSet runs on a node by its controller's rules (pkg/controller/daemon, NodeShouldRunDaemonPod): node
-selector, required node affinity, and no taint that its pods do not tolerate, the tolerations that the
-controller adds to every one of them counted in. What it takes is the effective request of one pod, GPUs
-among it where it asks for some.
+selector, required node affinity, and no taint that its pods do not tolerate. Taints of node conditions (not
+ready, under pressure) keep none away: the controller adds tolerations of most, and a new node loses the
+others before anything runs on it. What a daemon takes is the effective request of one pod, with its GPUs
+where it asks for some.
 
 Not seen: labels that the node gets only once it runs and that the template lacks (a DaemonSet that selects
 by them is missed), static pods, and what admission changes in a pod (LimitRanges, injected sidecars). Pure.
@@ -29,16 +30,16 @@ from scheduler.planner.admission import admits, constraints_of
 
 DemandOf: TypeAlias = Callable[[Pod], Demand | None]
 
-_ADDED: Final = tuple(
-    Toleration(key=f"node.kubernetes.io/{what}", operator="Exists", effect=effect)
-    for what, effect in (
-        ("not-ready", "NoExecute"),
-        ("unreachable", "NoExecute"),
-        ("disk-pressure", "NoSchedule"),
-        ("memory-pressure", "NoSchedule"),
-        ("pid-pressure", "NoSchedule"),
-        ("unschedulable", "NoSchedule"),
-        ("network-unavailable", "NoSchedule"),  # for host networks only; without a network nobody runs
+_CONDITIONS: Final = tuple(
+    Toleration(key=f"node.kubernetes.io/{what}", operator="Exists")
+    for what in (
+        "not-ready",
+        "unreachable",
+        "disk-pressure",
+        "memory-pressure",
+        "pid-pressure",
+        "unschedulable",
+        "network-unavailable",
     )
 )
 
@@ -81,7 +82,7 @@ def daemons_seen(node: Node, pods: Iterable[Pod], demand_of: DemandOf) -> tuple[
 
 def _runs_on(template: Pod, node: Node) -> bool:
     asked = constraints_of(template)
-    return admits(node, replace(asked, tolerations=(*asked.tolerations, *_ADDED)))
+    return admits(node, replace(asked, tolerations=(*asked.tolerations, *_CONDITIONS)))
 
 
 def _daemon(pod: Pod, demand_of: DemandOf) -> Daemon:

@@ -143,12 +143,13 @@ def test_a_taint_keeps_daemons_away_that_do_not_tolerate_it():
     ("key", "effect", "runs"),
     [
         ("node.kubernetes.io/not-ready", "NoExecute", True),
+        ("node.kubernetes.io/not-ready", "NoSchedule", True),
         ("node.kubernetes.io/unschedulable", "NoSchedule", True),
         ("node.kubernetes.io/memory-pressure", "NoSchedule", True),
         ("node.kubernetes.io/out-of-service", "NoExecute", False),
     ],
 )
-def test_the_tolerations_that_the_daemon_set_controller_adds_count(key: str, effect: str, runs: bool):
+def test_a_condition_of_the_node_keeps_no_daemon_away(key: str, effect: str, runs: bool):
     made = gpu_node(taints=[{"key": key, "effect": effect}])
     assert bool(daemons_for(made, [template({"cpu": "1"})], demand_of)) is runs
 

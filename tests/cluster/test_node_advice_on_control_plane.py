@@ -4,6 +4,7 @@ the nodes that must be kept.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,14 +36,18 @@ scaleDown: {mode: MODE, intervalSeconds: 0.5, keepFor: ["whole:2@H100-80GB"]}
 PRODUCTS = {"p5": "NVIDIA-H100-80GB-HBM3", "g6e": "NVIDIA-L40S"}
 
 
-def serialised(cluster: ControlPlane, path: str) -> bytes:
-    """An object as the API server's own protobuf: the raw field of runtime.Unknown, after four bytes."""
+def serialised(cluster: ControlPlane, path: str, sent: dict[str, Any] | None = None) -> bytes:
+    """An object as the API server's own protobuf: the raw field of runtime.Unknown, after four bytes.
+    ``sent``: what is posted; else it is read.
+    """
+    headers = {"Accept": "application/vnd.kubernetes.protobuf", "Content-Type": "application/json"}
+    method, told = ("GET", None) if sent is None else ("POST", json.dumps(sent))
     with cluster.connect() as connection:
         wire = connection._connection
-        wire.request("GET", path, None, {"Accept": "application/vnd.kubernetes.protobuf"})
+        wire.request(method, path, told, headers)
         answer = wire.getresponse()
         body = answer.read()
-    assert answer.status == 200
+    assert answer.status in (200, 201), body
     assert body[:4] == b"k8s\x00"
     position = 4
     while position < len(body):
@@ -52,6 +57,11 @@ def serialised(cluster: ControlPlane, path: str) -> bytes:
             return body[position : position + length]
         position += length
     raise AssertionError("no raw object")
+
+
+def created(cluster: ControlPlane, path: str, document: dict[str, Any]) -> bytes:
+    """What the API server would make of an object, serialised; nothing is kept."""
+    return serialised(cluster, f"{path}?dryRun=All", document)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +142,72 @@ def test_pods_and_nodes_as_the_api_server_serialises_them_are_understood(
 
     until(told, 10.0, "an Event that says why")
     assert told()[0].startswith("l40s: 1 GPU pods on 1 nodes at 2.00 USD an hour each")
+
+
+def test_daemon_sets_are_watched_and_taken_off_a_new_node(
+    control_plane: ControlPlane, advisor: Parts, namespace: str
+):
+    node = node_manifest(
+        "new",
+        labels={
+            "nvidia.com/gpu.product": PRODUCTS["g6e"],
+            "node.kubernetes.io/instance-type": "g6e.small",
+            "topology.kubernetes.io/region": "eu-north-1",
+        },
+        allocatable={"nvidia.com/gpu": "1", "cpu": "4", "memory": "16Gi"},
+    )
+    limits = {"nvidia.com/gpu": "1", "cpu": "4"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "wide"},
+        "spec": {
+            "schedulerName": "nobody",
+            "containers": [{"name": "c", "image": "example.org/vllm:1", "resources": {"limits": limits}}],
+        },
+    }
+    daemons = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "agent"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "agent"}},
+            "template": {
+                "metadata": {"labels": {"app": "agent"}},
+                "spec": {
+                    "nodeSelector": {"node.kubernetes.io/instance-type": "g6e.small"},
+                    "containers": [
+                        {
+                            "name": "c",
+                            "image": "example.org/agent:1",
+                            "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
+                        }
+                    ],
+                },
+            },
+        },
+    }
+    kind = created(control_plane, "/api/v1/nodes", node)
+    pod_bytes = created(control_plane, f"/api/v1/namespaces/{namespace}/pods", pod)
+    request = pb.BestOptionsRequest()
+    request.options.add(nodeGroupId="small", nodeCount=1).podBytes.append(pod_bytes)
+    request.nodeBytesMap["small"] = kind
+    assert advisor.nodes.expander is not None
+    observed = advisor.exposition.node_advice.answers
+    with grpc.insecure_channel(f"127.0.0.1:{advisor.nodes.expander.port}") as channel:
+
+        def verdict() -> str:
+            before = {word: observed.labels(word)._value.get() for word in ("chosen", "left")}
+            ExpanderStub(channel).BestOptions(request, timeout=5.0)
+            [word] = [one for one, count in before.items() if observed.labels(one)._value.get() > count]
+            return word
+
+        path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets"
+        assert verdict() == "chosen"
+        control_plane.request("POST", path, daemons)
+        until(lambda: verdict() == "left", 10.0, "the DaemonSet to be seen")
+        control_plane.request("DELETE", f"{path}/agent")
+        until(lambda: verdict() == "chosen", 10.0, "the DaemonSet to be gone")
 
 
 def test_only_the_node_that_must_be_kept_is_marked_and_only_in_mode_on(

@@ -242,8 +242,12 @@ class Collector:
         for workload in workloads:
             signals, found = workload.policy.signals, seen[workload.sight.target]
             # A server that tells of other pods, or counts time only, is left to Prometheus.
-            if signals.direct_scrape and (found.preset is None or readable(found.preset)):
-                followed[workload.sight.target] = Followed(found.present, found.preset, signals.every_seconds)
+            # Recognised by its proxies only: its own page may know better.
+            preset = found.preset
+            if workload.policy.server == AUTO and preset is not None and preset.only_the_door:
+                preset = None
+            if signals.direct_scrape and (preset is None or readable(preset)):
+                followed[workload.sight.target] = Followed(found.present, preset, signals.every_seconds)
         self._scrape.follow(followed)
 
     # --- answers --------------------------------------------------------------------------------------

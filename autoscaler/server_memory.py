@@ -1,9 +1,10 @@
 """Which model server each workload runs, where its policy does not say: recognised once, remembered.
 
 A workload runs what most of its pods show (``metrics.servers.detect``, or their own pages where Prometheus
-does not know them); between equals the order of the registry decides. What was recognised stands until other
-pods have come and show something else: pods that nobody has scraped yet, and a Prometheus that is away,
-change nothing. Pure bookkeeping: no clock, nothing is fetched.
+does not know them); between equals the order of the registry decides. Marks of a proxy count where neither
+shows any other: Prometheus may scrape the sidecar of every pod and the server of none. What was recognised
+stands until other pods have come and show something else: pods that nobody has scraped yet, and a Prometheus
+that is away, change nothing. Pure bookkeeping: no clock, nothing is fetched.
 """
 
 from __future__ import annotations
@@ -43,9 +44,13 @@ class ServerMemory:
         return None if known is None else known.preset
 
     def wants(self, target: Target, pods: Sequence[PodKey]) -> bool:
-        """Whether ``target`` is to be looked at: it is not known, or has pods that were not there then."""
+        """Whether ``target`` is to be looked at: it is not known, or by its proxies only, or has pods that
+        were not there then.
+        """
         known = self._known.get(target)
-        return bool(pods) and (known is None or not known.pods.issuperset(pods))
+        if known is None or known.preset.only_the_door:
+            return bool(pods)
+        return not known.pods.issuperset(pods)
 
     def look(
         self,
@@ -56,11 +61,16 @@ class ServerMemory:
     ) -> None:
         """Recognise ``target`` by ``found`` (of all pods of the cluster), else by what its own pages show."""
         votes = Counter(found[pod].server for pod in pods if pod in found)
-        preset = on_pages
-        if votes:
+        inside = Counter({name: count for name, count in votes.items() if not PRESETS[name].only_the_door})
+        if not inside and on_pages is not None and not on_pages.only_the_door:
+            votes, preset = Counter(), on_pages
+        elif votes:
+            votes = inside or votes
             most = max(votes.values())
             preset = next(preset for name, preset in PRESETS.items() if votes.get(name) == most)
-        if preset is None:
+        elif on_pages is not None:
+            preset = on_pages
+        else:
             return
         before = self.preset_of(target)
         if before is None or before.name != preset.name:

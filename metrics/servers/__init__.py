@@ -1,7 +1,8 @@
 """Presets of model servers: one file a server, the registry here. Pure: names and query text only.
 
 The order of the registry is the order of recognition: where a pod exports the marks of several (a model
-server behind a sidecar), the one that knows the server's inside goes before the one that sees its door.
+server behind a sidecar), the one that knows the server's inside goes before the one that sees its door, which
+is the last.
 """
 
 from metrics.servers.bentoml import BENTOML
@@ -47,8 +48,8 @@ PRESETS: dict[str, ServerPreset] = {
         KNATIVE_REVISION,
         INFERENCE_GATEWAY,
         OPENTELEMETRY,
-        ISTIO,
         GENERIC,
+        ISTIO,
     )
 }
 

@@ -1,7 +1,8 @@
 """Which model server a pod runs, by the names it exports: one query for the whole cluster.
 
-A preset's ``signature`` is one or more names that only this server exports. A pod that shows marks of
-several is taken for the first in the registry's order (``metrics.servers``).
+A preset's ``signature`` is one or more names that only this server exports; with matchers, only the series
+that they select are its marks. A pod that shows marks of several is taken for the first in the registry's
+order (``metrics.servers``).
 
 Pure: query text out, samples in. Read by ``kubectl slicewise servers`` and by policies that name no server.
 """
@@ -29,9 +30,16 @@ class Detected:
 
 def detection_query(scope: Scope = EVERYTHING, presets: Iterable[ServerPreset] = PRESETS.values()) -> str:
     """Counts series by pod and name for every signature."""
-    names = sorted({name for preset in presets for name in preset.signature})
-    matcher = f'__name__=~"{"|".join(names)}"'
-    return f"count by ({scope.grouping}, __name__) ({scope.braces(matcher)})"
+    names: dict[str, set[str]] = {}
+    for preset in presets:
+        names.setdefault(preset.matchers, set()).update(preset.signature)
+    # No "or" around the counts: it would drop a pod's marks where it has others, as names do not tell apart.
+    marks = " or ".join(
+        scope.braces(f'__name__=~"{"|".join(sorted(found))}"', matchers)
+        for matchers, found in sorted(names.items())
+        if found
+    )
+    return f"count by ({scope.grouping}, __name__) ({marks})"
 
 
 def detect(

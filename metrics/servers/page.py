@@ -38,7 +38,9 @@ def recognise(page: bytes, presets: Iterable[ServerPreset] = tuple(PRESETS.value
     """The first preset whose marks the page shows, in the order of the registry; None without any."""
     text = b"\n" + page
     for preset in presets:
-        if any(next(_lines(text, name), None) is not None for name in preset.signature):
+        wanted = [matcher.encode() for matcher in _each(preset.matchers)]
+        marks = (line for name in preset.signature for line in _lines(text, name))
+        if any(all(one in line for one in wanted) for line in marks):
             return preset
     return None
 
@@ -64,6 +66,11 @@ def load_on_page(preset: ServerPreset, page: bytes) -> PageLoad | NoData:
         if waiting is None and preset.in_flight_where_told:
             waiting = 0.0
     return PageLoad(in_flight, waiting)
+
+
+def _each(matchers: str) -> list[str]:
+    """Matchers as a page spells labels: those of equality, which are all that presets state."""
+    return [part.strip() for part in matchers.split(",") if part.strip()]
 
 
 def _newest(text: bytes, names: Iterable[str], per_pod: str) -> float | None:

@@ -114,8 +114,10 @@ class ServerPreset:
     ``cache_usage`` is a ratio from 0 to 1. ``per_pod`` tells how series of one pod become one number: "sum",
     or "max" where each rank of one engine exports the same requests. ``pod_label`` and ``namespace_label``:
     the labels that name the serving pod where the series say it themselves (a proxy that reports for others).
-    ``signature``: names by which the server is recognised; one of them is enough. ``tokens_in`` and
-    ``tokens_out``: tokens of the prompt and of the answer a request, newest release first.
+    ``signature``: names by which the server is recognised, of series that ``matchers`` select; one of them is
+    enough. ``only_the_door``: what it tells is a proxy's view of the pod, so marks of any other server go
+    before its own. ``tokens_in`` and ``tokens_out``: tokens of the prompt and of the answer a request, newest
+    release first.
 
     ``without_probes``: label matchers that leave the kubelet's probes out of what is counted, where a server
     counts them like requests: a fast probe a second hides slow requests and makes an idle pod look busy.
@@ -140,6 +142,7 @@ class ServerPreset:
     pod_label: str = ""
     namespace_label: str = ""
     signature: Names = ()
+    only_the_door: bool = False
     tokens_in: tuple[Mean, ...] = ()
     tokens_out: tuple[Mean, ...] = ()
     port: int | None = None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 from autoscaler.collect import Collector, Workload
 from autoscaler.pod_index import PodIndex
+from autoscaler.scrape import Followed, Pages
 from autoscaler.selectors import parse_selector
 from autoscaler.server_memory import ServerMemory
 from autoscaler.targets import ScaleSight, Target
 from cluster.policy import AutoscalingPolicy
 from cluster.wire import ObjectMeta, ObjectReference, Pod, PodCondition, PodStatus
 from metrics.samples import NoData, Sample, Vector
-from metrics.servers import PRESETS
+from metrics.servers import PRESETS, ServerPreset
 from metrics.servers.detect import Detected
+from metrics.servers.page import PageLoad
 
 TARGET = Target("apps/v1", "Deployment", "n", "llm")
 MARKS = {
@@ -64,6 +67,24 @@ def test_the_pods_own_pages_tell_where_prometheus_does_not():
     assert memory.preset_of(TARGET) is PRESETS["vllm"]
 
 
+def test_what_a_proxy_tells_counts_where_nothing_else_is_told():
+    memory = ServerMemory()
+    memory.look(TARGET, keys("a", "b"), detected(a="istio", b="istio"), None)
+    assert memory.preset_of(TARGET) is PRESETS["istio"]
+    assert memory.wants(TARGET, keys("a", "b"))  # it may yet say itself what it is
+    memory.look(TARGET, keys("a", "b"), detected(a="istio", b="istio"), PRESETS["vllm"])
+    assert memory.preset_of(TARGET) is PRESETS["vllm"]
+    assert not memory.wants(TARGET, keys("a", "b"))
+
+
+def test_one_pod_that_shows_a_server_outweighs_the_proxies_of_the_others():
+    memory = ServerMemory()
+    memory.look(TARGET, keys("a", "b", "c"), detected(a="istio", b="istio", c="tgi"), None)
+    assert memory.preset_of(TARGET) is PRESETS["tgi"]
+    memory.look(TARGET, keys("a", "d"), detected(a="istio", d="istio"), PRESETS["istio"])
+    assert memory.preset_of(TARGET) is PRESETS["istio"]
+
+
 class Prometheus:
     """Series of single pods, by the name of the metric."""
 
@@ -110,8 +131,9 @@ def pods_of(*names: str) -> PodIndex:
     return index
 
 
-def workload(app: str, replicas: int = 1) -> Workload:
-    policy = AutoscalingPolicy.model_validate({"target": {"name": app}, "maxReplicas": 9, "inFlight": {}})
+def workload(app: str, replicas: int = 1, **fields: Any) -> Workload:
+    values = {"target": {"name": app}, "maxReplicas": 9, "inFlight": {}, **fields}
+    policy = AutoscalingPolicy.model_validate(values)
     target = Target("apps/v1", "Deployment", "n", app)
     return Workload(
         policy, ScaleSight(target, "/", replicas, parse_selector(f"app={app}"), ObjectReference())
@@ -126,6 +148,52 @@ def test_every_workload_is_asked_about_by_its_own_server():
     assert (signals(one).in_flight, signals(other).in_flight) == (5.0, 5.0)
     assert collector.server_of(one.sight.target) == "vllm"
     assert collector.server_of(other.sight.target) == "tgi"
+
+
+class Door:
+    """The threads that ask pods, as far as the collector goes: whom it wants asked, what a page showed."""
+
+    def __init__(self) -> None:
+        self.wanted: dict[Target, Followed] = {}
+        self.server: ServerPreset | None = None
+
+    def follow(self, wanted: Mapping[Target, Followed]) -> None:
+        self.wanted = dict(wanted)
+
+    def pages(self, target: Target) -> Pages:
+        return Pages(frozenset({"a1"}), {"a1": PageLoad(7.0, 2.0)} if self.server else {}, self.server)
+
+    def hold(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+def test_a_workload_known_by_its_sidecars_alone_is_asked_for_its_own_page():
+    source, one, door = Prometheus(), workload("a"), Door()
+    source.servers = {"a1": "istio"}
+    collector = Collector(source, pods_of("a1"), scrape=cast(Any, door))
+    target = one.sight.target
+    collector.ask([one], 1000.0)
+    assert collector.server_of(target) == "istio"
+    assert door.wanted[target].preset is None  # any page is welcome
+    door.server = PRESETS["vllm"]
+    collector.ask([one], 1005.0)
+    assert collector.server_of(target) == "istio"  # looked at every 15 s
+    signals = collector.ask([one], 1020.0)
+    assert collector.server_of(target) == "vllm"
+    assert signals(one).in_flight == 7.0
+    collector.ask([one], 1040.0)
+    assert (source.detections, door.wanted[target].preset) == (2, PRESETS["vllm"])
+
+
+def test_a_policy_that_names_the_proxy_is_taken_at_its_word():
+    source, door = Prometheus(), Door()
+    source.servers = {"a1": "istio"}
+    one = workload("a", server="istio")
+    collector = Collector(source, pods_of("a1"), scrape=cast(Any, door))
+    collector.ask([one], 1000.0)
+    assert door.wanted == {}
+    assert source.detections == 0
 
 
 def test_the_servers_are_not_asked_for_again_while_the_pods_stay():

@@ -93,6 +93,11 @@ def add_servers(page: Page) -> None:
     ):
         page.add(f"{name}_sum", pod("tgi-tokens"), 0, 45 * value)
         page.add(f"{name}_count", pod("tgi-tokens"), 0, 45)
+    # Whoever calls others has a sidecar too, a waypoint is a proxy; the server knows more.
+    page.add("istio_requests_total", pod("caller", reporter="source"), 0, 45)
+    page.add("istio_requests_total", pod("waypoint", reporter="waypoint"), 0, 45)
+    page.add("http_requests_in_flight", pod("meshed-http"), 6)
+    page.add("istio_requests_total", pod("meshed-http", reporter="destination"), 0, 45)
     # A model server behind a sidecar: the server's own word goes first.
     page.add("vllm:num_requests_running", pod("meshed"), 5)
     page.add("istio_requests_total", pod("meshed", reporter="destination"), 0, 45)

@@ -150,6 +150,8 @@ def test_servers_are_recognised_by_what_they_export(scraped):
     found = {pod: seen.server for (namespace, pod), seen in detect(answer).items() if namespace == "serving"}
     expected = {name: name for name in PRESETS if name not in ("vllm", "inference-gateway")}
     others = {"ray-worker": "ray-serve", "meshed": "vllm", "picker": "inference-gateway"}
+    others["meshed-http"] = "generic"
+    # Not among them: pods whose proxy reports only what they ask of others, or what passes through.
     assert found == expected | others
     assert detect(answer)["serving", "meshed"].others == ("istio",)
 

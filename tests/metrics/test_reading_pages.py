@@ -65,6 +65,14 @@ def test_a_rate_or_another_pod_s_load_is_left_to_prometheus(lines: Lines, server
     assert load.cause == "misconfigured"
 
 
+def test_a_proxy_is_the_mark_of_a_server_only_where_requests_came_to_the_pod(lines: Lines):
+    assert recognise(lines.page("istio")) is PRESETS["istio"]
+    assert recognise(lines.page("caller")) is None
+    assert recognise(lines.page("waypoint")) is None
+    assert recognise(lines.page("meshed")) is PRESETS["vllm"]
+    assert recognise(lines.page("meshed-http")) is PRESETS["generic"]
+
+
 def test_a_page_of_prometheus_client_is_read():
     registry = CollectorRegistry()
     running = Gauge("vllm:num_requests_running", "Running.", ["model_name", "engine"], registry=registry)

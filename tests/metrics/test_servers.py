@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from metrics.servers import (
     generic,
     promql_duration,
 )
+from metrics.servers.detect import detection_query
 
 # Queries are optional in the type; a None where a query is due fails the test by itself.
 vllm: Any = VLLM
@@ -47,6 +49,30 @@ def test_what_waits_is_taken_for_a_part_of_in_flight_only_where_running_is_the_r
     counted = {*preset.in_flight_where_told, *(name for names in preset.in_flight for name in names)}
     parts = {*preset.running, *preset.waiting}
     assert preset.tells_waiting_of_in_flight == (counted == parts and bool(preset.running))
+
+
+def test_marks_are_series_that_the_preset_s_matchers_select():
+    query = detection_query(SCOPE)
+    assert query.startswith("count by (namespace, pod, __name__) (")
+    plain, door = query.split(" or ")
+    assert door.count('__name__=~"istio_requests_total", reporter="destination", cluster="eu"') == 1
+    assert "istio" not in plain
+    assert 'cluster="eu"' in plain
+    assert {name for preset in PRESETS.values() for name in preset.signature} == {
+        name for part in (plain, door) for name in part.split('__name__=~"')[1].split('"')[0].split("|")
+    }
+
+
+def test_presets_match_labels_by_equality_alone():
+    """What a single page is read by (``metrics.servers.page``) knows no other."""
+    for preset in PRESETS.values():
+        assert re.fullmatch(r'(\w+="[^",]*"(, )?)*', preset.matchers)
+
+
+def test_what_sees_only_the_door_is_recognised_last():
+    doors = [preset.only_the_door for preset in PRESETS.values()]
+    assert doors == sorted(doors)
+    assert any(doors)
 
 
 def test_vllm_in_flight_adds_running_and_waiting_only():

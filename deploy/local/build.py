@@ -8,16 +8,15 @@ result. Everything comes through the Go module proxy that `go env GOPROXY` names
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+from deploy.local.alone import alone_at
 from deploy.local.followed import follow
 from deploy.local.versions import Program, go_version
 
@@ -54,7 +53,9 @@ def build(program: Program, destination: Path, progress: Progress, position: str
             f"{program.label} has no place to be built into: {destination.parent}: {problem.strerror}. "
             f"Set XDG_CACHE_HOME to a folder that can be written."
         ) from problem
-    with _only_builder(destination, program, progress):
+    with alone_at(
+        destination, lambda: progress(f"waiting for another process that is building {program.label}")
+    ):
         if not destination.exists():
             _run(go, program, destination, progress, position)
     return destination
@@ -68,17 +69,6 @@ def command(go: str, program: Program, output: Path) -> list[str]:
         *(go, "build", "-v", "-trimpath", "-buildvcs=false", "-mod=readonly"),
         *("-ldflags", flags, *tags, "-o", str(output), program.package),
     ]
-
-
-@contextlib.contextmanager
-def _only_builder(destination: Path, program: Program, progress: Progress) -> Iterator[None]:
-    with (destination.parent / f".{destination.name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"waiting for another process that is building {program.label}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _run(go: str, program: Program, destination: Path, progress: Progress, position: str) -> None:

@@ -16,7 +16,6 @@ which is begun anew. Whether packages can be fetched is found out by trying.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -25,6 +24,7 @@ import sys
 import time
 from pathlib import Path
 
+from deploy.local.alone import alone_at
 from deploy.local.binaries import cache_folder
 from deploy.local.build import Progress
 from deploy.local.followed import follow
@@ -82,12 +82,7 @@ def ensure(server: str, progress: Progress = _silent) -> Path:
         )
     folder = _folder(server, base)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"waiting for another process that is installing {server}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    with alone_at(folder, lambda: progress(f"waiting for another process that is installing {server}")):
         if not (folder / _FINISHED).exists():
             shutil.rmtree(folder, ignore_errors=True)
             _install(server, lock, base, folder, progress)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 TEXT = "text/plain; version=0.0.4"
@@ -46,17 +47,23 @@ class QuietServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
-    """Serve on a free port, which it gives."""
-    server = QuietServer(("127.0.0.1", 0), handler)
+def running(server: TCPServer) -> Iterator[int]:
+    """Serve in a thread; gives the port."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield server.server_address[1]
+        yield int(server.server_address[1])
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """Serve on a free port, which it gives."""
+    with running(QuietServer(("127.0.0.1", 0), handler)) as port:
+        yield port
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 
+from tests.loopback_pages import running
+
 _CHUNK_BYTES = 1 << 16
 
 
@@ -23,15 +25,10 @@ def relayed(address: str, port: int) -> Iterator[int]:
                 _pump(self.request, inside)
                 back.join()
 
-    with ThreadingTCPServer((address, 0), OneConnection) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingTCPServer((address, 0), OneConnection)
+    server.daemon_threads = True
+    with running(server) as given:
+        yield given
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:

@@ -31,6 +31,7 @@ from scheduler.packing.forecast import (
     write_forecasts,
 )
 from scheduler.planner.admission import constraints_of
+from tests.polling import until
 
 pytestmark = pytest.mark.cluster
 
@@ -57,9 +58,9 @@ def test_what_the_controller_writes_is_what_the_scheduler_foresees(
         }
         path = f"/api/v1/namespaces/{namespace}/configmaps/{FORECAST_CONFIG_MAP}"
         api.patch(path, body, "application/apply-patch+yaml", {"fieldManager": "test", "force": True})
-        until(lambda: book.known() == wanted)
+        until(lambda: book.known() == wanted, 10.0, "the forecast is read")
         api.delete(path)
-        until(lambda: book.known() == {})
+        until(lambda: book.known() == {}, 10.0, "the forecast is read")
     finally:
         watch.stop()
         api.close()
@@ -136,25 +137,24 @@ def test_the_leader_s_forecast_reaches_the_scheduler_and_ends_when_it_is_not_ren
         leads[0] = True
         writer.turn()
         wanted = {"whole:1/1000m/1024Mi": Forecast(3.0)}
-        until(lambda: reflected.known() == wanted)
+        until(lambda: reflected.known() == wanted, 10.0, "the forecast is read")
         assert shapes.read_of == ["busy"]  # of the calm one nothing is coming
         loads["calm"] = 35.0
         writer.turn()
-        until(lambda: reflected.known() == {"whole:1/1000m/1024Mi": Forecast(5.0)})
+        until(
+            lambda: reflected.known() == {"whole:1/1000m/1024Mi": Forecast(5.0)}, 10.0, "the forecast is read"
+        )
         now[0] += VALID_SECONDS + 1.0
         assert isinstance(reflected.current(), NoData)  # a controller that is gone foresees nothing
         writer.turn()
-        until(lambda: reflected.known() == {"whole:1/1000m/1024Mi": Forecast(5.0)})
+        until(
+            lambda: reflected.known() == {"whole:1/1000m/1024Mi": Forecast(5.0)}, 10.0, "the forecast is read"
+        )
         del policies["shop", "busy"]
         writer.turn()
-        until(lambda: reflected.known() == {"whole:1/1000m/1024Mi": Forecast(2.0)})
+        until(
+            lambda: reflected.known() == {"whole:1/1000m/1024Mi": Forecast(2.0)}, 10.0, "the forecast is read"
+        )
     finally:
         watch.stop()
         api.close()
-
-
-def until(condition, seconds: float = 10.0) -> None:
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() < began + seconds, "did not come true in time"
-        threading.Event().wait(0.005)

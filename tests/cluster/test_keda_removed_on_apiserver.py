@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 from autoscaler.other_writer import OtherWriters
 from autoscaler.selectors import parse_selector
 from autoscaler.targets import ScaleSight, Target
@@ -12,6 +9,7 @@ from cluster.api_errors import ApiError
 from cluster.client import Api
 from cluster.wire import ObjectReference
 from deploy.local.control_plane import ControlPlane
+from tests.polling import until
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 CRD = {
@@ -42,12 +40,9 @@ def test_a_removed_keda_holds_nobody(control_plane: ControlPlane, namespace: str
     target = Target("apps/v1", "Deployment", namespace, "llm")
     sight = ScaleSight(target, "/", 2, parse_selector("app=llm"), ObjectReference())
 
-    def until(rival: str | None) -> None:
-        began = time.monotonic()
-        while watched.look(sight, clock[0]).rival != rival:
-            assert time.monotonic() < began + 60.0, watched.look(sight, clock[0])
-            clock[0] += 61.0
-            threading.Event().wait(0.05)
+    def look() -> str | None:
+        clock[0] += 61.0
+        return watched.look(sight, clock[0]).rival
 
     objects = f"/apis/keda.sh/v1alpha1/namespaces/{namespace}/scaledobjects"
     body = {
@@ -60,29 +55,21 @@ def test_a_removed_keda_holds_nobody(control_plane: ControlPlane, namespace: str
     try:
         for _ in range(2):
             control_plane.request("POST", CRDS, CRD)
-            served(api)
+            until(lambda: served(api), 30.0, "ScaledObjects are served")
             control_plane.request("POST", objects, body)
-            until("ScaledObject theirs")
+            until(lambda: look() == "ScaledObject theirs", 60.0, "theirs counts")
             control_plane.request("DELETE", f"{CRDS}/scaledobjects.keda.sh")
-            until(None)
-            began = time.monotonic()
-            while len(watched._watches) > 1:  # the watch itself is given up
-                assert time.monotonic() < began + 60.0
-                clock[0] += 61.0
-                watched.look(sight, clock[0])
-                threading.Event().wait(0.05)
+            until(lambda: look() is None, 60.0, "it holds nobody")
+            until(lambda: look() is None and len(watched._watches) <= 1, 60.0, "the watch is given up")
     finally:
         watched.stop()
         api.close()
 
 
-def served(api: Api) -> None:
-    """Wait until the API server serves ScaledObjects."""
-    began = time.monotonic()
-    while True:
-        try:
-            api.get("/apis/keda.sh/v1alpha1/scaledobjects", dict)
-            return
-        except ApiError:
-            assert time.monotonic() < began + 30.0
-            threading.Event().wait(0.1)
+def served(api: Api) -> bool:
+    """Whether the API server serves ScaledObjects."""
+    try:
+        api.get("/apis/keda.sh/v1alpha1/scaledobjects", dict)
+    except ApiError:
+        return False
+    return True

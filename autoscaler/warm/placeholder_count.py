@@ -18,6 +18,7 @@ from typing import Final
 
 from autoscaler.capacity import replicas_for
 from autoscaler.forecast import Forecast
+from cluster.warm_policy import Placeholders
 from metrics.samples import NoData
 
 _SHORTEST_LEAD_SECONDS: Final = 30.0
@@ -54,6 +55,39 @@ def peak_in_flight(
     longer = lead / max(cold_start_seconds, _SHORTEST_LEAD_SECONDS)
     spread = math.sqrt(max(1.0, forecast.dispersion) * level * max(1.0, longer))
     return level + deviations * spread
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A workload now: ``planned`` replicas (decided, or there already) of at most ``max_replicas``, the
+    measured cold start, and the times of both clocks.
+    """
+
+    planned: int
+    max_replicas: int
+    cold_start_seconds: float
+    now: float
+    unix_seconds: float | NoData
+
+
+def placeholders_wanted(
+    asked: Placeholders, forecast: Forecast | None, per_replica: float, before: Wanted, at: Moment
+) -> tuple[Wanted, int]:
+    """Return the record with what is wanted now, and how many placeholders there shall be."""
+    count = 0
+    if forecast is not None:
+        peak = peak_in_flight(
+            forecast,
+            cold_start_seconds=at.cold_start_seconds,
+            node_seconds=asked.node_seconds,
+            deviations=asked.deviations,
+            unix_seconds=at.unix_seconds,
+        )
+        count = placeholder_count(
+            peak, per_replica, planned=at.planned, max_replicas=at.max_replicas, most=asked.most
+        )
+    wanted = before.add(at.now, count, at.cold_start_seconds + asked.node_seconds)
+    return wanted, min(wanted.count, max(0, at.max_replicas - at.planned))
 
 
 def placeholder_count(peak: float, per_replica: float, *, planned: int, max_replicas: int, most: int) -> int:

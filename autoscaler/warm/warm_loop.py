@@ -24,7 +24,7 @@ from autoscaler.signals import Signals
 from autoscaler.sizing import DEFAULT_PER_REPLICA
 from autoscaler.targets import ScaleSight, Target, TargetRefused
 from autoscaler.warm import warm_pods
-from autoscaler.warm.placeholder_count import Wanted, peak_in_flight, placeholder_count
+from autoscaler.warm.placeholder_count import Moment, Wanted, placeholders_wanted
 from autoscaler.warm.prefetching import Fleet, Prefetching
 from autoscaler.warm.warm_book import WarmBook
 from autoscaler.warm.warm_hands import WarmHands
@@ -213,21 +213,15 @@ class WarmLoop(Periodic):
     ) -> int:
         cold_start = cold_start_seconds(policy, view.signals)
         forecast, per_replica = self._forecast(policy, view, memory, cold_start)
-        planned = max(view.decision.replicas, view.signals.current)
-        count = 0
-        if forecast is not None:
-            peak = peak_in_flight(
-                forecast,
-                cold_start_seconds=cold_start,
-                node_seconds=asked.node_seconds,
-                deviations=asked.deviations,
-                unix_seconds=self._wall_clock(),
-            )
-            count = placeholder_count(
-                peak, per_replica, planned=planned, max_replicas=policy.max_replicas, most=asked.most
-            )
-        memory.wanted = memory.wanted.add(now, count, cold_start + asked.node_seconds)
-        return min(memory.wanted.count, max(0, policy.max_replicas - planned))
+        moment = Moment(
+            planned=max(view.decision.replicas, view.signals.current),
+            max_replicas=policy.max_replicas,
+            cold_start_seconds=cold_start,
+            now=now,
+            unix_seconds=self._wall_clock(),
+        )
+        memory.wanted, count = placeholders_wanted(asked, forecast, per_replica, memory.wanted, moment)
+        return count
 
     def _forecast(
         self, policy: AutoscalingPolicy, view: View, memory: _Memory, cold_start: float

@@ -18,7 +18,7 @@ from autoscaler.targets import ScaleSight, Target, TargetRefused
 from cluster import event_reasons
 from cluster.api_errors import ApiUnreachable
 from cluster.policy import AutoscalingPolicy
-from cluster.wire import ObjectReference
+from cluster.wire import ObjectReference, Scale, ScaleSpec
 from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData
 from tests.autoscaler.said import Said
@@ -39,11 +39,12 @@ class Scales:
         about = ObjectReference(kind=target.kind, name=target.name, namespace=target.namespace)
         return ScaleSight(target, "/", self.replicas[target.name], parse_selector("app=x"), about)
 
-    def write(self, sight: ScaleSight, replicas: int) -> None:
+    def write(self, sight: ScaleSight, replicas: int) -> Scale:
         if self.refuse_writes is not None:
             raise self.refuse_writes
         self.replicas[sight.target.name] = replicas
         self.written.append((sight.target.name, replicas))
+        return Scale(spec=ScaleSpec(replicas))
 
 
 class Loads(Collector):

@@ -20,7 +20,7 @@ from autoscaler.targets import ScaleSight, Target
 from cluster.api_errors import ApiRefused, ApiUnreachable
 from cluster.client import Api
 from cluster.policy import AutoscalingPolicy
-from cluster.wire import ConfigMap, ObjectReference
+from cluster.wire import ConfigMap, ObjectReference, Scale, ScaleSpec
 from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData, Vector
 from tests.autoscaler.full_memory import full_memory
@@ -147,8 +147,8 @@ class OneScale:
     def read(self, target: Target) -> ScaleSight:
         return ScaleSight(target, "/", 4, parse_selector("app=x"), ObjectReference(name=target.name))
 
-    def write(self, sight: ScaleSight, replicas: int) -> None:
-        return
+    def write(self, sight: ScaleSight, replicas: int) -> Scale:
+        return Scale(spec=ScaleSpec(replicas))
 
 
 class LateRequests(Collector):

@@ -22,7 +22,7 @@ from autoscaler.signals import Signals
 from autoscaler.targets import ScaleSight, Target
 from cluster import event_reasons
 from cluster.policy import AutoscalingPolicy
-from cluster.wire import ObjectReference
+from cluster.wire import ObjectReference, Scale, ScaleSpec
 from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData
 from scheduler.demand import Demand, GpuRequest
@@ -62,8 +62,9 @@ class Cluster:
             target, "/", self.replicas.setdefault(target.name, 1), parse_selector("app=x"), about
         )
 
-    def write(self, sight: ScaleSight, replicas: int) -> None:
+    def write(self, sight: ScaleSight, replicas: int) -> Scale:
         self.replicas[sight.target.name] = replicas
+        return Scale(spec=ScaleSpec(replicas))
 
     # --- placement
     def ask(self, wishes: Sequence[Wish], pool: Executor) -> Placed:

@@ -39,7 +39,7 @@ def unmet(made: Town) -> list[str]:
     return [one.reason for one in plan(made.scene(), LIMITS).unmet]
 
 
-def one_in_the_way(floor: str, **nodes: dict[str, str]) -> Town:
+def one_in_the_way(floor: str, **nodes: Any) -> Town:
     """Replica x stands in the way of a 4g on node a; the other of its two replicas stands on spot."""
     made = town(a=BOUGHT, s=SPOT, **nodes)
     made.runs("x", "a", (0, "1g", 0), app="x", floor=floor)
@@ -77,7 +77,7 @@ def test_a_replica_beyond_the_floor_goes_where_it_is_cheapest():
 def test_a_floor_that_is_not_met_binds_those_on_spot_as_well():
     """The scheduler would refuse the successor every interruptible node."""
 
-    def below(floor: str, **nodes: dict[str, str]) -> list[tuple[str, str, str]]:
+    def below(floor: str, **nodes: Any) -> list[tuple[str, str, str]]:
         made = town(a=SPOT, s=SPOT, **nodes)
         made.runs("x", "a", (0, "1g", 0), floor=floor)
         for name in ("s", *nodes):

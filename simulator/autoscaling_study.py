@@ -1,8 +1,8 @@
 """A study of one trace: every policy at every target on the same arrivals, by start-up time.
 
-All runs of a batch go through time together (``autoscaling_run``); start-up times are batches of their own,
-in processes of their own when asked. ``studies`` takes batches of several traces at once, so that no process
-stands idle while the last start-up time of one trace is run.
+All runs on one trace go through time together (``autoscaling_run``), the start-up times beside one another: a
+step costs hardly more for many runs than for few. ``studies`` takes several traces at once, in processes of
+their own when asked; a single trace is then divided by start-up time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import groupby
 from multiprocessing import get_context
 
 import numpy as np
@@ -80,26 +81,30 @@ def study(
 def studies(batches: Sequence[tuple[Asked, float]], *, processes: int = 1) -> Iterator[Study]:
     """Run every (what to study, start-up time); give the studies in the same order, each as soon as may be.
 
-    With several ``processes`` the batches are begun in order: the shortest had better come last.
+    Start-up times of one trace that follow one another go through time together, unless there are
+    ``processes`` left over. The batches are begun in order: the shortest had better come last.
     """
-    if processes <= 1 or len(batches) == 1:
-        drawn: tuple[Asked, Demand] | None = None
-        for asked, startup in batches:
-            if drawn is None or drawn[0] is not asked:
-                drawn = asked, demand_of(asked.trace, asked.server, asked.seeds)
-            yield one_startup(asked, drawn[1], startup)
+    jobs = [
+        (same[0][0], tuple(startup for _, startup in same))
+        for same in (list(group) for _, group in groupby(batches, key=lambda batch: id(batch[0])))
+    ]
+    if len(jobs) < processes:
+        jobs = [(asked, (startup,)) for asked, startup in batches]
+    if processes <= 1 or len(jobs) == 1:
+        for asked, startups in jobs:
+            yield from _drawn(asked, startups)
         return
-    with ProcessPoolExecutor(min(processes, len(batches)), mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(_apart, asked, startup) for asked, startup in batches]
+    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(_drawn, asked, startups) for asked, startups in jobs]
         try:
-            for one in waiting:
-                yield one.result()
+            for job in waiting:
+                yield from job.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _apart(asked: Asked, startup: float) -> Study:
-    return one_startup(asked, demand_of(asked.trace, asked.server, asked.seeds), startup)
+def _drawn(asked: Asked, startups: tuple[float, ...]) -> list[Study]:
+    return together(asked, demand_of(asked.trace, asked.server, asked.seeds), startups)
 
 
 def bounds_of(demand: Demand, server: ServerModel) -> Bounds:
@@ -108,43 +113,48 @@ def bounds_of(demand: Demand, server: ServerModel) -> Bounds:
     return Bounds(1, max(LEAST_MOST, most), server.slots)
 
 
-def one_startup(asked: Asked, demand: Demand, startup: float) -> Study:
-    """Every policy, target and seed at one start-up time."""
+def together(asked: Asked, demand: Demand, startups: Sequence[float]) -> list[Study]:
+    """Every policy, start-up time, target and seed in one go through time; a study a start-up time."""
     bounds = bounds_of(demand, asked.server)
     columns = len(asked.seeds)
-    start = first_replicas(demand, bounds, startup)
+    start = [first_replicas(demand, bounds, startup) for startup in startups]
     steered, rows, first = [], [], []
     begins = 0
     for name, targets in asked.targets.items():
-        of_run = np.repeat(np.array(targets), columns)
-        seeds = np.tile(np.arange(columns), len(targets))
-        setting = Setting(bounds, asked.server, demand, seeds, of_run, np.full(len(of_run), startup))
-        policy = AUTOSCALERS[name].make(setting)
+        of_run = np.tile(np.repeat(np.array(targets), columns), len(startups))
+        seeds = np.tile(np.arange(columns), len(targets) * len(startups))
+        policy = AUTOSCALERS[name].make(
+            Setting(bounds, asked.server, demand, seeds, of_run, np.repeat(startups, len(targets) * columns))
+        )
         steered.append(Steered(policy, begins, len(of_run)))
         rows.append(seeds)
-        first.append(policy.replicas if isinstance(policy, Static) else start[seeds])
+        usual = np.concatenate([np.tile(replicas, len(targets)) for replicas in start])
+        first.append(policy.replicas if isinstance(policy, Static) else usual)
         begins += len(of_run)
     row = np.concatenate(rows)
-    fleet = Fleet(demand, asked.server, row, np.full(len(row), startup), np.concatenate(first))
+    startup_of = np.concatenate([np.repeat(startups, one.runs // len(startups)) for one in steered])
     faults = Faults.at_peak(asked.faults, demand)
-    usual = np.full(len(row), AUTOSCALERS["hpa-inflight"].ships)
+    shipped = np.full(len(row), AUTOSCALERS["hpa-inflight"].ships)
     outcome = simulate(
         demand,
         asked.server,
-        fleet,
+        Fleet(demand, asked.server, row, startup_of, np.concatenate(first)),
         steered,
         faults,
         metric_delay_seconds=asked.metric_delay_seconds,
-        second_writer=HpaInFlight(bounds, usual) if "second-writer" in asked.faults else None,
+        second_writer=HpaInFlight(bounds, shipped) if "second-writer" in asked.faults else None,
     )
-    outcomes = {
-        name: {
-            target: _part(outcome, one.first + place * columns, columns)
-            for place, target in enumerate(targets)
+    found = []
+    for which, startup in enumerate(startups):
+        outcomes = {
+            name: {
+                target: _part(outcome, one.first + (which * len(targets) + place) * columns, columns)
+                for place, target in enumerate(targets)
+            }
+            for (name, targets), one in zip(asked.targets.items(), steered, strict=True)
         }
-        for (name, targets), one in zip(asked.targets.items(), steered, strict=True)
-    }
-    return Study(demand.name, startup, demand.hours, asked.seeds, asked.faults, outcomes)
+        found.append(Study(demand.name, startup, demand.hours, asked.seeds, asked.faults, outcomes))
+    return found
 
 
 def _part(outcome: Outcome, first: int, count: int) -> Outcome:

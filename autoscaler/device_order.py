@@ -2,8 +2,9 @@
 
 The price loop's value tables (``PriceTables.mig``) are written as ``dra.device_order`` has them. A write
 makes every driver look at its GPUs again, so there is one at most every ``PERIOD_SECONDS``, and only when the
-order of the places that fit changes for some state of some card. What a model was told last stays when no
-demand for it is left: a stale order is better than none. Works only while this process leads.
+order of the places that fit changes for some state of some card, or a profile is newly expected. What a model
+was told last stays when no demand for it is left: a stale order is better than none. Works only while this
+process leads.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ class DeviceOrderWriter(Periodic):
         tables = self._tables()
         if self._known is not None and tables.version == self._version:
             return
-        wanted = {name: order_table(shape.tolist()) for name, shape in tables.mig.items()}
+        wanted = {
+            name: order_table(shape.tolist(), tables.mig_asked.get(name))
+            for name, shape in tables.mig.items()
+        }
         try:
             known = self._read() if self._known is None else self._known
             changed = tuple(
@@ -94,7 +98,9 @@ class DeviceOrderWriter(Periodic):
 
     def _differs(self, name: str, known: OrderTable | None, wanted: OrderTable) -> bool:
         model = self._models.get(name)
-        return known is None or model is None or not same_order(model, known, wanted)
+        if known is None or model is None or not same_order(model, known, wanted):
+            return True
+        return wanted.expected is not None and not wanted.expected <= (known.expected or frozenset())
 
     def _read(self) -> Mapping[str, OrderTable]:
         data = self._kept.read()

@@ -9,10 +9,11 @@ order with equal weights (``dra.placement``).
 The tables come from whoever knows the demand: the controller writes them to ConfigMap ``CONFIG_MAP`` under
 ``KEY``, the node's driver watches that one object. The text is JSON:
 
-    {"version": 1, "tables": {"H100-80GB": {"units": 8, "worth": [1000000, ...]}}}
+    {"version": 1, "tables": {"H100-80GB": {"units": 8, "worth": [1000000, ...], "expected": ["1g.10gb"]}}}
 
 ``worth`` holds one whole number for each of the 2 ** units masks, millionths of an empty GPU. Whole numbers
-compare the same everywhere, and text made of them is small (2 KiB a model of 8 units).
+compare the same everywhere, and text made of them is small (2 KiB a model of 8 units). ``expected`` names the
+profiles that pods are expected to ask for; where it is missing all are.
 
 Pure; no numpy. Where the masks come from, and when to publish, is the driver's to decide.
 """
@@ -20,7 +21,7 @@ Pure; no numpy. Where the masks come from, and when to publish, is the driver's 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -42,9 +43,12 @@ class OrderRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class OrderTable:
-    """What a GPU is worth by occupied mask: 2 ** units whole numbers, ``SCALE`` when empty; hashable."""
+    """What a GPU is worth by occupied mask: 2 ** units whole numbers, ``SCALE`` when empty; hashable.
+    ``expected``: profiles that pods will ask for, None where that is not told.
+    """
 
     worth: tuple[int, ...]
+    expected: frozenset[str] | None = None
 
     @property
     def units(self) -> int:
@@ -52,7 +56,7 @@ class OrderTable:
         return len(self.worth).bit_length() - 1
 
 
-def order_table(worth: Sequence[float]) -> OrderTable:
+def order_table(worth: Sequence[float], expected: Iterable[str] | None = None) -> OrderTable:
     """The table of any worths by mask (money, slices), scaled so that an empty GPU counts ``SCALE``.
 
     Raises OrderRefused when their number is not a power of 2 or one of them is not finite.
@@ -64,7 +68,10 @@ def order_table(worth: Sequence[float]) -> OrderTable:
         raise OrderRefused("device order: got a worth that is not finite, expected a number for each mask")
     span = most - least
     scale = SCALE / span if span > 0.0 else 0.0
-    return OrderTable(tuple(round((float(value) - least) * scale) for value in worth))
+    return OrderTable(
+        tuple(round((float(value) - least) * scale) for value in worth),
+        None if expected is None else frozenset(expected),
+    )
 
 
 @lru_cache(maxsize=2048)
@@ -97,13 +104,6 @@ def same_order(model: GpuModel, one: OrderTable | None, other: OrderTable | None
     )
 
 
-def order_holds(model: GpuModel, mask: int, published: Sequence[Placement], table: OrderTable | None) -> bool:
-    """Whether first-fit over a published order takes with ``mask`` occupied what it would take over the
-    order of now, profile by profile, until the mask changes: then publishing anew would change nothing.
-    """
-    return _first(published, mask) == _first(device_order(model, mask, table), mask)
-
-
 def parse_tables(text: str) -> Mapping[str, OrderTable]:
     """Tables by model from the ConfigMap's text.
 
@@ -129,7 +129,9 @@ def render_tables(tables: Mapping[str, OrderTable]) -> str:
     document = {
         "version": VERSION,
         "tables": {
-            name: {"units": table.units, "worth": list(table.worth)} for name, table in sorted(tables.items())
+            name: {"units": table.units, "worth": list(table.worth)}
+            | ({} if table.expected is None else {"expected": sorted(table.expected)})
+            for name, table in sorted(tables.items())
         },
     }
     return json.dumps(document, separators=(",", ":"))
@@ -147,7 +149,12 @@ def _table(name: str, entry: object) -> OrderTable:
         raise OrderRefused(f"{where}.worth: got {found}, expected {1 << units} numbers")
     if not all(type(value) is int for value in worth):
         raise OrderRefused(f"{where}.worth: expected whole numbers only")
-    return OrderTable(tuple(worth))
+    expected = entry.get("expected")
+    if expected is None:
+        return OrderTable(tuple(worth))
+    if not isinstance(expected, list) or not all(isinstance(profile, str) for profile in expected):
+        raise OrderRefused(f"{where}.expected: got {expected!r}, expected a list of profile names")
+    return OrderTable(tuple(worth), frozenset(expected))
 
 
 def _is_grid(count: int) -> bool:
@@ -158,15 +165,6 @@ def _choices(order: Sequence[Placement], mask: int) -> list[tuple[str, int]]:
     """The places that fit, (profile, start), by profile and then in order."""
     fitting = [(p.profile, p.start) for p in order if not p.bits & mask]
     return sorted(fitting, key=lambda one: one[0])
-
-
-def _first(order: Sequence[Placement], mask: int) -> dict[str, int]:
-    """By profile the start that first-fit takes."""
-    found: dict[str, int] = {}
-    for placement in order:
-        if not placement.bits & mask:
-            found.setdefault(placement.profile, placement.start)
-    return found
 
 
 @lru_cache(maxsize=64)

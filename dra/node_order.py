@@ -8,8 +8,11 @@ profile stand together, those of all GPUs of a model in one slice where it has r
 the lower position; all placements of one GPU follow one another, in its own order. GPUs without room stand at
 the end. Without a table GPUs keep their positions.
 
-A run is published anew only when first-fit would otherwise take another device (``run_holds``): each write of
-a slice makes kube-scheduler look again at every pod that waits. Pure.
+A run is published anew only when a pod would otherwise lose more by first-fit than a write is worth
+(``run_holds``): each write of a slice costs the API server some 20 ms and makes kube-scheduler look again at
+every pod that waits. What a write is worth is a share of an empty GPU, larger for a profile that nobody is
+expected to ask for (``benchmarks.order_writes`` says what that costs and saves). Without a table any other
+device is reason enough. Pure.
 """
 
 from __future__ import annotations
@@ -18,9 +21,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from dra.catalog import GpuModel
-from dra.device_order import OrderTable, device_order
+from dra.device_order import SCALE, OrderTable, device_order
 from dra.placement import Placement
 from dra.slice_parts import MOST_DEVICES
+
+WRITE_WORTH = SCALE // 50
+"""A pod of an expected profile may lose so much, in millionths of an empty GPU, before a slice is written."""
+UNEXPECTED_WRITE_WORTH = SCALE // 5
+"""The same of a profile that nobody is expected to ask for."""
 
 Run = tuple[tuple[int, Placement], ...]
 """(position of the GPU, placement), in published order."""
@@ -40,10 +48,13 @@ class Runs:
         """
         found = []
         for model, profile, positions in run_places(models):
-            best = best_run(model, profile, positions, masks, tables.get(model.name))
+            table = tables.get(model.name)
+            if table is not None and table.units != model.units:
+                table = None
+            best = best_run(model, profile, positions, masks, table)
             key = model, profile, positions
             kept = self._kept.get(key)
-            if kept is None or not run_holds(kept, best, masks):
+            if kept is None or not run_holds(kept, best, masks, table):
                 kept = self._kept[key] = best
             found.append(kept)
         return found
@@ -80,11 +91,18 @@ def best_run(
     )
 
 
-def run_holds(published: Run, wanted: Run, masks: Mapping[int, int]) -> bool:
-    """Whether first-fit takes the same device over both, which have the same devices, while the masks stay as
-    they are: then publishing anew would change nothing.
+def run_holds(published: Run, wanted: Run, masks: Mapping[int, int], table: OrderTable | None = None) -> bool:
+    """Whether first-fit takes the same device over both, which have the same devices, or loses too little
+    over ``published`` to write it anew, while the masks stay as they are. ``table``: of the model's units.
     """
-    return _first(published, masks) == _first(wanted, masks)
+    taken, best = _first(published, masks), _first(wanted, masks)
+    if taken == best or taken is None or best is None:
+        return taken == best
+    if table is None:
+        return False
+    expected = table.expected is None or taken[1].profile in table.expected
+    worth = WRITE_WORTH if expected else UNEXPECTED_WRITE_WORTH
+    return _lost(taken, masks, table) - _lost(best, masks, table) <= worth
 
 
 @lru_cache(maxsize=8192)
@@ -101,6 +119,11 @@ def _loss(model: GpuModel, profile: str, mask: int, table: OrderTable | None) ->
     if table is None or table.units != model.units:
         return 0, 0
     return 0, table.worth[mask] - table.worth[mask | first.bits]
+
+
+def _lost(device: tuple[int, Placement], masks: Mapping[int, int], table: OrderTable) -> int:
+    position, placement = device
+    return table.worth[masks[position]] - table.worth[masks[position] | placement.bits]
 
 
 def _first(run: Run, masks: Mapping[int, int]) -> tuple[int, Placement] | None:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -41,28 +41,43 @@ _PRIOR_REQUESTS = 4.0  # of all plain profiles alike
 _LEAST_SHARE = 0.01
 
 
-def mig_shapes(
+@dataclass(frozen=True, slots=True)
+class MigDemand:
+    """What is expected of one model. ``counts``: requests by plain profile; ``waits``: those profiles of
+    which some pod waits; ``asked``: every profile that pods name or the prior assumes, with suffixes.
+    """
+
+    counts: Mapping[str, float]
+    waits: frozenset[str]
+    asked: frozenset[str]
+
+    def shape(self, model: GpuModel) -> Floats:
+        """float64[masks], 1 when empty, 0 when full."""
+        return mask_values(model, self.counts, self.waits)
+
+
+def mig_demand(
     models: Iterable[GpuModel],
     expected: Iterable[tuple[DemandClass, float]],
     waiting: Iterable[DemandClass] = (),
-) -> dict[str, Floats]:
-    """By name of each model on which MIG instances are expected: float64[masks], 1 when empty, 0 when full.
-
-    ``expected``: classes with their counts; ``waiting``: classes of which some pod waits.
+) -> dict[str, MigDemand]:
+    """By name of each model on which MIG instances are expected. ``expected``: classes with their counts;
+    ``waiting``: classes of which some pod waits.
     """
     classes, held = tuple(expected), tuple(waiting)
     found = {}
     for model in models:
-        counts: Counter[str] = Counter()
-        cut = False
+        requests: Counter[str] = Counter()
+        named: set[str] = set()
         for cls, count in classes:
             profile = _profile(model, cls)
             if profile is not None:
-                counts[profile] += count * (cls.gpus if cls.kind == "whole" else 1)  # type: ignore[assignment]
-                cut = cut or cls.kind == "mig"
-        if cut:
+                requests[profile] += count * (cls.gpus if cls.kind == "whole" else 1)  # type: ignore[assignment]
+                named |= {cls.profile} if cls.kind == "mig" else set()
+        if named:
             waits = frozenset(name for cls in held if (name := _profile(model, cls)) is not None)
-            found[model.name] = mask_values(model, _with_prior(model, counts, waits), waits)
+            counts = _with_prior(model, requests, waits)
+            found[model.name] = MigDemand(counts, waits, frozenset(counts.keys() | named))
     return found
 
 

@@ -13,6 +13,7 @@ duals give each class a net price; the tables are the knapsack values of every s
                               of the mix says what it needs of its node
     shared                    the same for GPUs in shared mode (``shared_fleet``), None where there are none
     mig                       the value tables that ``gpu_value`` is made of, 1 for an empty GPU
+    mig_asked                 the profiles that these expect pods to ask for, by model
     coming                    the requests by class that ``mig`` was made for
 
 A placement costs V(before) − V(after). A request of class d is worth v_dm = gpu_hour(m) × GPU equivalents on
@@ -48,7 +49,7 @@ from scheduler.packing.columns import MIN_NODE_GPUS, Floats, ModelClasses, model
 from scheduler.packing.gradient import fragmentation, thresholds_of
 from scheduler.packing.host_tables import HostTables, host_levels, host_tables
 from scheduler.packing.master import NO_HOST, Group, Hosts, Master, knapsacks
-from scheduler.packing.mig_tables import linear_gradient, mig_shapes, shaped_hosts
+from scheduler.packing.mig_tables import linear_gradient, mig_demand, shaped_hosts
 from scheduler.packing.mix import DemandClass, DemandMix, Expected, parse_class, quantiles, uniform
 from scheduler.packing.shared_fleet import SharedNodes, SharedTables, solve_shared
 from scheduler.packing.supply import FleetSummary, HostPool
@@ -91,6 +92,7 @@ class PriceTables:
     gradient_steps: Mapping[str, Floats] = field(default_factory=dict)
     shared: SharedTables | None = None
     mig: Mapping[str, Floats] = field(default_factory=dict)
+    mig_asked: Mapping[str, frozenset[str]] = field(default_factory=dict)
     coming: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -148,7 +150,8 @@ def solve_prices(
     }
     waits = [cls for name in waiting if (cls := parse_class(name)) is not None]
     coming = _coming(arrivals, expected)
-    shapes = mig_shapes(models.values(), coming, waits)
+    instances = mig_demand(models.values(), coming, waits)
+    shapes = {name: one.shape(models[name]) for name, one in instances.items()}
     for name in shapes:
         gradients[name] = linear_gradient(models[name], gradients[name])
     return PriceTables(
@@ -175,6 +178,7 @@ def solve_prices(
         gradient_steps=_published(gradients),
         shared=_shared(fleet_summary.shared, mix, previous, time_limit_seconds - master.elapsed_seconds()),
         mig=_published(shapes),
+        mig_asked=MappingProxyType({name: one.asked for name, one in instances.items()}),
         coming=MappingProxyType({cls.name: count for cls, count in coming}),
     )
 

@@ -76,8 +76,9 @@ class Scene:
             observer=self.told,
         )
 
-    def show(self, worth):
-        self.shown = PriceTables(version=self.shown.version + 1, mig={H100.name: worth})
+    def show(self, worth, *asked):
+        told = {H100.name: frozenset(asked)} if asked else {}
+        self.shown = PriceTables(version=self.shown.version + 1, mig={H100.name: worth}, mig_asked=told)
 
 
 def test_the_first_order_creates_the_config_map(scene):
@@ -92,6 +93,14 @@ def test_tables_that_order_alike_are_not_written_again(scene):
     scene.show(3.0 * REST)
     scene.writer.turn()
     assert scene.api.calls.count("patch") == 1
+
+
+def test_a_profile_that_is_newly_expected_is_told_and_one_that_is_no_longer_waits(scene):
+    for asked in (["1g.10gb"], ["1g.10gb", "3g.40gb"], ["3g.40gb"]):
+        scene.show(REST, *asked)
+        scene.writer.turn()
+    assert scene.told.changes == [(H100.name,)] * 2
+    assert parse_tables(scene.api.text)[H100.name].expected == {"1g.10gb", "3g.40gb"}
 
 
 def test_a_new_order_is_written_over_the_old_one(scene):

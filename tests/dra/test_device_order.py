@@ -12,7 +12,6 @@ from dra.device_order import (
     OrderRefused,
     OrderTable,
     device_order,
-    order_holds,
     order_table,
     parse_tables,
     render_tables,
@@ -87,28 +86,17 @@ def test_a_change_that_no_pod_can_tell_is_the_same_order():
     assert not same_order(H100, order_table(flat), order_table(low_end_dear))
 
 
-@settings(deadline=None, max_examples=50)
-@given(tables(), st.data())
-def test_an_order_holds_exactly_while_no_profile_would_get_another_start(case, data):
-    model, table = case
-    old, mask = (data.draw(st.integers(0, (1 << model.units) - 1)) for _ in range(2))
-    published, fresh = device_order(model, old, table), device_order(model, mask, table)
-    taken = [
-        {
-            p: next((one.start for one in order if one.profile == p and not one.bits & mask), None)
-            for p in names
-        }
-        for order in (published, fresh)
-        for names in [{one.profile for one in fresh}]
-    ]
-    assert order_holds(model, mask, published, table) == (taken[0] == taken[1])
-    assert order_holds(model, old, published, table)
-
-
 @pytest.mark.parametrize("count", [0, 3, 100])
 def test_worths_must_be_one_for_each_mask(count):
     with pytest.raises(OrderRefused, match=f"got {count} worths"):
         order_table([1.0] * count)
+
+
+def test_the_profiles_that_are_expected_are_told_where_they_are_known():
+    told = order_table([1.0, 0.0], ["3g.40gb", "1g.10gb"])
+    assert parse_tables(render_tables({"X": told}))["X"].expected == {"1g.10gb", "3g.40gb"}
+    assert parse_tables(render_tables({"X": order_table([1.0, 0.0])}))["X"].expected is None
+    assert parse_tables(render_tables({"X": order_table([1.0, 0.0], [])}))["X"].expected == frozenset()
 
 
 def test_worths_must_be_finite():
@@ -128,6 +116,10 @@ def test_worths_must_be_finite():
         ('{"version": 1, "tables": {"X": {"units": 1, "worth": [1]}}}', "worth: got 1, expected 2 numbers"),
         ('{"version": 1, "tables": {"X": {"units": 1, "worth": [1, 0.5]}}}', "whole numbers only"),
         (json.dumps({"version": 1, "tables": {"X": {"units": 1, "worth": [1, True]}}}), "whole numbers only"),
+        (
+            json.dumps({"version": 1, "tables": {"X": {"units": 1, "worth": [1, 0], "expected": "1g"}}}),
+            r"\['X'\].expected: got '1g', expected a list",
+        ),
     ],
 )
 def test_text_that_is_no_order_is_refused_with_what_and_where(text, words):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dra.catalog import models
-from scheduler.packing.mig_tables import linear_gradient, mig_shapes
+from scheduler.packing.mig_tables import linear_gradient, mig_demand
 from scheduler.packing.mig_values import mask_values
 from scheduler.packing.mix import DemandMix, parse_class
 from scheduler.packing.prices import solve_prices
@@ -52,27 +52,33 @@ def test_a_model_that_no_instance_is_expected_on_is_left_to_the_lp():
 
 
 def test_whole_gpus_count_as_the_profile_that_takes_the_card():
-    found = mig_shapes([H100], classes({"mig:1g.10gb": 300.0, "whole:1": 100.0, "whole:2": 200.0}))
-    assert found[H100.name] == pytest.approx(mask_values(H100, {"1g.10gb": 3.0, "7g.80gb": 5.0}))
+    found = mig_demand([H100], classes({"mig:1g.10gb": 300.0, "whole:1": 100.0, "whole:2": 200.0}))[H100.name]
+    assert found.shape(H100) == pytest.approx(mask_values(H100, {"1g.10gb": 3.0, "7g.80gb": 5.0}))
 
 
 def test_a_profile_with_a_suffix_counts_as_the_plain_one_of_its_size():
-    found = mig_shapes([H100], classes({"mig:1g.10gb+me": 300.0, "mig:3g.40gb": 100.0}))
-    assert found[H100.name] == pytest.approx(mask_values(H100, {"1g.10gb": 3.0, "3g.40gb": 1.0}))
+    found = mig_demand([H100], classes({"mig:1g.10gb+me": 300.0, "mig:3g.40gb": 100.0}))[H100.name]
+    assert found.shape(H100) == pytest.approx(mask_values(H100, {"1g.10gb": 3.0, "3g.40gb": 1.0}))
+    assert found.asked == {"1g.10gb", "1g.10gb+me", "3g.40gb"}
+
+
+def test_the_profiles_that_the_tables_expect_are_told_with_them():
+    tables = solve_prices(free(H100, L40S), DemandMix(MIX), hour)
+    assert tables.mig_asked == {H100.name: {"1g.10gb", "2g.20gb", "3g.40gb", "7g.80gb"}}
 
 
 def test_a_profile_that_waits_is_expected_even_where_none_was_counted():
     waits = [parse_class("mig:7g.80gb")]
-    found = mig_shapes([H100], classes({"mig:1g.10gb": 900.0}), waits)
-    assert found[H100.name] == pytest.approx(
+    found = mig_demand([H100], classes({"mig:1g.10gb": 900.0}), waits)[H100.name]
+    assert found.shape(H100) == pytest.approx(
         mask_values(H100, {"1g.10gb": 900.0, "7g.80gb": 1.0}, ["7g.80gb"])
     )
 
 
 def test_before_much_has_come_every_profile_is_thought_possible():
-    found = mig_shapes([H100], classes({"mig:1g.10gb": 1.0}))
+    found = mig_demand([H100], classes({"mig:1g.10gb": 1.0}))[H100.name]
     every = {p.name: 4 / 6 for p in H100.profiles if p.plain}
-    assert found[H100.name] == pytest.approx(mask_values(H100, {**every, "1g.10gb": 1.0 + 4 / 6}))
+    assert found.shape(H100) == pytest.approx(mask_values(H100, {**every, "1g.10gb": 1.0 + 4 / 6}))
 
 
 def test_the_gradient_keeps_its_ends_and_no_opinion_between_them():

@@ -3,8 +3,10 @@
 The same traces and seeds; a start-up of ``--node`` seconds until the node is there and ``--cold`` seconds
 until the replica serves. Compared are the default policy, the default policy with up to so many placeholders,
 and, since spare room can also be bought as replicas, the default policy with a stricter objective. GPU-hours
-of placeholders are counted. Writes build/bench/placeholders.json. Usage:
-python -m benchmarks.placeholders [--seeds 3] [--hours 12] [--node 240] [--cold 60] [--most 2,4,8]
+of placeholders are counted. Three traces were recorded, three are made by a seed: fivefold steps, bursts, two
+rates that change at random (``simulator.autoscaling_loads``). Writes build/bench/placeholders.json. Usage:
+python -m benchmarks.placeholders [--seeds 3] [--hours 6] [--node 240] [--cold 60] [--most 4]
+[--deviations 3,6]
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from cluster.warm_policy import Placeholders
 from simulator.autoscaling_demand import Demand, demand_of
 from simulator.autoscaling_faults import Faults
 from simulator.autoscaling_fleet import Fleet
+from simulator.autoscaling_loads import bursts, mmpp, steps
 from simulator.autoscaling_policies.slicewise import Slicewise, policy_for
 from simulator.autoscaling_run import Outcome, Steered, first_replicas, simulate
 from simulator.autoscaling_server import DEFAULT_MODEL, ServerModel, read_server
@@ -38,6 +41,7 @@ PLACES: tuple[tuple[str, str | None], ...] = (
     ("azure2023_conv", None),
     ("servegen_aggregate_10min", "m-large"),
 )
+MADE = (steps, bursts, mmpp)
 OBJECTIVE, STRICTER = 0.99, 0.999
 
 
@@ -45,30 +49,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 when it was made."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.placeholders", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--hours", type=float, default=12.0, help="of the traces that are longer")
+    parser.add_argument("--hours", type=float, default=6.0, help="of the traces that are longer")
     parser.add_argument("--node", type=float, default=240.0, help="seconds until a new node is there")
     parser.add_argument("--cold", type=float, default=60.0, help="seconds from there until a replica serves")
-    parser.add_argument("--most", default="2,4,8", help="most placeholders at once, each a variant")
+    parser.add_argument("--most", default="4", help="most placeholders at once, each a variant")
+    parser.add_argument("--deviations", default="3,6", help="above the forecast, each a variant")
     options = parser.parse_args(arguments)
-    most = tuple(int(number) for number in options.most.split(","))
+    variants = [
+        Placeholders(most=int(number), deviations=float(above), node_seconds=options.node)
+        for number in options.most.split(",")
+        for above in options.deviations.split(",")
+    ]
     server, began = read_server(DEFAULT_MODEL), time.monotonic()
     result: dict[str, Any] = {
         "command": f"python -m benchmarks.placeholders --seeds {options.seeds} --hours {options.hours:g} "
-        f"--node {options.node:g} --cold {options.cold:g} --most {options.most}",
+        f"--node {options.node:g} --cold {options.cold:g} --most {options.most} "
+        f"--deviations {options.deviations}",
         "node_seconds": options.node,
         "cold_start_seconds": options.cold,
         "traces": {},
     }
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + options.seeds))
-    for name, model in PLACES:
-        trace = read_trace(TRACES / f"{name}.csv.gz", model, options.hours)
+    traces = [read_trace(TRACES / f"{name}.csv.gz", model, options.hours) for name, model in PLACES]
+    traces += [made(FIRST_SEED, options.hours) for made in MADE]
+    for trace in traces:
         demand = demand_of(trace, server, seeds)
-        variants = study(demand, server, len(seeds), options.node, options.cold, most)
-        result["traces"][demand.name] = variants
+        found = study(demand, server, len(seeds), options.node, options.cold, variants)
+        result["traces"][demand.name] = found
         print(f"\n{demand.name}, {options.node:g} s for the node and {options.cold:g} s for the start:")
-        for variant, row in variants.items():
+        for variant, row in found.items():
             print(
-                f"  {variant:24} {row['slo_attainment']:.4f} in time, {row['gpu_hours']:8.1f} GPU-hours "
+                f"  {variant:32} {row['slo_attainment']:.4f} in time, {row['gpu_hours']:8.1f} GPU-hours "
                 f"({row['placeholder_gpu_hours']:.1f} of placeholders), "
                 f"{row['recovery_seconds']:.0f} s longest out of the objective"
             )
@@ -79,7 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def study(
-    demand: Demand, server: ServerModel, seeds: int, node: float, cold: float, most: Sequence[int]
+    demand: Demand,
+    server: ServerModel,
+    seeds: int,
+    node: float,
+    cold: float,
+    variants: Sequence[Placeholders],
 ) -> dict[str, dict[str, float]]:
     """Every variant on one demand: means over the seeds."""
     rows, bounds = np.arange(seeds), bounds_of(demand, server)
@@ -94,13 +110,13 @@ def study(
         label = "without" if objective == OBJECTIVE else f"without, objective {objective:g}"
         found[label] = _row(simulate(demand, server, fleet, [steered], none), np.zeros(seeds))
     policies = [policy_for(bounds, OBJECTIVE, server.ttft_seconds)] * seeds
-    for number in most:
-        warm = SlicewiseWarm(policies, startup, Placeholders(most=number, node_seconds=node))
+    for asked in variants:
+        warm = SlicewiseWarm(policies, startup, asked)
         held = PlaceholderFleet(demand, server, rows, cold, node, first.copy(), warm.wanted, warm.started)
         outcome = simulate(demand, server, held, [Steered(warm, 0, seeds)], none)
         row = _row(outcome, held.held_gpu_seconds / 3600.0)
         row["starts_in_held_room"] = float(held.taken_room.mean())
-        found[f"up to {number} placeholders"] = row
+        found[f"up to {asked.most} placeholders, {asked.deviations:g} deviations"] = row
     return found
 
 

@@ -229,16 +229,17 @@ class RealNode:
 
     def _make_room(self) -> None:
         ready = self.folder / "room.ready"
-        at_fixed_places = ("device-plugins", "pod-resources")
-        for folder in (*at_fixed_places, "plugins", "plugins_registry"):
-            (self.kubelet_folder / folder).mkdir(parents=True)
-        for folder in ("c/net.d", "cdi"):
-            (self.folder / folder).mkdir(parents=True)
+        # Where the kubelet, or pods by the paths in their manifests, look for these.
+        usual = {"/var/run/cdi": self.cdi_folder}
+        for name in ("device-plugins", "plugins", "plugins_registry", "pod-resources"):
+            usual[f"/var/lib/kubelet/{name}"] = self.kubelet_folder / name
+        for folder in (*usual.values(), self.folder / "c" / "net.d"):
+            folder.mkdir(parents=True)
         namespaces = ("--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc")
         argv = [
             *(_tool("unshare"), *namespaces, *_PYTHON, str(_SCRIPTS / "node_room.py")),
             *(str(ready), str(self.folder / "room")),
-            *(f"{self.kubelet_folder / folder}=/var/lib/kubelet/{folder}" for folder in at_fixed_places),
+            *(f"{folder}={place}" for place, folder in usual.items()),
             *(path for path in node_configuration.KERNEL_PARAMETERS if Path(path).exists()),
         ]
         self.processes.start("room", argv)

@@ -1,43 +1,25 @@
-"""The node-report DaemonSet as pods of a real kubelet: its own manifest, account, token and admission policy.
-
-What the manifest takes for granted and this machine has not is put into the pod template by ``as_here``: an
-image (the machine's Python instead), NVIDIA's container runtime (the library is mounted, and it is the fake
-one), the admission plugin that mounts a token, and Services. All else is the manifest's.
-"""
+"""The node-report DaemonSet as pods of a real kubelet: its manifest, account, token, admission policy."""
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from cluster.client import Api
-from deploy.local import images, machine_python
 from deploy.local.apply import load
-from deploy.local.rest import MERGE_PATCH, SUCCESS
+from deploy.local.rest import SUCCESS
 from node.podresources_report import DEFAULT_NAMESPACE, KEY, config_map_name, decode
 from scheduler.feed import Feed
 from scheduler.fleet import Fleet
 from tests.fake_nvml.fixtures import library as library
 from tests.fake_nvml.state import FakeNode
-from tests.kubelet.cluster_view import container, delete, pod, pods, running, until
+from tests.kubelet.cluster_view import container, delete, pod, running, until
+from tests.kubelet.daemon_pods import MANIFESTS, daemon_pods
 from tests.kubelet.device_plugin import DevicePlugin, describe
-from tests.kubelet.relay import relayed
 
-REPOSITORY = Path(__file__).parents[2]
-MANIFEST = REPOSITORY / "deploy" / "manifests" / "node-report.yaml"
 RESOURCE = "nvidia.com/gpu"
 KIND = "test.slicewise.io/gpu"
-IMAGE = "docker.io/library/slicewise:latest"  # what the kubelet makes of the manifest's name
-COMMANDS = "/slicewise/bin"
-API_NAME = "kubernetes.default.svc"
-TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
-DAEMON_SETS = f"/apis/apps/v1/namespaces/{DEFAULT_NAMESPACE}/daemonsets"
-ADMISSION = "/apis/admissionregistration.k8s.io/v1"
-RUNTIME_CLASSES = "/apis/node.k8s.io/v1/runtimeclasses"
 GPUS = 2
+LABELS = {"nvidia.com/gpu.present": "true", "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
 
 
 @pytest.fixture(scope="module")
@@ -55,60 +37,16 @@ def gpus(fake, real_node):
     return uuids
 
 
-def as_here(template, real_node, fake, library, port):
-    """The pod template with what this machine lacks."""
-    spec = template["spec"]
-    volumes, mounts = machine_python.mounts(Path(sys.executable), [REPOSITORY])
-    for name, folder in (("library", library.parent), ("cards", fake.path.parent)):
-        volumes.append({"name": name, "hostPath": {"path": str(folder)}})
-        mounts.append({"name": name, "mountPath": str(folder)})
-    token = {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
-    authority = {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}
-    volumes.append({"name": "account", "projected": {"sources": [token, authority]}})
-    mounts.append({"name": "account", "mountPath": TOKEN_FOLDER, "readOnly": True})
-    environment = {
-        **fake.environment(library),
-        "PYTHONPATH": str(REPOSITORY),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "KUBERNETES_SERVICE_HOST": API_NAME,
-        "KUBERNETES_SERVICE_PORT": str(port),
-    }
-    [report] = spec["containers"]
-    report["imagePullPolicy"] = "Never"
-    report["env"] += [{"name": name, "value": value} for name, value in environment.items()]
-    report["volumeMounts"] += mounts
-    spec["volumes"] += volumes
-    spec["hostAliases"] = [{"ip": str(real_node.addresses.machine), "hostnames": [API_NAME]}]
+@pytest.fixture
+def reporters(control_plane, real_node, fake, library, gpus):
+    """What tells the DaemonSet's pods."""
+    documents = load(MANIFESTS / "node-report.yaml")
+    with daemon_pods(control_plane, real_node, documents, fake, library, labels=LABELS) as pods:
+        yield pods
 
 
 @pytest.fixture
-def daemon_set(control_plane, real_node, fake, library, gpus):
-    """The manifest, all of it, and the runtime class that the GPU operator would have made."""
-    command = f'#!/bin/sh\nexec {sys.executable} -m node "$@"\n'.encode()
-    path = (COMMANDS, *images.COMMAND_FOLDERS)
-    real_node.import_image(machine_python.image(IMAGE, {f"{COMMANDS}/slicewise-node": command}, path))
-    runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "runc"}
-    control_plane.request("POST", RUNTIME_CLASSES, {**runtime, "metadata": {"name": "nvidia"}})
-    labels = {"nvidia.com/gpu.present": "true", "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
-    control_plane.request(
-        "PATCH", f"/api/v1/nodes/{real_node.name}", {"metadata": {"labels": labels}}, MERGE_PATCH
-    )
-    documents = load(MANIFEST)
-    with relayed(str(real_node.addresses.machine), urlsplit(control_plane.url).port) as port:
-        for one in documents:
-            if one["kind"] == "DaemonSet":
-                as_here(one["spec"]["template"], real_node, fake, library, port)
-        control_plane.apply(documents)
-        yield
-        control_plane.request("DELETE", f"{DAEMON_SETS}/slicewise-node-report")
-        until("the report's pod is gone", lambda: not pods(control_plane, DEFAULT_NAMESPACE))
-    for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
-        control_plane.request("DELETE", f"{ADMISSION}/{kind}/slicewise-node-report")
-    control_plane.request("DELETE", f"{RUNTIME_CLASSES}/nvidia")
-
-
-@pytest.fixture
-def fleet(control_plane, daemon_set):
+def fleet(control_plane, reporters):
     """What the extender knows of the cluster, by its own account's rights."""
     api = Api.connect(str(control_plane.kubeconfig_for("slicewise-scheduler")))
     fleet = Fleet()
@@ -121,11 +59,9 @@ def fleet(control_plane, daemon_set):
 
 
 def test_its_report_arrives_and_the_extender_knows_which_gpu_is_free(
-    control_plane, namespace, real_node, gpus, daemon_set, fleet
+    control_plane, namespace, real_node, gpus, reporters, fleet
 ):
-    [reporter] = until(
-        "the DaemonSet has made its pod", lambda: pods(control_plane, DEFAULT_NAMESPACE) or None
-    )
+    [reporter] = until("the DaemonSet has made its pod", lambda: reporters() or None)
     running(control_plane, DEFAULT_NAMESPACE, reporter["metadata"]["name"])
     path = f"/api/v1/namespaces/{DEFAULT_NAMESPACE}/configmaps/{config_map_name(real_node.name)}"
 

@@ -1,14 +1,15 @@
 """The DRA driver of one node, measured as it runs: a real API server, fake cards, the kubelet's own protocol.
 
 ``calls``: a 16-GPU node (HGX A100, every GPU in MIG mode). For each of ``--claims`` claims: its allocation
-is written to the API server as kube-scheduler would, with a device whose loss spoils the published order;
-from the API server's answer until a watch shows the last of the spoilt slices re-published is ``allocation to
-order``. Then the claim is prepared and unprepared over the driver's socket with the kubelet's protocol:
-``prepare`` is this process's wall time of the call, ``own`` that time less what the driver spent in NVML (its
-own metric; the fake NVML creates at once, real cards take seconds). ``cpu`` is the driver's processor time
-for all of a claim, without that of the two times that this process reads the driver's metrics meanwhile
-(``page``: of one reading, measured afterwards). ``resident``: the driver's memory, ``objects``:
-what the node costs the API server.
+is written to the API server as kube-scheduler would; from the API server's answer until a watch shows the
+last of the slices whose order it spoils re-published is ``allocation to order``, where it spoils any: half as
+many claims without tables, where every better device is reason enough to publish anew, then all with those
+that the controller writes for MIX. The claim is then prepared and unprepared over the driver's socket with
+the kubelet's protocol: ``prepare`` is this process's wall time of the call, ``own`` that time less what the
+driver spent in NVML (its own metric; the fake NVML creates at once, real cards take seconds). ``cpu`` is the
+driver's processor time for all of a claim, without that of the two times that this process reads the driver's
+metrics meanwhile (``page``: of one reading, measured afterwards). ``resident``: the driver's memory,
+``objects``: what the node costs the API server.
 
 ``pods``: on a real kubelet with containerd, where this machine can run one (else ``not run`` says why):
 from a pod's creation until it is seen running, plain pods beside pods with an instance, one after the
@@ -27,7 +28,6 @@ import re
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -36,32 +36,25 @@ from typing import Any
 
 import grpc
 
-from benchmarks.scheduler_run import metric_sum, say
+from benchmarks.dra_claims import DEADLINE_SECONDS, PROFILE, Mirror, SliceWatch, one_claim, tell_tables
+from benchmarks.scheduler_run import say
 from cluster.client import Api
-from cluster.reflector import Reflector
 from deploy.local.control_plane import ControlPlane
 from deploy.local.node_support import why_not
 from deploy.local.processes import Processes
 from deploy.local.real_node import RealNode
-from deploy.local.rest import MERGE_PATCH
-from dra.classes import class_name, device_classes
-from dra.inventory import from_slices
-from dra.node_order import Runs
-from dra.plugin.dra_v1 import api_pb2, api_pb2_grpc
-from dra.resource_api import ResourceSlice, slices_from_json
+from dra.classes import device_classes
+from dra.plugin.dra_v1 import api_pb2_grpc
 from dra.slice_parts import SLICEWISE_DRIVER
 from tests.fake_nvml.build import NO_COMPILER, build_fake, compiler
 from tests.fake_nvml.state import FakeNode
 from tests.kubelet.cluster_view import delete, pod, running
-from tests.kubelet.driver_rig import SLICES, DriverRig, asks
+from tests.kubelet.driver_rig import DriverRig, asks
 
 OUTPUT = Path("build/bench/dra.json")
-CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
-BOARD, CUT, PROFILE = "hgx-a100-16", "a100", "1g.10gb"
-_DEADLINE_SECONDS = 10.0
+BOARD = "hgx-a100-16"
 _REGISTER_SECONDS = 30.0
 _PAGES_A_CLAIM, _MEASURED_PAGES = 2, 100
-_NVML = "slicewise_node_card_call_duration_seconds_sum"
 
 
 class BareNode:
@@ -76,47 +69,6 @@ class BareNode:
         cluster.request("POST", "/api/v1/nodes", body)
 
 
-class SliceWatch:
-    """When each slice was last seen to change, by a watch of this process."""
-
-    def __init__(self, api: Api, node: str) -> None:
-        self._changed = threading.Condition()
-        self._seen: dict[str, tuple[float, tuple[str, ...]]] = {}
-        selector = f"spec.driver={SLICEWISE_DRIVER},spec.nodeName={node}"
-        self.reflector = Reflector(api, SLICES, ResourceSlice, self, field_selector=selector)
-
-    def replaced(self, items: Sequence[ResourceSlice]) -> None:
-        """See ``cluster.reflector.Handler``."""
-        for item in items:
-            self.changed("ADDED", item)
-
-    def changed(self, kind: str, item: ResourceSlice) -> None:
-        """See ``cluster.reflector.Handler``."""
-        at = time.perf_counter()
-        with self._changed:
-            self._seen[item.metadata.name] = at, tuple(device.name for device in item.spec.devices)
-            self._changed.notify_all()
-
-    def orders(self) -> dict[str, tuple[str, ...]]:
-        """Device names by slice."""
-        with self._changed:
-            return {name: devices for name, (_, devices) in self._seen.items()}
-
-    def order_other_than(self, slice_name: str, before: tuple[str, ...]) -> float:
-        """When the slice's order was seen to differ from ``before`` (perf_counter). Raises TimeoutError."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._seen[slice_name][1] != before, _DEADLINE_SECONDS):
-                raise TimeoutError(f"slice {slice_name} was not re-published in {_DEADLINE_SECONDS:.0f} s")
-            return self._seen[slice_name][0]
-
-
-def allocation(device: str, pool: str) -> dict[str, Any]:
-    """What kube-scheduler writes into a claim's status."""
-    result = {"request": "gpu", "driver": SLICEWISE_DRIVER, "pool": pool, "device": device}
-    reserved = [{"resource": "pods", "name": "pod", "uid": "0b1c5e9e-0000-4000-8000-000000000000"}]
-    return {"status": {"allocation": {"devices": {"results": [result]}}, "reservedFor": reserved}}
-
-
 def measure_calls(cluster: ControlPlane, folder: Path, claims: int) -> dict[str, Any]:
     """The ``calls`` part."""
     node = BareNode(cluster, folder)
@@ -128,16 +80,19 @@ def measure_calls(cluster: ControlPlane, folder: Path, claims: int) -> dict[str,
         rig.start()
         watch.reflector.start()
         stack.callback(watch.reflector.stop)
-        watch.reflector.synced.wait(_DEADLINE_SECONDS)
+        watch.reflector.synced.wait(DEADLINE_SECONDS)
         started_mib = _resident_mib(rig.pid())
         socket = node.kubelet_folder / "plugins" / SLICEWISE_DRIVER / "dra.sock"
         channel = stack.enter_context(grpc.insecure_channel(f"unix:{socket}"))
         plugin = api_pb2_grpc.DRAPluginStub(channel)
         mirror = Mirror(rig)
-        rounds = []
+        without = [one_claim(cluster, rig, watch, mirror, plugin, number) for number in range(claims // 2)]
+        say(f"dra: {len(without)} claims without tables")
+        tell_tables(cluster, watch, mirror)
+        found = []
         cpu_before = _cpu_seconds(rig.pid())
         for number in range(claims):
-            rounds.append(_round(cluster, rig, watch, mirror, plugin, number))
+            found.append(one_claim(cluster, rig, watch, mirror, plugin, claims + number))
             if (number + 1) % 20 == 0:
                 say(f"dra: {number + 1} of {claims} claims")
         cpu = _cpu_seconds(rig.pid()) - cpu_before
@@ -147,88 +102,20 @@ def measure_calls(cluster: ControlPlane, folder: Path, claims: int) -> dict[str,
     return {
         "node": f"16 x {fake.values()['gpu.0.name']}, MIG on",
         "claims": claims,
-        "allocation_to_order_milliseconds": _spread([one["order"] for one in rounds]),
-        "prepare_milliseconds": _spread([one["prepare"] for one in rounds]),
-        "prepare_own_milliseconds": _spread([one["prepare"] - one["nvml"] for one in rounds]),
-        "unprepare_milliseconds": _spread([one["unprepare"] for one in rounds]),
+        "allocation_to_order_milliseconds": _spread([one.order for one in found if one.slices]),
+        "spoilt_slices_a_claim": round(statistics.fmean(one.slices for one in found), 2),
+        "without_tables": {
+            "allocation_to_order_milliseconds": _spread([one.order for one in without if one.slices]),
+            "spoilt_slices_a_claim": round(statistics.fmean(one.slices for one in without), 2),
+        },
+        "prepare_milliseconds": _spread([one.prepare for one in found]),
+        "prepare_own_milliseconds": _spread([one.prepare - one.nvml for one in found]),
+        "unprepare_milliseconds": _spread([one.unprepare for one in found]),
         "cpu_milliseconds_a_claim": round(1000 * (cpu / claims - _PAGES_A_CLAIM * cpu_page), 2),
         "cpu_milliseconds_a_page": round(1000 * cpu_page, 2),
         "resident_mib": {"started": started_mib, "highest": highest_mib},
         "objects": objects,
     }
-
-
-class Mirror:
-    """Which slices the driver has to publish anew, by the rule that it follows (``dra.node_order``)."""
-
-    def __init__(self, rig: DriverRig) -> None:
-        items = slices_from_json(list(rig.slices()))
-        read = from_slices(items[0].spec.node_name or "", items)
-        if read is None:
-            raise RuntimeError("the driver's slices make no complete pool")
-        self.pool = items[0].spec.pool.name
-        self._read = read
-        self._models = {gpu.index: gpu.model for gpu in read.gpus}
-        self._names = sorted(item.metadata.name for item in items if item.spec.devices)
-        self._runs = Runs()
-        self._last = self._runs.now(self._models, dict.fromkeys(self._models, 0), {})
-
-    def device(self, number: int) -> tuple[str, int]:
-        """A device of the benchmark's profile that, once taken, spoils some order, and its units."""
-        named = [(name, reference.placement) for name, reference in self._read.devices.items()]
-        found = sorted(
-            (placement.start, name, placement.bits)
-            for name, placement in named
-            if placement is not None and placement.profile == PROFILE and name.startswith("gpu-0-")
-        )
-        return found[number % 4][1:]
-
-    def spoilt(self, mask: int) -> list[str]:
-        """The slices to be published anew when ``mask`` is all that is taken, of the first GPU."""
-        now = self._runs.now(self._models, {**dict.fromkeys(self._models, 0), 0: mask}, {})
-        changed = [name for name, a, b in zip(self._names, self._last, now, strict=True) if a != b]
-        self._last = now
-        return changed
-
-
-def _round(
-    cluster: ControlPlane, rig: DriverRig, watch: SliceWatch, mirror: Mirror, plugin: Any, number: int
-) -> dict[str, float]:
-    """One claim from allocation to its end; milliseconds."""
-    before = watch.orders()
-    device, units = mirror.device(number)
-    request = {"name": "gpu", "exactly": {"deviceClassName": class_name(PROFILE)}}
-    body = {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "ResourceClaim",
-        "metadata": {"name": f"claim-{number}"},
-        "spec": {"devices": {"requests": [request]}},
-    }
-    made = cluster.request("POST", CLAIMS, body)
-    path = f"{CLAIMS}/claim-{number}"
-    cluster.request("PATCH", f"{path}/status", allocation(device, mirror.pool), MERGE_PATCH)
-    allocated = time.perf_counter()
-    order = max(watch.order_other_than(name, before[name]) for name in mirror.spoilt(units)) - allocated
-    uid = made["metadata"]["uid"]
-    claim = api_pb2.Claim(namespace="default", name=f"claim-{number}", uid=uid)
-    inside = metric_sum(rig.page(), _NVML)
-    began = time.perf_counter()
-    answer = plugin.NodePrepareResources(api_pb2.NodePrepareResourcesRequest(claims=[claim]), timeout=45)
-    prepare = time.perf_counter() - began
-    if answer.claims[uid].error or not answer.claims[uid].devices:
-        raise RuntimeError(f"claim {number} was not prepared: {answer.claims[uid].error or 'no devices'}")
-    inside = metric_sum(rig.page(), _NVML) - inside
-    began = time.perf_counter()
-    gone = plugin.NodeUnprepareResources(api_pb2.NodeUnprepareResourcesRequest(claims=[claim]), timeout=45)
-    unprepare = time.perf_counter() - began
-    if gone.claims[uid].error:
-        raise RuntimeError(f"claim {number} was not unprepared: {gone.claims[uid].error}")
-    now = watch.orders()
-    cluster.request("DELETE", path)
-    for name in mirror.spoilt(0):
-        watch.order_other_than(name, now[name])
-    seconds = {"order": order, "prepare": prepare, "nvml": inside, "unprepare": unprepare}
-    return {name: 1000 * value for name, value in seconds.items()}
 
 
 def measure_pods(cluster: ControlPlane, folder: Path, count: int) -> dict[str, Any]:

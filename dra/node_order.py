@@ -25,7 +25,7 @@ from dra.device_order import SCALE, OrderTable, device_order
 from dra.placement import Placement
 from dra.slice_parts import MOST_DEVICES
 
-WRITE_WORTH = SCALE // 50
+WRITE_WORTH = SCALE // 200
 """A pod of an expected profile may lose so much, in millionths of an empty GPU, before a slice is written."""
 UNEXPECTED_WRITE_WORTH = SCALE // 5
 """The same of a profile that nobody is expected to ask for."""

@@ -43,6 +43,7 @@ bench: $(STAMP) binaries ## measured ratios against named baselines, into build/
 	@$(BIN)/python -m benchmarks.mig_on_cluster
 	@$(BIN)/python -m benchmarks.dra_oracle
 	@$(BIN)/python -m benchmarks.dra
+	@$(BIN)/python -m benchmarks.order_writes
 	@$(BIN)/python -m benchmarks.packing
 	@$(BIN)/python -m benchmarks.autoscaling
 	@$(BIN)/python -m benchmarks.model_servers

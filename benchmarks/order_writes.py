@@ -7,7 +7,7 @@ better device is reason enough, and the rule as it ships (told which profiles ar
 for both; ``accepted`` in percent of arrivals, the difference with its 95 % interval over seeds, ``writes`` of
 slices for 100 arrivals.
 
-Writes build/bench/order_writes.json. Usage: python -m benchmarks.order_writes [--seeds 20] [--jobs 400]
+Writes build/bench/order_writes.json. Usage: python -m benchmarks.order_writes [--seeds 20] [--jobs 1000]
 [--gpus 8] [--load 0.9] [--model H100-80GB]
 """
 
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run it and write the report."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.order_writes")
     flags.add_argument("--seeds", type=int, default=20)
-    flags.add_argument("--jobs", type=int, default=400)
+    flags.add_argument("--jobs", type=int, default=1000)
     flags.add_argument("--gpus", type=int, default=8)
     flags.add_argument("--load", type=float, default=0.9)
     flags.add_argument("--model", default="H100-80GB")

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.report_autoscaling import autoscaling
 from benchmarks.report_cluster import arrivals, demo, extender, planned_road, sync
-from benchmarks.report_node import driver, oracle
+from benchmarks.report_node import driver, oracle, order_writes
 from benchmarks.report_packing import decision, gangs, mig, packing, planner
 from benchmarks.report_replicas import batch, control_round, model_servers
 
@@ -43,6 +43,7 @@ SECTIONS: Mapping[Path, Callable[[Json], list[str]]] = {
     BENCH / "arrivals.json": arrivals,
     BENCH / "sync.json": sync,
     BENCH / "dra.json": driver,
+    BENCH / "order_writes.json": order_writes,
     BENCH / "dra_oracle.json": oracle,
     BENCH / "autoscaling.json": autoscaling,
     BENCH / "model_servers.json": model_servers,

@@ -148,6 +148,13 @@ def test_placeholders_fill_the_room_and_are_preempted_by_a_replica_and_go_with_t
     assert placed(scene, namespace, "app=llm") == 3
 
 
+def changes(scene: Scene, word: str) -> float:
+    """How often warm capacity has changed something in this way."""
+    page = scene.parts.exposition.render()[0].decode()
+    wanted = f'warm_changes_total{{change="{word}"}}'
+    return next((float(line.split()[-1]) for line in page.splitlines() if wanted in line), 0.0)
+
+
 def test_placeholders_that_hold_claims_are_handed_over(scene: Scene, namespace: str):
     """In-tree preemption does not help pods with claims: this is the controller's own doing."""
     claim = {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": CLASS}}]}}
@@ -174,13 +181,16 @@ def test_placeholders_that_hold_claims_are_handed_over(scene: Scene, namespace: 
     eventually("the card to be full", full, 40.0)
     eventually("four replicas", lambda: placed(scene, namespace, "app=mig") == 4, 40.0)
     eventually("three placeholders", lambda: placeholders(scene, namespace) == 3, 40.0)
+    before = {word: changes(scene, word) for word in ("placeholder_handed_over", "placeholder_deleted")}
     scene.servers.load(namespace, "mig", 90.0)
     eventually(
         "six replicas in the room of placeholders", lambda: placed(scene, namespace, "app=mig") == 6, 40.0
     )
-    page = scene.parts.exposition.render()[0].decode()
-    line = next(x for x in page.splitlines() if 'warm_changes_total{change="placeholder_handed_over"}' in x)
-    assert float(line.split()[-1]) >= 2
+    # Beside six replicas of eight two placeholders may stand: one of the three may have been let go for that
+    # before the scheduler refused anybody.
+    gone = {word: changes(scene, word) - count for word, count in before.items()}
+    assert gone["placeholder_handed_over"] >= 1
+    assert sum(gone.values()) >= 2
 
 
 def test_an_image_is_brought_to_the_nodes_of_the_next_replicas_once(scene: Scene, namespace: str):

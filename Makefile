@@ -46,6 +46,8 @@ bench: $(STAMP) binaries ## measured ratios against named baselines, into build/
 	@$(BIN)/python -m benchmarks.order_writes
 	@$(BIN)/python -m benchmarks.packing
 	@$(BIN)/python -m benchmarks.autoscaling
+	@$(BIN)/python -m benchmarks.held_out
+	@$(BIN)/python -m benchmarks.placeholders
 	@$(BIN)/python -m benchmarks.model_servers
 	@$(BIN)/python -m benchmarks.batch
 	@$(BIN)/python -m benchmarks.control_round

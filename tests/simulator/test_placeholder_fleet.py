@@ -55,7 +55,8 @@ def steps_of(seconds: float, demand: Demand) -> int:
 
 
 def test_a_replica_takes_the_room_of_a_placeholder_and_the_others_wait_for_a_node(demand: Demand):
-    wish, told = Wish(2), []
+    wish = Wish(2)
+    told: list[tuple[int, float]] = []
     fleet = fleet_of(demand, wish, told)
     wish.count = np.array([1, 0])
     fleet.scale(0, 0, np.array([2, 2]))  # nothing but the placeholder

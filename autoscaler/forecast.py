@@ -30,8 +30,6 @@ from metrics.samples import NoData
 # A random stream's own, until its error tells.
 START_DISPERSION: Final = 1.0
 LARGEST_DISPERSION: Final = 10_000.0
-# From so much variation on, the level of now says ever less about the next minutes.
-BURSTY: Final = 0.5
 # The error is compared at a lead's distance plus one scrape and one look or two.
 LEAD_MARGIN_SECONDS: Final = 60.0
 _ERRORS_SECONDS: Final = 21_600.0

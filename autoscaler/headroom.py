@@ -108,16 +108,12 @@ class Headroom:
         most: float,
         cold_start_seconds: float,
         now: float,
-        bursty: bool = False,
     ) -> Headroom:
-        """Return the headroom after one period in which the share ``missed`` of the requests was late.
-
-        ``bursty`` loads may be served by a fleet that stays (``shadows``).
-        """
+        """Return the headroom after one period in which the share ``missed`` of the requests was late."""
         learned = self
         if not isinstance(missed, NoData):
             learned = self._taught(missed, request_rate, attainment, learning_rate, now)
-        best = shadows.chosen(learned.aim(attainment), cold_start_seconds, bursty=bursty)
+        best = shadows.chosen(learned.aim(attainment), cold_start_seconds)
         surplus = min(learned.surplus, most)
         deviations = min(most, max(least, best.deviations + surplus))
         return replace(

@@ -259,12 +259,11 @@ class Shadows:
             for (deviations, steady), late in zip(CANDIDATES, self.late, strict=True)
         )
 
-    def chosen(self, aim: float, cold_start_seconds: float, *, bursty: bool = False) -> Candidate:
+    def chosen(self, aim: float, cold_start_seconds: float) -> Candidate:
         """Return the cheapest candidate that keeps the late share within ``aim``, at a fair price.
 
         Where none does: the one that leaves the fewest late, at a fair price. What following the load keeps
-        is never given up for the price of a fleet that stays, and only ``bursty`` loads may have one: after a
-        rare shock on a calm load it would pay for the shock's deviation for hours.
+        is never given up for the price of a fleet that stays.
         """
         late = self.late_shares(cold_start_seconds)
         cost = [
@@ -273,8 +272,6 @@ class Shadows:
         ]
         following = range(len(DEVIATIONS))
         place = _climbed(following, late, cost, aim)
-        if not bursty:
-            return CANDIDATES[place]
         if late[place] > aim:
             return CANDIDATES[_climbed(range(len(late)), late, cost, aim)]
         staying = (other for other in range(len(DEVIATIONS), len(late)) if late[other] <= aim)

@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Final
 
 from autoscaler import capacity, reasons, steps
-from autoscaler.forecast import BURSTY
 from autoscaler.reasons import Reason
 from autoscaler.signals import Signals
 from autoscaler.sizing import DEFAULT_PER_REPLICA
@@ -27,6 +26,8 @@ COLD_STARTS_KEPT: Final = 3.0
 # Each turn down makes one turn up later: less than six changes of direction an hour, over some hours.
 MOST_TURNS: Final = 11
 TURNS_SECONDS: Final = 4.0 * 3600.0
+# From so much variation on, the level of now says ever less about the next minutes.
+_BURSTY: Final = 0.5
 _LONGER_PER_VARIATION: Final = 2.0
 _LONGEST_FACTOR: Final = 4.0
 
@@ -39,7 +40,7 @@ def lower_window_seconds(policy: AutoscalingPolicy, state: State, cold_start_sec
     if policy.slo is None:
         return window
     if state.learned is not None:
-        excess = state.learned.forecast.variation - BURSTY
+        excess = state.learned.forecast.variation - _BURSTY
         window *= min(_LONGEST_FACTOR, max(1.0, 1.0 + _LONGER_PER_VARIATION * excess))
     return max(window, COLD_STARTS_KEPT * cold_start_seconds)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from autoscaler import capacity, queueing
-from autoscaler.forecast import BURSTY, Forecast, Season
+from autoscaler.forecast import Forecast, Season
 from autoscaler.headroom import Headroom, spread
 from autoscaler.offered import Queue, offered_load
 from autoscaler.replacing import replace
@@ -220,7 +220,6 @@ def _corrected(
         most=slo.most_headroom,
         cold_start_seconds=cold_start,
         now=now,
-        bursty=learned.forecast.variation >= BURSTY,
     )
     learned = replace(learned, headroom=headroom)
     return learned if policy.in_flight is not None else _fitted(slo, signals, learned)

@@ -86,9 +86,8 @@ def test_bursts_shorter_than_a_start_are_borne_by_a_fleet_that_stays():
     # 40 s of 200 every 20 min: to follow them means to have what the last one took for a window, too late.
     slow = replace(UNDER, lead_seconds=300.0, window_seconds=900.0)
     shadows = follow(([20.0] * 116 + [200.0] * 4) * 30, begun=2, under=slow, spread=30.0)
-    found = shadows.chosen(0.02, 300.0, bursty=True)
+    found = shadows.chosen(0.02, 300.0)
     assert found.steady
-    assert not shadows.chosen(0.02, 300.0, bursty=False).steady
     place = CANDIDATES.index(found)
     late = shadows.late_shares(300.0)
     following = [shadows.cost[other] for other in range(STAYS) if late[other] <= late[place]]
@@ -101,8 +100,8 @@ def test_what_following_keeps_is_not_given_up_for_a_cheaper_fleet_that_stays():
         cost = [10.0 + one.deviations for one in CANDIDATES[:STAYS]]
         return knowing([*late, *[late_if_it_stays] * STAYS], [*cost, *[6.0] * STAYS])
 
-    assert not known(0.012).chosen(0.008, 30.0, bursty=True).steady
-    assert known(0.0).chosen(0.008, 30.0, bursty=True).steady
+    assert not known(0.012).chosen(0.008, 30.0).steady
+    assert known(0.0).chosen(0.008, 30.0).steady
 
 
 def test_a_fleet_that_stays_answers_a_load_that_lasts():
@@ -112,7 +111,7 @@ def test_a_fleet_that_stays_answers_a_load_that_lasts():
 
 def test_a_load_that_changes_slowly_is_followed():
     day = [100.0 + 80.0 * math.sin(look / 1375.0) for look in range(6 * 720)]
-    assert not follow(day, begun=7).chosen(0.012, 120.0, bursty=True).steady
+    assert not follow(day, begun=7).chosen(0.012, 120.0).steady
 
 
 def knowing(late: list[float], cost: list[float]) -> Shadows:

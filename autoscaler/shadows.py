@@ -262,40 +262,30 @@ class Shadows:
     def chosen(self, aim: float, cold_start_seconds: float) -> Candidate:
         """Return the cheapest candidate that keeps the late share within ``aim``, at a fair price.
 
-        Where none does: the one that leaves the fewest late, at a fair price. What following the load keeps
-        is never given up for the price of a fleet that stays.
+        Where none does: the one that leaves the fewest late, at a fair price.
         """
         late = self.late_shares(cold_start_seconds)
         cost = [
             paid * (_STEADY_PRICE if one.steady else 1.0)
             for one, paid in zip(CANDIDATES, self.cost, strict=True)
         ]
-        following = range(len(DEVIATIONS))
-        place = _climbed(following, late, cost, aim)
-        if late[place] > aim:
-            return CANDIDATES[_climbed(range(len(late)), late, cost, aim)]
-        staying = (other for other in range(len(DEVIATIONS), len(late)) if late[other] <= aim)
-        return CANDIDATES[min((place, *staying), key=cost.__getitem__)]
-
-
-def _climbed(places: Sequence[int], late: Sequence[float], cost: Sequence[float], aim: float) -> int:
-    """Return the place of the cheapest that is within ``aim``, or where a step to it would be too dear."""
-    within = [place for place in places if late[place] <= aim]
-    # Costs that differ by less than a thousandth of a replica are the same, and less headroom is better.
-    if within:
-        goal = min(within, key=lambda place: (round(cost[place], 3), CANDIDATES[place].deviations))
-    else:
-        goal = min(places, key=lambda place: (late[place], cost[place]))
-    here = min(places, key=lambda place: (round(cost[place], 3), -late[place]))
-    while late[here] > max(aim, late[goal]):
-        paid, best, price = max(cost[here], 1e-9), here, math.inf
-        for other in places:
-            fewer_late = late[here] - late[other]
-            if fewer_late > 1e-9:
-                asked = (cost[other] - cost[here]) / paid / fewer_late
-                if asked < price or (asked == price and late[other] < late[best]):
-                    best, price = other, asked
-        if best == here or price > DEAREST:
-            return here
-        here = best
-    return goal if within else here
+        places = range(len(late))
+        within = [place for place in places if late[place] <= aim]
+        # Costs that differ by less than a thousandth of a replica are the same, and less headroom is better.
+        if within:
+            goal = min(within, key=lambda place: (round(cost[place], 3), CANDIDATES[place].deviations))
+        else:
+            goal = min(places, key=lambda place: (late[place], cost[place]))
+        here = min(places, key=lambda place: (round(cost[place], 3), -late[place]))
+        while late[here] > max(aim, late[goal]):
+            paid, best, price = max(cost[here], 1e-9), here, math.inf
+            for other in places:
+                fewer_late = late[here] - late[other]
+                if fewer_late > 1e-9:
+                    asked = (cost[other] - cost[here]) / paid / fewer_late
+                    if asked < price or (asked == price and late[other] < late[best]):
+                        best, price = other, asked
+            if best == here or price > DEAREST:
+                return CANDIDATES[here]
+            here = best
+        return CANDIDATES[goal if within else here]

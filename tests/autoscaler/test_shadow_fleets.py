@@ -94,16 +94,6 @@ def test_bursts_shorter_than_a_start_are_borne_by_a_fleet_that_stays():
     assert shadows.cost[place] * 1.1 <= min(following)
 
 
-def test_what_following_keeps_is_not_given_up_for_a_cheaper_fleet_that_stays():
-    def known(late_if_it_stays: float) -> Shadows:
-        late = [0.0 if one.deviations > 0.5 else 0.02 for one in CANDIDATES[:STAYS]]
-        cost = [10.0 + one.deviations for one in CANDIDATES[:STAYS]]
-        return knowing([*late, *[late_if_it_stays] * STAYS], [*cost, *[6.0] * STAYS])
-
-    assert not known(0.012).chosen(0.008, 30.0).steady
-    assert known(0.0).chosen(0.008, 30.0).steady
-
-
 def test_a_fleet_that_stays_answers_a_load_that_lasts():
     assert follow([20.0] * 400 + [200.0] * 8, begun=2).replicas[STAYS] < 13.0
     assert min(follow([20.0] * 400 + [200.0] * 12, begun=2).replicas[STAYS:]) == 13.0

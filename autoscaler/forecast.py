@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from autoscaler.replacing import replace
-from autoscaler.steady import UNSEEN, Steady
 from metrics.samples import NoData
 
 # A random stream's own, until its error tells.
@@ -102,12 +101,11 @@ class Forecast:
     relative_error: float | None = None
     season: Season = Season()
     looks: tuple[Look, ...] = ()
-    steady: Steady = UNSEEN
 
     @classmethod
     def begun(cls, in_flight: float, now: float) -> Forecast:
         """The forecast of a workload seen for the first time."""
-        return cls(now, in_flight, in_flight, steady=Steady(in_flight))
+        return cls(now, in_flight, in_flight)
 
     def seen(
         self, in_flight: float, now: float, *, lead_seconds: float, unix_seconds: float | NoData
@@ -119,7 +117,6 @@ class Forecast:
         level = self.level + min(1.0, passed / _LEVEL_SECONDS) * (in_flight - self.level)
         averaged = max(_FAST_SECONDS, _FAST_OF_LEAD * lead_seconds)
         fast = self.fast + min(1.0, passed / averaged) * (in_flight - self.fast)
-        steady = self.steady.seen(fast, passed)
         season = self.season
         if not isinstance(unix_seconds, NoData):
             season = season.seen(in_flight, unix_seconds)
@@ -127,9 +124,7 @@ class Forecast:
         if not looks or now - looks[-1].at_seconds >= lag / _KEPT_LOOKS:
             look = Look(now, fast, _by_trend(fast, level, lag), _by_season(fast, season, lag, unix_seconds))
             looks = (*looks, look)
-        return replace(
-            judged, at_seconds=now, level=level, fast=fast, season=season, looks=looks, steady=steady
-        )
+        return replace(judged, at_seconds=now, level=level, fast=fast, season=season, looks=looks)
 
     def floor(self, *, lead_seconds: float, unix_seconds: float | NoData) -> float:
         """Return the in-flight to be ready for: never below the mean of the last looks (``fast``)."""
@@ -169,11 +164,6 @@ class Forecast:
     def variation(self) -> float:
         """The forecast's error as a share of the level (a coefficient of variation)."""
         return math.sqrt(self.dispersion / max(self.level, 1.0))
-
-    @property
-    def sustained(self) -> float:
-        """What was in flight all through the last lead: a load that a replica asked for now may yet serve."""
-        return min(self.fast, *(look.level for look in self.looks)) if self.looks else self.fast
 
     @property
     def burst_level(self) -> float:

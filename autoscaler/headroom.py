@@ -1,7 +1,7 @@
 """Spare capacity learned from what came of it, and from what would have come of any other.
 
     allowance  = deviations * sqrt(dispersion * level + (WANDERING * level)^2)     [requests in flight]
-    deviations = of the cheapest shadow fleet that keeps the objective (``shadows``) + surplus
+    deviations = the least that the shadow fleets find to keep the objective (``shadows``) + surplus
     surplus   <- max(0, surplus + rate * weight * (late share of the period - what is allowed or explained))
 
 What a replica has to spare covers what in-flight will do before another replica can serve. By Little's law
@@ -30,11 +30,12 @@ from typing import Final
 
 from autoscaler.replacing import replace
 from autoscaler.shadows import Shadows
-from autoscaler.steady import WANDERING
 from metrics.samples import NoData
 
 # Aim below what the objective allows: what the shadows find for the past is a little short for the future.
 AIM_SHARE: Final = 0.8
+# Loads wander by a share of their level, whatever their number of requests.
+WANDERING: Final = 0.05
 _LEAST_AIM: Final = 0.1
 _LARGEST_AIM: Final = 1.5
 _USUAL_PERIODS: Final = 120.0
@@ -51,8 +52,7 @@ _FULL_SECONDS: Final = 120.0
 class Headroom:
     """``deviations`` to keep; the last correction; the part that realised misses alone have taught; the share
     of the last minutes in which all replicas were full; the usual requests a second; the end of an echo; what
-    was answered and late in the last day, in seconds of usual traffic; ``steady``: the deviations are those
-    of the last hours' load (``steady``), and the fleet stays at them.
+    was answered and late in the last day, in seconds of usual traffic.
     """
 
     deviations: float
@@ -63,14 +63,17 @@ class Headroom:
     spoiled_until_seconds: float | None = None
     answered: float = 0.0
     late: float = 0.0
-    steady: bool = False
 
     @classmethod
     def begun(cls, cold_start_seconds: float, attainment: float, now: float) -> Headroom:
         """The safe start of a workload about which nothing is remembered: what the shadows' prior says."""
         start = cls(0.0, now)
         safe = Shadows.begun(1, now).chosen(start.aim(attainment), cold_start_seconds)
-        return replace(start, deviations=safe.deviations, steady=safe.steady)
+        return replace(start, deviations=safe)
+
+    def allowance(self, level: float, dispersion: float) -> float:
+        """Return the requests in flight to keep free at ``level`` in flight."""
+        return self.deviations * spread(level, dispersion)
 
     def looked(self, all_full: bool, passed_seconds: float) -> Headroom:
         """Return the headroom that has taken note whether every ready replica had all it can serve."""
@@ -115,10 +118,8 @@ class Headroom:
             learned = self._taught(missed, request_rate, attainment, learning_rate, now)
         best = shadows.chosen(learned.aim(attainment), cold_start_seconds)
         surplus = min(learned.surplus, most)
-        deviations = min(most, max(least, best.deviations + surplus))
-        return replace(
-            learned, corrected_seconds=now, surplus=surplus, deviations=deviations, steady=best.steady
-        )
+        deviations = min(most, max(least, best + surplus))
+        return replace(learned, corrected_seconds=now, surplus=surplus, deviations=deviations)
 
     def _taught(
         self,

@@ -2,22 +2,18 @@
 
 What is in flight is seen whatever the replica count, so how late and how dear *another* headroom would have
 been can be told without trying it: learning with full information ("prediction with expert advice",
-Cesa-Bianchi and Lugosi 2006). One fleet a candidate (``CANDIDATES``), so many deviations each, and of two
-kinds: one follows the load, one stays at what hours of it take (``steady``), unless a higher load has lasted
-for a lead:
+Cesa-Bianchi and Lugosi 2006). One fleet a candidate, in deviations (``CANDIDATES``):
 
     wish     = ceil((floor + deviations * spread) / per replica), within the bounds
-    steady   : ceil(max(mean + deviations * deviation, sustained) / per replica), within the bounds
     raised   when the load exceeds what it has by the tolerance; serves one lead later
     lowered  to the highest wish of the time since it wished for fewer, when that time is a window long
     queue   += (load - slots of those that serve) / service time * seconds, never below 0
     late     while the wait, queue * service time / slots, exceeds what the objective leaves for it
 
-``chosen`` takes the cheapest fleet whose share of late requests is within ``aim``; one that stays must be
-cheaper by a tenth. It climbs towards it only while a step is worth its price (``DEAREST``): misses that no
-headroom would have prevented are common to all of them and buy nothing. Before there is evidence a prior
-speaks for ``PRIOR_SECONDS`` of usual traffic; it asks for the more headroom, the longer a start takes, and
-has little faith in a fleet that stays. The late shares fade over a day. Whole numbers matter:
+``chosen`` takes the least headroom whose share of late requests is within ``aim``. It climbs towards it only
+while a step is worth its price (``DEAREST``): misses that no headroom would have prevented are common to all
+of them and buy nothing. Before there is evidence a prior speaks for ``PRIOR_SECONDS`` of usual traffic; it
+asks for the more headroom, the longer a start takes. The late shares fade over a day. Whole numbers matter:
 where rounding up gives spare capacity for nothing, the small headrooms show it.
 
 Pure. A queue before all replicas, first in, first out; knows no single requests and no router.
@@ -28,22 +24,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from autoscaler.replacing import replace
 
-
-class Candidate(NamedTuple):
-    """A headroom in deviations: of the load's from its forecast, or if ``steady`` of the load of hours."""
-
-    deviations: float
-    steady: bool
-
-
-DEVIATIONS: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-CANDIDATES: Final = tuple(
-    Candidate(deviations, steady) for steady in (False, True) for deviations in DEVIATIONS
-)
+CANDIDATES: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 # A share of late requests given up is worth so many times that share of the fleet, and no more.
 DEAREST: Final = 30.0
 PRIOR_SECONDS: Final = 3.0 * 3600.0
@@ -51,10 +36,6 @@ PRIOR_SECONDS: Final = 3.0 * 3600.0
 _PRIOR_LATE: Final = 0.1
 _PRIOR_DEVIATIONS: Final = 0.3
 _PRIOR_PER_ROOT_SECOND: Final = 0.1
-# So many times the late share is taken for granted of a fleet that does not follow the load.
-_PRIOR_STEADY: Final = 10.0
-# What such a fleet must be cheaper by: it is slower to notice that the load has become another.
-_STEADY_PRICE: Final = 1.1
 _STEP_SECONDS: Final = 10.0
 # After a time in which nothing was seen.
 _LONGEST_STEP_SECONDS: Final = 60.0
@@ -79,26 +60,6 @@ class Conditions:
     window_seconds: float
     lead_seconds: float
     patience_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """What to be ready for, in requests: ``floor`` and ``spread`` (one deviation) by the forecast; ``mean``
-    and ``deviation`` of the last hours; ``sustained``: in flight all through the last lead.
-    """
-
-    floor: float
-    spread: float
-    mean: float
-    deviation: float
-    sustained: float
-
-    def parts(self, deviations: float, steady: bool) -> tuple[float, float]:
-        """Return what a fleet shall hold and what it keeps spare above it."""
-        if not steady:
-            return self.floor, deviations * self.spread
-        spare = deviations * self.deviation
-        return max(self.mean, self.sustained - spare), spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +115,18 @@ class Shadows:
         )
 
     def seen(
-        self, ready: Ready, load: float, service_seconds: float, under: Conditions, now: float
+        self, floor: float, spread: float, load: float, service_seconds: float, under: Conditions, now: float
     ) -> Shadows:
-        """Return the fleets after the time since the last step, with ``load`` in flight all through it."""
+        """Return the fleets after the time since the last step, with ``load`` in flight all through it.
+
+        ``floor`` and ``spread`` (one deviation) are the forecast's, in requests.
+        """
         passed = min(_LONGEST_STEP_SECONDS, now - self.at_seconds)
         if passed < _STEP_SECONDS:
             return self
         slots, most, least = under.per_replica, float(under.most), float(under.least)
         longest, patience = _LONGEST_WAIT_SECONDS, under.patience_seconds
         over, window = 1.0 + under.raise_tolerance, under.window_seconds
-        floor, spread = ready.floor, ready.spread
-        mean, deviation, sustained = ready.mean, ready.deviation, ready.sustained
         service = max(service_seconds, 0.05)
         arriving = load / service
         usual = arriving if self.usual_rps <= 0.0 else self.usual_rps
@@ -177,7 +139,7 @@ class Shadows:
         share = passed / min(_MEMORY_SECONDS, self.age_seconds + 3600.0)
         fleets: list[Values] = []
         # Comparisons instead of min and max: this is walked through for every workload all the time.
-        for (deviations, steady), there, below, highest, fewest, held, queue, late, cost in zip(
+        for deviations, there, below, highest, fewest, held, queue, late, cost in zip(
             CANDIDATES,
             self.replicas,
             self.below,
@@ -189,11 +151,7 @@ class Shadows:
             self.cost,
             strict=True,
         ):
-            if steady:
-                needed = mean + deviations * deviation
-                needed = (needed if needed > sustained else sustained) / slots
-            else:
-                needed = (floor + deviations * spread) / slots
+            needed = (floor + deviations * spread) / slots
             wish: float = math.ceil(needed - 1e-9)
             if wish <= least:
                 wish = least
@@ -255,37 +213,22 @@ class Shadows:
         prior = _PRIOR_LATE * PRIOR_SECONDS
         answered = self.answered + PRIOR_SECONDS
         return tuple(
-            (late + prior * (_PRIOR_STEADY if steady else 1.0) * 10.0 ** (-deviations / tenfold)) / answered
-            for (deviations, steady), late in zip(CANDIDATES, self.late, strict=True)
+            (late + prior * 10.0 ** (-deviations / tenfold)) / answered
+            for deviations, late in zip(CANDIDATES, self.late, strict=True)
         )
 
-    def chosen(self, aim: float, cold_start_seconds: float) -> Candidate:
-        """Return the cheapest candidate that keeps the late share within ``aim``, at a fair price.
-
-        Where none does: the one that leaves the fewest late, at a fair price.
-        """
+    def chosen(self, aim: float, cold_start_seconds: float) -> float:
+        """Return the least deviations that keep the late share within ``aim``, at a fair price."""
         late = self.late_shares(cold_start_seconds)
-        cost = [
-            paid * (_STEADY_PRICE if one.steady else 1.0)
-            for one, paid in zip(CANDIDATES, self.cost, strict=True)
-        ]
-        places = range(len(late))
-        within = [place for place in places if late[place] <= aim]
-        # Costs that differ by less than a thousandth of a replica are the same, and less headroom is better.
-        if within:
-            goal = min(within, key=lambda place: (round(cost[place], 3), CANDIDATES[place].deviations))
-        else:
-            goal = min(places, key=lambda place: (late[place], cost[place]))
-        here = min(places, key=lambda place: (round(cost[place], 3), -late[place]))
-        while late[here] > max(aim, late[goal]):
-            paid, best, price = max(cost[here], 1e-9), here, math.inf
-            for other in places:
-                fewer_late = late[here] - late[other]
-                if fewer_late > 1e-9:
-                    asked = (cost[other] - cost[here]) / paid / fewer_late
-                    if asked < price or (asked == price and late[other] < late[best]):
-                        best, price = other, asked
-            if best == here or price > DEAREST:
-                return CANDIDATES[here]
-            here = best
-        return CANDIDATES[goal if within else here]
+        within = next((place for place, share in enumerate(late) if share <= aim), len(late))
+        place = 0
+        while place < within:
+            here, best, price = max(self.cost[place], 1e-9), place, math.inf
+            for other in range(place + 1, len(late)):
+                fewer_late = late[place] - late[other]
+                if fewer_late > 1e-9 and (self.cost[other] - here) / here / fewer_late < price:
+                    best, price = other, (self.cost[other] - here) / here / fewer_late
+            if price > DEAREST:
+                break
+            place = best
+        return CANDIDATES[min(place, within)]

@@ -3,8 +3,7 @@
 Without an objective: ``load = in_flight * (1 + headroom) / per_replica`` with the headroom as it stands,
 which is 0 unless a state says otherwise (``capacity``). With one (``slo``):
 
-    load = max(floor of the forecast + learned allowance, offered) / per_replica, or
-    load = max(mean of hours + learned allowance, sustained) / per_replica   where that keeps it for less
+    load = max(floor of the forecast + learned allowance, offered) / per_replica
 
 where ``offered`` is what the arrivals ask for and ``per_replica`` is the policy's, or is learned from a
 queueing model of the server, ``DEFAULT_PER_REPLICA`` until that is fitted (``forecast``, ``headroom``,
@@ -23,7 +22,7 @@ from autoscaler.forecast import Forecast, Season
 from autoscaler.headroom import Headroom, spread
 from autoscaler.offered import Queue, offered_load
 from autoscaler.replacing import replace
-from autoscaler.shadows import Conditions, Ready, Shadows
+from autoscaler.shadows import Conditions, Shadows
 from autoscaler.signals import Signals
 from autoscaler.state import Learned, State
 from cluster.autoscaling_policy import AutoscalingPolicy, Slo
@@ -96,8 +95,7 @@ def _by_objective(
     unix = signals.unix_seconds
     forecast = learned.forecast.seen(offered, now, lead_seconds=cold_start, unix_seconds=unix)
     floor = forecast.floor(lead_seconds=cold_start, unix_seconds=unix)
-    level, hours = max(floor, forecast.burst_level), forecast.steady
-    ready = Ready(floor, spread(level, forecast.dispersion), hours.mean, hours.deviation, forecast.sustained)
+    level = max(floor, forecast.burst_level)
     per_replica, _ = _share(policy, learned)
     full = seen >= signals.ready * per_replica
     service = _service_seconds(seen, queue, signals.request_rate)
@@ -107,22 +105,21 @@ def _by_objective(
         headroom=learned.headroom.looked(full, now - learned.forecast.at_seconds),
         forecast=forecast,
         queue=queue,
-        shadows=learned.shadows.seen(ready, forecast.fast, service, conditions, now)
+        shadows=learned.shadows.seen(
+            floor, spread(level, forecast.dispersion), forecast.fast, service, conditions, now
+        )
         if preventable(policy, signals)
         else learned.shadows.alike(signals.current, now),
     )
     learned = _corrected(policy, slo, signals, learned, cold_start, now)
     per_replica, whence = _share(policy, learned)
-    stays = learned.headroom.steady
-    floor, allowance = ready.parts(learned.headroom.deviations, stays)
+    allowance = learned.headroom.allowance(level, forecast.dispersion)
     ready_for = floor + allowance
     if (
         queue is not None
-        and not stays
         and queue.waiting * service > conditions.patience_seconds * signals.ready * per_replica
     ):
-        # A shortage is answered for what it is; below it, the noise of single looks is not paid for. A fleet
-        # that stays answers what lasts for a start-up, since before that nothing it asks for would serve.
+        # A shortage is answered for what it is; below it, the noise of single looks is not paid for.
         ready_for = max(ready_for, offered)
     load = ready_for / per_replica
     # One idle replica for each silent one at most: nobody knows what those do.
@@ -189,11 +186,8 @@ def _begun(state: State, slo: Slo, current: int, in_flight: float, cold_start: f
             usual_rps=memory.usual_rps,
             answered=memory.answered,
             late=memory.late,
-            steady=memory.stays,
         ),
-        replace(
-            forecast, dispersion=memory.dispersion, season=season, steady=memory.steady or forecast.steady
-        ),
+        replace(forecast, dispersion=memory.dispersion, season=season),
         shadows.recalled(
             memory.shadows_late, memory.shadows_cost, memory.shadows_answered, memory.shadows_seconds
         ),

@@ -22,7 +22,6 @@ from autoscaler.headroom import Headroom
 from autoscaler.offered import Queue
 from autoscaler.queueing import UNFITTED, Fit
 from autoscaler.shadows import Shadows
-from autoscaler.steady import Steady
 from autoscaler.windows import Windows
 
 _FORMAT: Final = 2
@@ -64,8 +63,6 @@ class Recalled:
     usual_rps: float | None = None
     per_replica: float | None = None
     season: tuple[float | None, ...] = ()
-    steady: Steady | None = None
-    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +111,7 @@ class State:
         learned = self.learned
         if learned is None:
             return ""
-        season, hours = learned.forecast.season.days, learned.forecast.steady
+        season = learned.forecast.season.days
         memory: dict[str, Any] = {
             "format": _FORMAT,
             "deviations": round(learned.headroom.deviations, 4),
@@ -122,13 +119,11 @@ class State:
             "surplus": round(learned.headroom.surplus, 4),
             "budget": [round(learned.headroom.answered), round(learned.headroom.late, 1)],
             "shadows": {
-                "late": [_short(seconds, 3) for seconds in learned.shadows.late],
-                "cost": [_short(replicas, 3) for replicas in learned.shadows.cost],
+                "late": [_short(seconds) for seconds in learned.shadows.late],
+                "cost": [_short(replicas) for replicas in learned.shadows.cost],
                 "answered": round(learned.shadows.answered),
                 "seconds": round(learned.shadows.age_seconds),
             },
-            "steady": [_short(value) for value in (hours.mean, hours.variance, hours.age_seconds)],
-            "stays": learned.headroom.steady,
             "usualRps": _short(learned.headroom.usual_rps),
             "perReplica": _short(learned.per_replica),
         }
@@ -158,7 +153,6 @@ def _memory(text: str) -> Recalled | None:
     shadows = data.get("shadows")
     shadows = shadows if isinstance(shadows, dict) else {}
     answered, late = (*_numbers(data.get("budget")), 0.0, 0.0)[:2]
-    steady = _numbers(data.get("steady"))
     return Recalled(
         deviations,
         dispersion,
@@ -172,8 +166,6 @@ def _memory(text: str) -> Recalled | None:
         usual_rps=usual or None,
         per_replica=per_replica or None,
         season=kept if len(kept) == len(Season().days) else (),
-        steady=Steady(*steady) if len(steady) == 3 else None,
-        stays=data.get("stays") is True and len(steady) == 3,
     )
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from autoscaler import reasons
 from autoscaler.decide import decide
 from autoscaler.headroom import AIM_SHARE, Headroom
-from autoscaler.shadows import DEVIATIONS, Shadows
+from autoscaler.shadows import CANDIDATES, Shadows
 from autoscaler.signals import Signals
 from autoscaler.state import State
 from cluster.policy import AutoscalingPolicy
@@ -68,7 +68,7 @@ def test_the_longer_a_start_takes_the_safer_the_beginning():
     starts = [Headroom.begun(seconds, 0.99, 0.0).deviations for seconds in (0.0, 30.0, 120.0, 300.0, 3000.0)]
     assert starts == sorted(starts)
     assert 0.0 < starts[0] < 1.0 < starts[2] < starts[-1]
-    assert starts[-1] <= max(DEVIATIONS)
+    assert starts[-1] <= max(CANDIDATES)
 
 
 def test_a_bad_period_that_replicas_do_not_explain_adds_much_and_a_good_one_takes_little_away():

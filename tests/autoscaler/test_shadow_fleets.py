@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.shadows import CANDIDATES, DEVIATIONS, Candidate, Conditions, Ready, Shadows
-from autoscaler.steady import Steady
+from autoscaler.shadows import CANDIDATES, Conditions, Shadows
 
 UNDER = Conditions(
     per_replica=16.0,
@@ -21,32 +19,22 @@ UNDER = Conditions(
     lead_seconds=100.0,
     patience_seconds=1.0,
 )
-# Those that follow the load come first.
-LAST = len(DEVIATIONS) - 1
-STAYS = len(DEVIATIONS)
+LAST = len(CANDIDATES) - 1
 
 
 def follow(loads: list[float], begun: int = 4, under: Conditions = UNDER, spread: float = 10.0) -> Shadows:
-    shadows, hours = Shadows.begun(begun, 0.0), Steady(loads[0])
+    shadows = Shadows.begun(begun, 0.0)
     for look, load in enumerate(loads):
-        hours = hours.seen(load, 10.0)
-        sustained = min(loads[max(0, look - 10) : look + 1])
-        ready = Ready(load, spread, hours.mean, hours.deviation, sustained)
-        shadows = shadows.seen(ready, load, 4.0, under, 10.0 * (look + 1))
+        shadows = shadows.seen(load, spread, load, 4.0, under, 10.0 * (look + 1))
     return shadows
-
-
-def wants(load: float) -> Ready:
-    return Ready(load, 10.0, load, 10.0, load)
 
 
 def test_more_headroom_holds_more_replicas_and_costs_more():
     shadows = follow([100.0] * 100)
     assert shadows.replicas[0] == 7.0
     assert shadows.replicas[LAST] == 12.0  # 100 + 8 x 10 in flight
-    for kind in (slice(0, STAYS), slice(STAYS, None)):
-        assert list(shadows.replicas[kind]) == sorted(shadows.replicas[kind])
-        assert list(shadows.cost[kind]) == sorted(shadows.cost[kind])
+    assert list(shadows.replicas) == sorted(shadows.replicas)
+    assert list(shadows.cost) == sorted(shadows.cost)
 
 
 def test_a_raise_serves_one_lead_later_and_is_late_until_then():
@@ -54,7 +42,7 @@ def test_a_raise_serves_one_lead_later_and_is_late_until_then():
     before = shadows.late[0]
     late = []
     for look in range(60, 160):
-        shadows = shadows.seen(wants(100.0), 100.0, 4.0, UNDER, 10.0 * (look + 1))
+        shadows = shadows.seen(100.0, 10.0, 100.0, 4.0, UNDER, 10.0 * (look + 1))
         late.append(shadows.late[0] > before)
         before = shadows.late[0]
     assert shadows.replicas[0] == 7.0
@@ -75,33 +63,11 @@ def test_lowering_waits_for_a_window_and_keeps_the_highest_wish_in_it():
 def test_calm_traffic_lowers_the_headroom_within_hours_and_bursts_raise_it():
     calm = follow([100.0] * 3 * 360, begun=7)
     start = Shadows.begun(4, 0.0).chosen(0.012, 120.0)
-    assert start == Candidate(1.5, steady=False)
-    hours, day = calm.chosen(0.012, 120.0), follow([100.0] * 12 * 360, begun=7).chosen(0.012, 120.0)
-    assert day.deviations < hours.deviations < start.deviations
+    assert start == 1.5
+    assert calm.chosen(0.012, 120.0) < start
+    assert follow([100.0] * 12 * 360, begun=7).chosen(0.012, 120.0) < calm.chosen(0.012, 120.0)
     bursts = follow(([100.0] * 60 + [140.0] * 30) * 40)
-    assert bursts.chosen(0.012, 120.0).deviations >= 3.0
-
-
-def test_bursts_shorter_than_a_start_are_borne_by_a_fleet_that_stays():
-    # 40 s of 200 every 20 min: to follow them means to have what the last one took for a window, too late.
-    slow = replace(UNDER, lead_seconds=300.0, window_seconds=900.0)
-    shadows = follow(([20.0] * 116 + [200.0] * 4) * 30, begun=2, under=slow, spread=30.0)
-    found = shadows.chosen(0.02, 300.0)
-    assert found.steady
-    place = CANDIDATES.index(found)
-    late = shadows.late_shares(300.0)
-    following = [shadows.cost[other] for other in range(STAYS) if late[other] <= late[place]]
-    assert shadows.cost[place] * 1.1 <= min(following)
-
-
-def test_a_fleet_that_stays_answers_a_load_that_lasts():
-    assert follow([20.0] * 400 + [200.0] * 8, begun=2).replicas[STAYS] < 13.0
-    assert min(follow([20.0] * 400 + [200.0] * 12, begun=2).replicas[STAYS:]) == 13.0
-
-
-def test_a_load_that_changes_slowly_is_followed():
-    day = [100.0 + 80.0 * math.sin(look / 1375.0) for look in range(6 * 720)]
-    assert not follow(day, begun=7).chosen(0.012, 120.0).steady
+    assert bursts.chosen(0.012, 120.0) >= 3.0
 
 
 def knowing(late: list[float], cost: list[float]) -> Shadows:
@@ -111,16 +77,16 @@ def knowing(late: list[float], cost: list[float]) -> Shadows:
 
 
 def test_misses_that_no_headroom_prevents_buy_none():
-    dearer = [10.0 + one.deviations for one in CANDIDATES]
+    dearer = [10.0 + deviations for deviations in CANDIDATES]
     common = knowing([0.2] * len(CANDIDATES), dearer)
-    worth_it = knowing([0.2 - 0.02 * one.deviations for one in CANDIDATES], dearer)
+    worth_it = knowing([0.2 - 0.02 * deviations for deviations in CANDIDATES], dearer)
     # What is left of the prior asks for a little.
-    assert common.chosen(0.008, 30.0).deviations <= 1.0
-    assert worth_it.chosen(0.008, 30.0) == CANDIDATES[LAST]
+    assert common.chosen(0.008, 30.0) <= 1.0
+    assert worth_it.chosen(0.008, 30.0) == CANDIDATES[-1]
 
 
 def test_no_more_headroom_than_the_aim_takes():
-    cheap = knowing([0.05 * 0.2**one.deviations for one in CANDIDATES], [10.0] * len(CANDIDATES))
+    cheap = knowing([0.05 * 0.2**deviations for deviations in CANDIDATES], [10.0] * len(CANDIDATES))
     chosen = CANDIDATES.index(cheap.chosen(0.008, 30.0))
     assert cheap.late_shares(30.0)[chosen] <= 0.008 < cheap.late_shares(30.0)[chosen - 1]
 
@@ -136,7 +102,7 @@ def test_spare_room_from_whole_numbers_is_used():
     loads = [33.0 + 12.0 * (look % 7 == 0) for look in range(6 * 720)]
     shadows = follow(loads, begun=3, spread=6.0)
     assert shadows.late[0] == 0.0
-    assert shadows.chosen(0.012, 30.0).deviations <= 0.5
+    assert shadows.chosen(0.012, 30.0) <= 0.5
 
 
 def test_where_nothing_can_be_learned_all_keep_what_the_workload_has():
@@ -148,8 +114,8 @@ def test_where_nothing_can_be_learned_all_keep_what_the_workload_has():
 
 def test_a_look_too_soon_changes_nothing_and_a_long_silence_counts_for_a_minute():
     shadows = follow([100.0] * 100)
-    assert shadows.seen(wants(100.0), 100.0, 4.0, UNDER, 1005.0) == shadows
-    later = shadows.seen(wants(100.0), 100.0, 4.0, UNDER, 9000.0)
+    assert shadows.seen(100.0, 10.0, 100.0, 4.0, UNDER, 1005.0) == shadows
+    later = shadows.seen(100.0, 10.0, 100.0, 4.0, UNDER, 9000.0)
     assert later.answered - shadows.answered <= 60.0
 
 

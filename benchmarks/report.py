@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report_autoscaling import autoscaling
+from benchmarks.report_autoscaling import autoscaling, held_out
 from benchmarks.report_cluster import arrivals, demo, extender, planned_road, sync
 from benchmarks.report_node import driver, oracle, order_writes
 from benchmarks.report_packing import decision, gangs, mig, packing, planner
@@ -46,6 +46,7 @@ SECTIONS: Mapping[Path, Callable[[Json], list[str]]] = {
     BENCH / "order_writes.json": order_writes,
     BENCH / "dra_oracle.json": oracle,
     BENCH / "autoscaling.json": autoscaling,
+    BENCH / "held_out.json": held_out,
     BENCH / "model_servers.json": model_servers,
     BENCH / "batch.json": batch,
     BENCH / "control_round.json": control_round,

@@ -47,6 +47,35 @@ def autoscaling(found: Json) -> list[str]:
     return lines + _faults(found)
 
 
+def held_out(found: Json) -> list[str]:
+    """Slicewise on loads that no constant was chosen on, by family and in all."""
+    lines = [
+        "## Autoscaling on held-out loads",
+        "",
+        f"`{found['command']}`",
+        "",
+        "Loads made by seeds and later parts of the recordings; a case is a load at one start-up time. "
+        "Ratio: GPU-hours over those of the rival that attains as much (99 % at most) for the fewest, over "
+        "all rivals and targets, chosen with hindsight; its 95 % interval is over loads. Short: below 99 % "
+        "where some rival reaches it at some target, at whatever cost.",
+        "",
+        "| loads | cases | ratio | attained, mean % | least % | cases at 99 % | short | over the clairvoyant "
+        "| turns an hour, most |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, one in (found["by_family"] | {"all": found["summary"]}).items():
+        over, ends = one["over_best_rival"], one["over_best_rival_interval"]
+        ratio = "–" if over is None else f"{over:.3f}" + (f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "")
+        seer = one["over_clairvoyant"]
+        lines.append(
+            f"| {name} | {one['cases']} | {ratio} | {100 * one['mean_attainment']:.2f} "
+            f"| {100 * one['least_attainment']:.2f} | {round(one['share_at_objective'] * one['cases'])} "
+            f"| {one['short_where_a_rival_is_not']} | {'–' if seer is None else f'{seer:.2f}'} "
+            f"| {one['most_reversals_per_hour']:.1f} |"
+        )
+    return lines
+
+
 def _faults(found: Json) -> list[str]:
     """Slicewise under each fault, beside what the best rival attains without any."""
     verdict = found.get("faults_verdict")

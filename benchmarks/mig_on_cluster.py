@@ -26,7 +26,7 @@ alike; then keep ``--speed`` low.
 Writes build/bench/mig_on_cluster.json, with ``--patience`` build/bench/mig_orders_on_cluster.json. Usage:
 python -m benchmarks.mig_on_cluster [--jobs 500] [--load 1.4] [--speed 60] [--nodes 2] [--gpus 4] [--seed 42]
 [--seeds 1] [--together] [--sides plain,slicewise,ascending,descending] [--mix 1g:35,2g:25,3g:25,7g:5]
-[--patience SECONDS]
+[--patience SECONDS] [--output FILE]
 """
 
 from __future__ import annotations
@@ -293,6 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--patience", type=float, metavar="SECONDS", help="a pod that is not bound by then is refused"
     )
+    parser.add_argument("--output", type=Path, help="another file than that of the two")
     parser.add_argument("--sides", default="plain,slicewise", help=f"of: {', '.join(SIDES)}")
     options = parser.parse_args(arguments)
     sides = options.sides.split(",")
@@ -317,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sides": {},
         "runs": [],
     }
-    output = OUTPUT if options.patience is None else REFUSING_OUTPUT
+    output = options.output or (OUTPUT if options.patience is None else REFUSING_OUTPUT)
     for seed in range(options.seed, options.seed + options.seeds):
         arrivals = draw(
             options.weights, slices, capacity=capacity, load=options.load, jobs=options.jobs, seed=seed

@@ -16,7 +16,7 @@ from typing import Any
 PAGE = Path("docs/mig.md")
 STUDY = Path("build/bench/mig.json")
 BOUND = Path("build/bench/mig_bound.json")
-CLUSTER = (Path("build/bench/mig_on_cluster.json"), Path("build/bench/mig_orders_on_cluster.json"))
+CLUSTER = (Path("build/bench/mig_on_cluster.json"), *sorted(STUDY.parent.glob("mig_orders*_on_cluster.json")))
 BEGIN, END = "<!-- numbers -->", "<!-- end -->"
 OURS = ("slicewise-webhook", "slicewise")
 AGAINST = ("hami", "first-fit")

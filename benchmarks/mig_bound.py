@@ -127,7 +127,7 @@ def measure(model_name: str, mix: str, load: float) -> dict[str, Any]:
         order = device_order(space.model, state, table)
         bits = (p.bits for p in order if p.profile == space.profiles[profile] and not p.bits & state)
         first = next(bits, None)
-        return None if first is None else (first, float(table.worth[state] - table.worth[state | first]))
+        return None if first is None else (first, float(table.lost(state, first)))
 
     def by_start(last: bool) -> Callable[[int, int], tuple[int, float] | None]:
         def choice(profile: int, state: int) -> tuple[int, float] | None:

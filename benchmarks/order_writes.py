@@ -20,7 +20,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -43,12 +43,12 @@ _UNCOUNTED = 100  # arrivals until the node is as full as it will be
 
 @dataclass(slots=True)
 class Node:
-    """What is published and what is taken. ``bounded``: by the rule as it ships."""
+    """What is published and what is taken. ``bounded``: by the rule as it ships. ``places``: of the runs."""
 
-    model: GpuModel
     table: OrderTable
     masks: dict[int, int]
     bounded: bool
+    places: list[tuple[GpuModel, str, tuple[int, ...]]]
     runs: list[Run]
     writes: int = 0
 
@@ -64,15 +64,11 @@ class Node:
 
     def renew(self) -> None:
         """Publish what no longer holds."""
-        for index, place in enumerate(_places(self.model, len(self.masks))):
+        for index, place in enumerate(self.places):
             best = best_run(*place, self.masks, self.table)
             if not run_holds(self.runs[index], best, self.masks, self.table if self.bounded else None):
                 self.runs[index] = best
                 self.writes += 1
-
-
-def _places(model: GpuModel, gpus: int) -> list[tuple[GpuModel, str, tuple[int, ...]]]:
-    return list(run_places(dict.fromkeys(range(gpus), model)))
 
 
 def play(
@@ -87,11 +83,10 @@ def play(
     for _ in range(_UNCOUNTED + jobs):
         now += draws.expovariate(rate)
         arrivals.append((now, draws.choices(names, weights)[0], draws.expovariate(1.0)))
-    found = {}
+    found, places = {}, list(run_places(dict.fromkeys(range(gpus), model)))
     for bounded in (False, True):
         masks = dict.fromkeys(range(gpus), 0)
-        first = [best_run(*place, masks, table) for place in _places(model, gpus)]
-        node = Node(model, table, masks, bounded, first)
+        node = Node(table, masks, bounded, places, [best_run(*place, masks, table) for place in places])
         ends: list[tuple[float, int, int]] = []
         accepted = 0
         for number, (at, profile, lasts) in enumerate(arrivals):
@@ -119,7 +114,7 @@ def measure(model_name: str, mix: str, gpus: int, load: float, jobs: int, seeds:
     shares = {name: weight / total for name, weight in zip(asked.profiles, asked.weights, strict=True)}
     model = mig_model(asked.model)
     worth = mask_values(model, {name: 1000.0 * share for name, share in shares.items()})
-    table = replace(order_table(worth.tolist()), expected=frozenset(shares))
+    table = order_table(worth.tolist(), shares)
     runs = [play(model, shares, table, gpus, load, jobs, FIRST_SEED + number) for number in range(seeds)]
     every, bounded = ([run[kind] for run in runs] for kind in (False, True))
     gained = difference([a - b for (a, _), (b, _) in zip(bounded, every, strict=True)])

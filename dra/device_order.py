@@ -55,6 +55,10 @@ class OrderTable:
         """Memory units of the GPUs it is for."""
         return len(self.worth).bit_length() - 1
 
+    def lost(self, mask: int, bits: int) -> int:
+        """What a GPU with ``mask`` occupied loses of its worth when ``bits`` are taken as well."""
+        return self.worth[mask] - self.worth[mask | bits]
+
 
 def order_table(worth: Sequence[float], expected: Iterable[str] | None = None) -> OrderTable:
     """The table of any worths by mask (money, slices), scaled so that an empty GPU counts ``SCALE``.
@@ -83,10 +87,10 @@ def device_order(model: GpuModel, mask: int, table: OrderTable | None) -> tuple[
     """
     if table is None or table.units != model.units:
         return least_harm_order(model, mask, {})
-    worth = table.worth
+    lost = table.lost
 
     def key(placement: Placement, occupied: int) -> tuple[int, int]:
-        return worth[occupied] - worth[occupied | placement.bits], placement.start
+        return lost(occupied, placement.bits), placement.start
 
     every = placements(model)
     fitting = sorted((p for p in every if not p.bits & mask), key=lambda p: key(p, mask))

@@ -102,7 +102,8 @@ def run_holds(published: Run, wanted: Run, masks: Mapping[int, int], table: Orde
         return False
     expected = table.expected is None or taken[1].profile in table.expected
     worth = WRITE_WORTH if expected else UNEXPECTED_WRITE_WORTH
-    return _lost(taken, masks, table) - _lost(best, masks, table) <= worth
+    lost, least = (table.lost(masks[position], placement.bits) for position, placement in (taken, best))
+    return lost - least <= worth
 
 
 @lru_cache(maxsize=8192)
@@ -118,12 +119,7 @@ def _loss(model: GpuModel, profile: str, mask: int, table: OrderTable | None) ->
         return 1, 0
     if table is None or table.units != model.units:
         return 0, 0
-    return 0, table.worth[mask] - table.worth[mask | first.bits]
-
-
-def _lost(device: tuple[int, Placement], masks: Mapping[int, int], table: OrderTable) -> int:
-    position, placement = device
-    return table.worth[masks[position]] - table.worth[masks[position] | placement.bits]
+    return 0, table.lost(mask, first.bits)
 
 
 def _first(run: Run, masks: Mapping[int, int]) -> tuple[int, Placement] | None:

@@ -1,8 +1,8 @@
 """In which order the virtual driver publishes a node's MIG placements.
 
 ``ByWorth`` is the real driver's way: the tables that the controller writes to ConfigMap
-``slicewise-device-order``, by what is occupied now, over all GPUs of the node, and only anew when first-fit
-would otherwise take another device (``dra.node_order``); without a table the least-harm order. ``Fixed``
+``slicewise-device-order``, by what is occupied now, over all GPUs of the node, and only anew when a pod
+would lose enough by what is published (``dra.node_order``); without a table the least-harm order. ``Fixed``
 never changes, lowest or highest start first, a slice a GPU: what a driver without knowledge of the demand can
 do, to compare with.
 """

@@ -3,7 +3,7 @@
 One instance drives all nodes of one side. On the Slicewise side it does what the node's driver does on real
 hardware: whenever a claim is allocated or released on a node, or the order it is told changes, the slices
 whose order no longer holds are published anew (``placement_orders``), one patch each, no generation bump;
-and not at all where first-fit would take the same devices over what is published. Every patch makes
+those whose order holds are left alone. Every patch makes
 kube-scheduler look at all pods that wait. On the plain side slices are published once, in the order of
 NVIDIA's driver. It also knows, on both sides, which units are occupied, for the measurements.
 """

@@ -1,7 +1,7 @@
 """The MIG devices of a node, slice by slice: one slice for each profile of each model (``dra.node_order``).
 
-Remembers the order that was published last. While first-fit takes from it what it would take from the order
-of now, it stays: nothing is written, and kube-scheduler is not made to look again at every pod that waits.
+Remembers the order that was published last. While no pod would lose enough by it, it stays: nothing is
+written, and kube-scheduler is not made to look again at every pod that waits.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def wanted(node_name: str, node: Hardware, now: Circumstances, version: Version)
 
 class SliceBuilder:
     """``wanted`` that remembers: what a claim does not change is not built again, and an order that still
-    gives every pod the best device is kept as it is published. For one thread.
+    holds (``dra.node_order``) is kept as it is published. For one thread.
     """
 
     def __init__(self, node_name: str) -> None:

@@ -73,7 +73,8 @@ def mig_demand(
             profile = _profile(model, cls)
             if profile is not None:
                 requests[profile] += count * (cls.gpus if cls.kind == "whole" else 1)  # type: ignore[assignment]
-                named |= {cls.profile} if cls.kind == "mig" else set()
+                if cls.kind == "mig":
+                    named.add(cls.profile)
         if named:
             waits = frozenset(name for cls in held if (name := _profile(model, cls)) is not None)
             counts = _with_prior(model, requests, waits)

@@ -25,26 +25,29 @@ import json
 import os
 import platform
 import re
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.extender_on_scheduler import compare
 from benchmarks.fleet_snapshot import fleet_snapshot
 from benchmarks.judged import judged
+from deploy.local.processes import Processes, ServerFailed
 from scheduler.snapshot import encode
 
 OUTPUT = Path("build/bench/extender.json")
 P99_TARGET_MILLISECONDS = 5.0
 RESIDENT_TARGET_MEBIBYTES = 300.0
 RATIO_TARGET = 1.25
+SERVER = "slicewise-scheduler"
+READY_SECONDS = 300.0
+READY = re.compile(r"^serving .+:(\d+)\n", re.MULTILINE)
 
 Json = dict[str, Any]
 
@@ -141,7 +144,10 @@ class Asked:
 
 @contextmanager
 def snapshot_server(snapshot: Path, core: int) -> Iterator[tuple[int, int, float]]:
-    """Run the server pinned to ``core``; yields its process id, its port and how long it took to be ready."""
+    """Run the server pinned to ``core``; yields its process id, its port and how long it took to be ready.
+
+    Raises ServerFailed.
+    """
     command = [
         sys.executable,
         "-m",
@@ -155,23 +161,20 @@ def snapshot_server(snapshot: Path, core: int) -> Iterator[tuple[int, int, float
     ]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     started = time.monotonic()
-    process = subprocess.Popen(
-        [*real_time(), "taskset", "-c", str(core), *command],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **threads},
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        match = re.search(r":(\d+)$", line.strip())
-        if match is None:
-            raise SystemExit(f"the server did not start: {line!r}")
-        yield process.pid, int(match[1]), time.monotonic() - started
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        process.stdout.close()
+    # However this process ends, the server ends with it.
+    with closing(Processes(snapshot.parent)) as processes:
+        pid = processes.start(
+            SERVER, [*real_time(), "taskset", "-c", str(core), *command], {**os.environ, **threads}
+        )
+        while (port := READY.search(processes.log(SERVER).read_text(errors="replace"))) is None:
+            processes.check()
+            if time.monotonic() - started > READY_SECONDS:
+                raise ServerFailed(f"not ready in {READY_SECONDS:.0f} s: {processes.log_tail(SERVER)}")
+            time.sleep(0.02)
+        try:
+            yield pid, int(port[1]), time.monotonic() - started
+        finally:
+            processes.stop([SERVER], 30.0)
 
 
 def real_time() -> list[str]:

@@ -7,11 +7,10 @@ machine's cores, so figures compare only within one run.
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,13 @@ import yaml
 
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import in_parallel, node_manifest
+from deploy.local.processes import Processes, ServerFailed
 from deploy.local.rest import SUCCESS
 
 ALGORITHM = "scheduler_scheduling_algorithm_duration_seconds"
 NAMESPACE = "default"
 POLL_SECONDS = 0.2
+STOP_SECONDS = 15.0
 SCHEDULER_CONFIG = Path(__file__).parent.parent / "deploy" / "manifests" / "scheduler-config.yaml"
 
 
@@ -141,24 +142,26 @@ def extended_config(url: str, changes: Mapping[str, Any] | None = None) -> dict[
 
 @contextmanager
 def serving(command: Sequence[str], ready_url: str, log: Path, within_seconds: float = 60.0) -> Iterator[int]:
-    """Run ``python -m <command>`` until the block ends; enters when ``ready_url`` answers 200."""
-    with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=output)
-        try:
-            deadline = time.monotonic() + within_seconds
-            while not _answers(ready_url):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    tail = log.read_text(errors="replace")[-2000:]
-                    raise RunFailed(f"{command[0]} was not ready at {ready_url}; its log ends:\n{tail}")
-                time.sleep(POLL_SECONDS)
-            yield process.pid
-        finally:
-            process.terminate()
+    """Run ``python -m <command>`` until the block ends; enters when ``ready_url`` answers 200. It writes to
+    ``log`` (a name that ends in .log). However this process ends, the server ends with it.
+    """
+    name = log.stem
+    with closing(Processes(log.parent)) as processes:
+        pid = processes.start(name, [sys.executable, "-m", *command])
+        deadline = time.monotonic() + within_seconds
+        while not _answers(ready_url):
             try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                processes.check()
+            except ServerFailed as problem:
+                raise RunFailed(str(problem)) from problem
+            if time.monotonic() > deadline:
+                tail = processes.log_tail(name)
+                raise RunFailed(f"{name} was not ready at {ready_url} in {within_seconds:.0f} s; {tail}")
+            time.sleep(POLL_SECONDS)
+        try:
+            yield pid
+        finally:
+            processes.stop([name], STOP_SECONDS)
 
 
 def _answers(url: str) -> bool:

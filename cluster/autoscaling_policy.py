@@ -8,7 +8,7 @@ signal (``inFlight`` or ``latency``). How a policy turns into a replica count: `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -27,6 +27,9 @@ from cluster.policy_model import (
     schema,
 )
 from cluster.warm_policy import Warm
+from metrics.servers import PRESETS, ServerPreset
+
+RECOGNISE: Final = "auto"
 
 
 class Target(PolicyModel):
@@ -191,7 +194,7 @@ class AutoscalingPolicy(PolicyModel):
         description="write sets the replicas; advise only decides, and an HPA or KEDA follows the decision",
     )
     server: Name = Field(
-        default="auto",
+        default=RECOGNISE,
         description="name of the inference server's preset; auto recognises it by what its pods export",
     )
     signals: SignalSources = SignalSources()
@@ -217,6 +220,15 @@ class AutoscalingPolicy(PolicyModel):
 
     def contradictions(self) -> Sequence[tuple[tuple[str | int, ...], object, str, str]]:
         found: list[tuple[tuple[str | int, ...], object, str, str]] = []
+        if self.server != RECOGNISE and self.server not in PRESETS:
+            found.append(
+                (
+                    ("server",),
+                    self.server,
+                    f"{RECOGNISE} or one of {', '.join(sorted(PRESETS))}",
+                    "name one, or leave the key out: the server is recognised by what its pods export",
+                )
+            )
         if self.min_replicas > self.max_replicas:
             found.append(
                 (
@@ -296,13 +308,34 @@ class AutoscalingPolicy(PolicyModel):
 
 def remarks(policy: AutoscalingPolicy) -> tuple[str, ...]:
     """What is allowed in a policy and still hardly meant, one sentence each."""
+    found = []
     woken = policy.outside is not None or policy.lag is not None or policy.variant is not None
     if policy.min_replicas == 0 and not woken:
-        return (
+        found.append(
             "minReplicas: 0 without outside: one replica stays, since nothing outside the pods could ask for "
-            "the first one back; name a source under outside, or write minReplicas: 1",
+            "the first one back; name a source under outside, or write minReplicas: 1"
         )
-    return ()
+    preset, slo, latency = PRESETS.get(policy.server), policy.slo, policy.latency
+    if preset is not None and slo is not None and slo.measure not in preset.latency:
+        found.append(
+            f"slo.measure: {preset.name} exports no histogram of {slo.measure}, so what was really late is "
+            "not learned from and the headroom goes by the load alone" + _measures(preset)
+        )
+    if (
+        preset is not None
+        and latency is not None
+        and latency.measure not in {*preset.latency, *preset.summaries}
+    ):
+        found.append(
+            f"latency.measure: {preset.name} exports no {latency.measure}, so latency neither raises nor "
+            "holds" + _measures(preset)
+        )
+    return tuple(found)
+
+
+def _measures(preset: ServerPreset) -> str:
+    told = sorted({*preset.latency, *preset.summaries})
+    return f"; it exports {', '.join(told)}" if told else "; it exports no latency at all"
 
 
 def load_autoscaling_policy(text: str, where: str) -> AutoscalingPolicy:

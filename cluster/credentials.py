@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from cluster.api_errors import NotConfigured, in_words
+
+_IN_POD = "the pod's service account"
 
 
 def load_configuration(kubeconfig: str | None, context: str | None) -> Any:
@@ -21,8 +24,10 @@ def load_configuration(kubeconfig: str | None, context: str | None) -> Any:
     from yaml import YAMLError
 
     configuration = Configuration()
+    in_pod = kubeconfig is None and context is None and bool(os.environ.get(SERVICE_HOST_ENV_NAME))
+    place = _IN_POD if in_pod else kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION
     try:
-        if kubeconfig is None and context is None and os.environ.get(SERVICE_HOST_ENV_NAME):
+        if in_pod:
             load_incluster_config(client_configuration=configuration)
         else:
             load_kube_config(
@@ -33,11 +38,22 @@ def load_configuration(kubeconfig: str | None, context: str | None) -> Any:
             )
     except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError) as error:
         raise NotConfigured(
-            f"{kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION}: got {in_words(error)}, expected a kubeconfig"
+            f"{place}: got {_problem(place, error)}, expected a kubeconfig"
             + (f" with context {context!r}" if context else "")
             + " or a pod's service account; give --kubeconfig, set KUBECONFIG or run in a pod"
         ) from error
     return configuration
+
+
+def _problem(place: str, error: Exception) -> str:
+    """What is wrong, in one line; KUBECONFIG may name several files."""
+    from kubernetes.config.config_exception import ConfigException
+
+    if not isinstance(error, ConfigException):
+        return " ".join(in_words(error).split())
+    files = [Path(file).expanduser() for file in place.split(os.pathsep) if file]
+    there = place == _IN_POD or any(file.exists() for file in files)
+    return str(error) if there else "no such file"
 
 
 def authorisation(configuration: Any) -> dict[str, str]:

@@ -61,6 +61,9 @@ def load(model: type[M], text: str, where: str) -> M:
     Raises PolicyRefused with every problem found.
     """
     document = read_document(text, where)
+    other = _other_kind(model, document)
+    if other is not None:
+        raise PolicyRefused(where, [other])
     try:
         policy = model.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -71,6 +74,15 @@ def load(model: type[M], text: str, where: str) -> M:
     if against:
         raise PolicyRefused(where, against)
     return policy
+
+
+def _other_kind(model: type[PolicyModel], document: PolicyDocument) -> Problem | None:
+    """The one thing worth saying of a document of another kind: none of its keys is meant for this one."""
+    kind = model.model_fields["kind"].default if "kind" in model.model_fields else None
+    got = document.data.get("kind")
+    if kind is None or not isinstance(got, str) or got == kind:
+        return None
+    return wrong_value(document, ("kind",), got, repr(kind), f"correct the kind, or give the {kind}")
 
 
 def schema(model: type[PolicyModel], title: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from cluster.api_errors import ApiError, NotConfigured
 from cluster.policy import PolicyRefused
 from kubectl_slicewise import commands, servers, tune, workloads
-from kubectl_slicewise.commands import NotFound, Unreadable
+from kubectl_slicewise.policy_files import NotFound, Unreadable
 from scheduler.snapshot import SnapshotRefused
 from simulator import autoscaling_command, batch_command, mig_command, packing_command
 
@@ -112,8 +112,9 @@ def parser() -> argparse.ArgumentParser:
     validate = actions.add_parser(
         "validate",
         help="check a ClusterPolicy or AutoscalingPolicy file",
-        description="Check a policy, or the ConfigMap manifest that holds it. Every problem is told with its "
-        "line, what was expected and what to do. Exit status 1 where there is any.",
+        description="Check a policy, or the ConfigMaps of a manifest that hold policies. Every problem is "
+        "told with its line, what was expected and what to do; a ConfigMap that the controller would not "
+        "look at gets a note. Exit status 1 where a policy is refused.",
     )
     validate.add_argument("file", metavar="FILE", help="YAML file, - for standard input")
     validate.set_defaults(run=commands.validate)

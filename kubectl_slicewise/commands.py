@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 
 from autoscaler.fleetpage.reader import FleetReader
 from autoscaler.nodes.karpenter import overlays
@@ -19,21 +18,14 @@ from cluster.autoscaling_policy import remarks
 from cluster.client import Api
 from cluster.disruption import BUDGETS_PATH, PodDisruptionBudget
 from cluster.envelopes import object_decoder
-from cluster.policy import ClusterPolicy, load_autoscaling_policy, load_cluster_policy
+from cluster.policy import ClusterPolicy, PolicyRefused, load_autoscaling_policy, load_cluster_policy
 from cluster.wire import Pod
 from kubectl_slicewise import explain as explaining
 from kubectl_slicewise import fleet_table, node_advice
 from kubectl_slicewise import repack as repacking
+from kubectl_slicewise.policy_files import AUTOSCALING, NotFound, read_policies
 from scheduler.service import Service, from_snapshot
 from scheduler.snapshot import Snapshot, encode, read_or_take
-
-
-class NotFound(Exception):
-    """What was asked for is not there; the message says where it was looked for."""
-
-
-class Unreadable(Exception):
-    """A file that was given cannot be read; the message says what to give."""
 
 
 def explain(options: argparse.Namespace) -> int:
@@ -110,46 +102,25 @@ def repack(options: argparse.Namespace) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    """``policy validate FILE``: a bare policy or the ConfigMap that holds it."""
-    text = read_policy_text(options.file)
-    if "kind: AutoscalingPolicy" in text:
-        policy = load_autoscaling_policy(text, options.file)
-        print(f"{options.file}: a valid AutoscalingPolicy for {policy.target.kind} {policy.target.name}")
-        for remark in remarks(policy):
-            print(f"{options.file}: note: {remark}", file=sys.stderr)
-    else:
-        load_cluster_policy(text, options.file)
-        print(f"{options.file}: a valid ClusterPolicy")
-    return 0
-
-
-def read_policy_text(file: str) -> str:
-    """The text of a policy: of a bare one, or of the ConfigMap manifest that holds it; - is stdin.
-
-    Raises Unreadable, and NotFound for a ConfigMap without a policy.
-    """
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        got = getattr(problem, "strerror", None) or problem
-        raise Unreadable(f"{file}: {got}; expected a YAML file; give its path, or - for stdin") from None
-    return _policy_text(text)
-
-
-def _policy_text(text: str) -> str:
-    """The policy in a ConfigMap manifest, or the text itself."""
-    import yaml
-
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text  # the policy's own reader says line and column
-    if isinstance(document, dict) and document.get("kind") == "ConfigMap":
-        data = document.get("data") or {}
-        if not isinstance(data, dict) or not isinstance(data.get("policy.yaml"), str):
-            raise NotFound("the ConfigMap has no text under data, key policy.yaml; put the policy there")
-        return str(data["policy.yaml"])
-    return text
+    """``policy validate FILE``: the policies in it, bare or in ConfigMaps."""
+    refused = 0
+    for found in read_policies(options.file):
+        notes = found.notes
+        try:
+            if found.kind == AUTOSCALING:
+                policy = load_autoscaling_policy(found.text, options.file)
+                target = policy.target
+                print(f"{options.file}: a valid AutoscalingPolicy for {target.kind} {target.name}")
+                notes += remarks(policy)
+            else:
+                load_cluster_policy(found.text, options.file)
+                print(f"{options.file}: a valid ClusterPolicy")
+        except PolicyRefused as problem:
+            refused += 1
+            print(f"kubectl slicewise policy validate: {problem}", file=sys.stderr)
+        for note in notes:
+            print(f"{options.file}: note: {note}", file=sys.stderr)
+    return 1 if refused else 0
 
 
 def _snapshot(options: argparse.Namespace) -> tuple[Snapshot, str]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 
 from cluster.disruption import Budgets, PodDisruptionBudget
 from cluster.envelopes import object_decoder
+from cluster.times import unix_seconds
 from cluster.wire import Node, Pod
 from scheduler.repack.census import Census
 from scheduler.repack.read import SceneReader
 from scheduler.service import Service
-from scheduler.snapshot import Snapshot
+from scheduler.snapshot import Snapshot, SnapshotRefused
 
 
 def nodes_of(snapshot: Snapshot) -> dict[str, Node]:
@@ -38,5 +38,11 @@ def reader_of(
 
 
 def taken_at(snapshot: Snapshot) -> float:
-    """When it was taken, Unix time: from then ages count."""
-    return datetime.fromisoformat(snapshot.taken_at).timestamp()
+    """When it was taken, Unix time: from then ages count. Raises SnapshotRefused where it does not say."""
+    at = unix_seconds(snapshot.taken_at)
+    if at is None:
+        raise SnapshotRefused(
+            f"the snapshot: takenAt: got {snapshot.taken_at or 'nothing'}, expected a time such as "
+            "2026-11-21T09:00:00Z; take it anew with: kubectl slicewise snapshot > FILE"
+        )
+    return at

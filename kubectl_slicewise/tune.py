@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from cluster.autoscaling_policy import AutoscalingPolicy, load_autoscaling_policy
-from kubectl_slicewise.commands import read_policy_text
+from kubectl_slicewise.policy_files import AUTOSCALING, NotFound, read_policies
 from kubectl_slicewise.prometheus_flags import add_access, prometheus
 from kubectl_slicewise.recorded import cold_start_seconds, recorded
 from metrics.samples import NoData
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         return _wrong("the search needs optuna, which is not installed; install slicewise[tune]")
     if (options.trace is None) == (options.prometheus_url is None):
         return _wrong("expected either --trace or --prometheus-url")
-    policy = load_autoscaling_policy(read_policy_text(options.file), options.file)
+    policy = _the_policy(options.file)
     try:
         server = read_server(options.server_model)
         if options.trace is not None:
@@ -115,6 +115,17 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(as_text(policy, found, setup))
     return 0
+
+
+def _the_policy(file: str) -> AutoscalingPolicy:
+    """The one autoscaling policy in ``file``. Raises Unreadable, NotFound, PolicyRefused."""
+    found = read_policies(file)
+    ours = [policy for policy in found if policy.kind == AUTOSCALING] or found
+    if len(ours) > 1:
+        raise NotFound(
+            f"{file}: got {len(ours)} autoscaling policies, expected one; give a file with that alone"
+        )
+    return load_autoscaling_policy(ours[0].text, file)
 
 
 def with_objective(server: ServerModel, policy: AutoscalingPolicy, trace: Trace) -> ServerModel:

@@ -11,7 +11,7 @@ import msgspec
 from autoscaler.workload_page import CONFIG_MAP, KEY, LONGEST_SECONDS, Page, Row
 from cluster.client import Api
 from cluster.kept_map import KeptMap
-from kubectl_slicewise.commands import NotFound
+from kubectl_slicewise.policy_files import NotFound
 from kubectl_slicewise.tables import table
 
 _HEADER = (

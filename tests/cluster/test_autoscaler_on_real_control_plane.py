@@ -259,7 +259,7 @@ def test_a_bad_policy_leaves_its_neighbours_alone_and_says_what_is_wrong(scene: 
         "absent": "does not exist",
         "odd-kind": "got 'DeploymentX', expected one of apps/v1",
         "no-scale": "DaemonSet of apps/v1 has no scale subresource",
-        "odd-server": "got 'vlm', expected one of bentoml, generic",
+        "odd-server": "got 'vlm', expected auto or one of bentoml, generic",
     }
 
     def unsaid() -> list[str]:

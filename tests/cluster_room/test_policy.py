@@ -156,6 +156,10 @@ def test_every_key_of_the_autoscaling_policy_is_read():
         ("planner: {maxPatchConcurrency: 2.5}", "got 2.5, expected a whole number"),
         ("planner: {enabled: 'yes'}", "got 'yes', expected true or false"),
         ("extender: {maxBodyBytes: 0}", "got 0, expected a number of at least 1"),
+        (
+            "kind: AutoscalingPolicy\ntarget: {name: llm}",
+            "1 problem\n  kind (line 1): got 'AutoscalingPolicy', expected 'ClusterPolicy'; correct the kind",
+        ),
         ("kind: AutoscalingPolicy", "kind (line 1): got 'AutoscalingPolicy', expected 'ClusterPolicy'"),
         ("apiVersion: slicewise.io/v1", "got 'slicewise.io/v1', expected 'slicewise.io/v1alpha1'"),
         ("1: 2", "got the unknown key '1'"),
@@ -218,6 +222,7 @@ def test_aliases_that_multiply_do_not_blow_up_the_message():
         ({"latency": {"measure": "e2e"}}, "latency.p95Seconds"),
         ({"latency": {"p95Seconds": 1, "measure": "p50"}}, "expected 'e2e' or 'ttft'"),
         ({"periodSeconds": 0}, "expected a number above 0"),
+        ({"server": "vlm"}, "server (line 30): got 'vlm', expected auto or one of bentoml"),
         ({"replicas": 3}, "did you mean minReplicas?"),
     ],
 )

@@ -154,9 +154,76 @@ def test_validate_names_the_key_that_is_wrong(tmp_path, capsys):
     assert "prices.gpuHour" in capsys.readouterr().err
 
 
+MANIFEST = """\
+apiVersion: v1
+kind: Service
+metadata: {name: llm}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: llm-policy}
+data:
+  policy.yaml: |
+    kind: AutoscalingPolicy
+    target: {name: llm}
+    server: vlm
+    maxReplicas: 2
+    inFlight: {}
+---
+kind: ClusterPolicy
+prices: {gpuHour: 3}
+"""
+
+
+def test_validate_finds_every_policy_of_a_manifest_and_names_lines_of_the_file(tmp_path, capsys):
+    file = tmp_path / "all.yaml"
+    file.write_text(MANIFEST)
+    assert main(["policy", "validate", str(file)]) == 1
+    captured = capsys.readouterr()
+    assert "server (line 12): got 'vlm', expected auto or one of bentoml" in captured.err
+    assert (
+        "ConfigMap llm-policy is not read: it lacks the label slicewise.io/policy: autoscaling"
+        in captured.err
+    )
+    assert captured.out == f"{file}: a valid ClusterPolicy\n"
+    labelled = "{name: llm-policy, labels: {slicewise.io/policy: autoscaling}}"
+    file.write_text(MANIFEST.replace("{name: llm-policy}", labelled).replace("vlm", "vllm"))
+    assert main(["policy", "validate", str(file)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "a valid AutoscalingPolicy for Deployment llm" in captured.out
+
+
+def test_validate_says_what_it_got_where_no_policy_is(capsys):
+    assert main(["policy", "validate", "deploy/manifests/node.yaml"]) == 1
+    assert "got DaemonSet; expected a ClusterPolicy, an AutoscalingPolicy" in capsys.readouterr().err
+
+
+def test_validate_remarks_on_a_latency_that_the_server_does_not_tell(tmp_path, capsys):
+    file = tmp_path / "policy.yaml"
+    text = "kind: AutoscalingPolicy\ntarget: {name: llm}\nmaxReplicas: 2\nserver: mlserver\n"
+    file.write_text(f"{text}slo: {{latencySeconds: 1, measure: ttft}}\n")
+    assert main(["policy", "validate", str(file)]) == 0
+    assert "mlserver exports no histogram of ttft" in capsys.readouterr().err
+    file.write_text(f"{text}latency: {{p95Seconds: 1, measure: ttft}}\n")
+    assert main(["policy", "validate", str(file)]) == 0
+    assert "latency.measure: mlserver exports no ttft" in capsys.readouterr().err
+    file.write_text(f"{text}slo: {{latencySeconds: 1}}\n")
+    assert main(["policy", "validate", str(file)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_snapshot_that_does_not_say_when_it_was_taken_is_refused(tmp_path, capsys):
+    file = tmp_path / "snapshot.json"
+    file.write_text('{"apiVersion": "slicewise.io/v1alpha1", "kind": "Snapshot"}')
+    for verb in (["nodes", "--hints"], ["nodes", "--scale-down"], ["repack"]):
+        assert main([*verb, "--from-snapshot", str(file)]) == 2
+        assert "takenAt: got nothing, expected a time" in capsys.readouterr().err
+
+
 def test_no_kubeconfig_is_a_message_and_no_traceback(tmp_path, capsys):
     assert main(["nodes", "--kubeconfig", str(tmp_path / "none")]) == 2
-    assert "kubeconfig" in capsys.readouterr().err
+    assert "none: got no such file, expected a kubeconfig" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["{", "a: [", "3", "[]", "text", "clusters: 3"])

@@ -7,7 +7,8 @@ is asked:
     pod asked, page fresh       its page
     pod asked, no fresh page    Prometheus
     pod not asked               Prometheus x max(1, pages / Prometheus), both summed over the pods that both
-                                tell of; the mean of the pages where Prometheus has nothing of it
+                                tell of; the mean of the pages where Prometheus has nothing of it and it
+                                is ready (one that starts carries nothing)
 
 so a burst that the sample shows is taken for a burst of all, and a lull is believed of the others when
 Prometheus sees it. With no Prometheus at all that comes to (sum of the pages) x pods / pods asked. Where
@@ -94,7 +95,7 @@ def merged(
             by_pod[name] = load
             if typical is not None and name not in asked:
                 factor = growth
-        elif typical is not None and name not in asked:
+        elif typical is not None and name not in asked and name in ready:
             estimated += 1
             continue
         else:

@@ -21,14 +21,15 @@ def merge(
     pages: Mapping[str, float],
     *,
     asked: int | None = None,
+    ready: int | None = None,
     waiting: float | None = 0.0,
 ) -> MergedLoad:
-    """Pods are named 0, 1, …; all are ready; the first ``asked`` (default: all) were asked."""
+    """Pods are named 0, 1, …; the first ``ready`` are, the first ``asked`` were asked (default: all)."""
     names = [str(number) for number in range(pods)]
     told = Told(prometheus, dict.fromkeys(prometheus, waiting or 0.0), AWAY)
     return merged(
         names,
-        set(names),
+        set(names[:ready]),
         told,
         {name: PageLoad(load, waiting) for name, load in pages.items()},
         set(names[:asked]),
@@ -67,6 +68,12 @@ def test_where_the_sources_contradict_each_other_the_larger_counts():
 
 def test_a_sample_is_scaled_up_by_pods_over_sampled():
     assert merge(100, {}, loads([3.0] * 64), asked=64).in_flight == pytest.approx(300.0)
+
+
+def test_a_pod_that_has_just_been_made_carries_nothing_yet():
+    load = merge(3, {}, loads([17.0]), asked=1, ready=1)
+    assert (load.in_flight, load.silent) == (17.0, 0)
+    assert merge(3, {}, loads([17.0]), asked=1, ready=2).in_flight == 34.0
 
 
 def test_a_burst_in_the_sample_is_a_burst_of_all():

@@ -247,7 +247,13 @@ class Collector:
             if workload.policy.server == AUTO and preset is not None and preset.only_the_door:
                 preset = None
             if signals.direct_scrape and (preset is None or readable(preset)):
-                followed[workload.sight.target] = Followed(found.present, preset, signals.every_seconds)
+                share = workload.policy.in_flight
+                followed[workload.sight.target] = Followed(
+                    found.present,
+                    preset,
+                    signals.every_seconds,
+                    None if share is None else share.per_replica,
+                )
         self._scrape.follow(followed)
 
     # --- answers --------------------------------------------------------------------------------------

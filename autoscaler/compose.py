@@ -26,6 +26,7 @@ from autoscaler.nodes.expander import Tls
 from autoscaler.nodes.hints import Lacking
 from autoscaler.nodes.side import NodesSide
 from autoscaler.other_writer import OtherWriters
+from autoscaler.pace import Pace
 from autoscaler.placement import FleetPlacement
 from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight
@@ -96,6 +97,7 @@ class Parts:
     warm: WarmLoop
     rivals: OtherWriters
     page: WorkloadPage
+    pace: Pace
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -123,6 +125,7 @@ class Parts:
         """Stop everything and wait. Safe to call twice."""
         self.doors.stop()
         self._stop.set()
+        self.pace.nudge()
         if self._thread is not None:
             self._thread.join(30.0)
         self.warm.stop()
@@ -215,7 +218,7 @@ def build(options: Options) -> Parts:
     election = LeaderElection(
         api, options.namespace, options.lease, options.identity, on_started=began, on_stopped=ended
     )
-    notices, warm_pods = NodeNotices(), WarmBook()
+    notices, warm_pods, pace = NodeNotices(), WarmBook(), Pace()
 
     def doomed(pod: PodSight) -> bool:
         return bool(notices.of(pod.node))
@@ -226,6 +229,7 @@ def build(options: Options) -> Parts:
         pods,
         exposition.autoscaler,
         matchers=options.prometheus_matchers,
+        burst=pace.nudge,
         doomed=doomed,
         grid=lambda seen: fleet.grid_under([pod.node for pod in seen if pod.node]),
     )
@@ -271,6 +275,7 @@ def build(options: Options) -> Parts:
         ),
         rivals=rivals,
         variants=VariantOffers(fleet.live.service, fleet.admitted, pods, shapes),
+        pace=pace,
         victims=DeletionCosts(
             api,
             pods,
@@ -357,6 +362,7 @@ def build(options: Options) -> Parts:
         warm=warm,
         rivals=rivals,
         page=page,
+        pace=pace,
     )
 
 

@@ -1,10 +1,10 @@
 """The control loop: read every scale, collect once, decide each workload, write what changed.
 
-One period for all workloads: the shortest that a policy asks for. Workloads are isolated: a target that is
-gone, a policy with an unknown server, a refused write or a defect in one decision leaves all others
-untouched. Only the leader decides and writes, and looks at its lease again before each write; a replica that
-loses the lead forgets its windows, since they no longer describe what was done. What was learned is handed to
-a store, from which the next leader takes it up.
+One period for all workloads: the shortest that a policy asks for; a burst brings the next round sooner
+(``pace``). Workloads are isolated: a target that is gone, a policy with an unknown server, a refused write or
+a defect in one decision leaves all others untouched. Only the leader decides and writes, and looks at its
+lease again before each write; a replica that loses the lead forgets its windows, since they no longer
+describe what was done. What was learned is handed to a store, from which the next leader takes it up.
 
 A policy with ``actuator: advise`` is decided and not written: HPA or KEDA follow it through ``doors``.
 
@@ -29,6 +29,7 @@ from autoscaler.collect import Collector, Workload
 from autoscaler.decide import Decision
 from autoscaler.following import followed
 from autoscaler.other_writer import Rivals
+from autoscaler.pace import Pace
 from autoscaler.placeable import NOTHING_ASKED, NodeRequest, Placed
 from autoscaler.placement import Placement
 from autoscaler.ports import Recorder, Scales, Store, Victims
@@ -99,6 +100,7 @@ class Controller:
         rivals: Rivals | None = None,
         victims: Victims | None = None,
         variants: Variants | None = None,
+        pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -106,7 +108,7 @@ class Controller:
         and pods. With ``dry_run`` everything happens except writes and Events about changes. Without a
         ``store`` a restart begins to learn anew; without ``placement`` all that is wanted is asked for,
         without ``rivals`` nobody else is looked out for, without ``victims`` the pods to go are not chosen,
-        without ``variants`` each variant of a model is decided by itself.
+        without ``variants`` each variant of a model is decided by itself; ``pace`` waits between rounds.
         """
         self.last_round_seconds: float | None = None
         self.node_requests: tuple[NodeRequest, ...] = ()
@@ -120,6 +122,7 @@ class Controller:
         self._store, self._placement, self._rivals, self._victims = store, placement, rivals, victims
         self._variants = variants
         self._clock, self._wall_clock = clock, wall_clock
+        self._pace = Pace(clock) if pace is None else pace
         self._pool = ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="scale")
         self._memories: dict[Target, _Memory] = {}
         self._lacking: dict[Target, int] = {}
@@ -145,7 +148,7 @@ class Controller:
                     self.round()
                 except Exception:
                     log.exception("a round of the autoscaler failed; the next one follows")
-                stop.wait(max(0.0, self.period_seconds() - (self._clock() - began)))
+                self._pace.wait(stop, began, self.period_seconds())
         finally:
             self.close()
 

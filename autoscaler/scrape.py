@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,7 @@ from typing import Final, Literal, TypeAlias
 
 import urllib3
 
+from autoscaler.pace import is_burst
 from autoscaler.pods import PodSight
 from autoscaler.scrape_sample import MOST_PODS, sampled
 from autoscaler.targets import Target
@@ -45,11 +47,14 @@ Outcome: TypeAlias = Literal["read", "no_gauge", "refused", "timeout", "unreacha
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A workload to ask: its pods, its server (None: whichever the pages show), and how often."""
+    """A workload to ask: its pods, its server (None: whichever the pages show), how often, and what a replica
+    serves at a time where the policy says so.
+    """
 
     pods: tuple[PodSight, ...]
     preset: ServerPreset | None
     every_seconds: float
+    per_replica: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +85,22 @@ class _Pod:
 
 @dataclass(slots=True)
 class _Workload:
-    """One workload that is asked. ``pods`` is replaced, never changed: it is read without the lock."""
+    """One workload that is asked. ``pods`` is replaced, never changed: it is read without the lock. ``told``:
+    requests in flight as a round has last read them, infinite until one has and where a burst since then was
+    already reported.
+    """
 
     followed: Followed
     pods: dict[str, _Pod] = field(default_factory=dict)
     reached: bool = False
     server: ServerPreset | None = None
+    told: float = math.inf
+
+    def fresh(self, now: float) -> dict[str, PageLoad]:
+        """The pages that are younger than a few turns, by pod name."""
+        oldest = now - max(3.0 * self.followed.every_seconds, 5.0)
+        pods = self.pods.values()
+        return {p.sight.name: p.page for p in pods if p.page is not None and p.read_at >= oldest}
 
 
 class DirectScrape:
@@ -99,10 +114,14 @@ class DirectScrape:
         timeout_seconds: float = TIMEOUT_SECONDS,
         most_pods: int = MOST_PODS,
         observed: Callable[[Outcome], None] = lambda outcome: None,
+        burst: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``burst`` is called, from any of the threads, when the load of a workload has left what was last
+        read of it (``pace.is_burst``): once until it is read again.
+        """
         self._timeout, self._most_pods, self._pause = timeout_seconds, most_pods, 1.0 / pods_a_second
-        self._observed, self._clock = observed, clock
+        self._observed, self._burst, self._clock = observed, burst, clock
         # One thread waits until the next pod's turn, the others until they are wanted: if all waited for it,
         # each turn would wake them all.
         self._lock = threading.Lock()
@@ -169,10 +188,9 @@ class DirectScrape:
         workload = self._workloads.get(target)
         if workload is None:
             return NOT_SCRAPED
-        oldest = self._clock() - max(3.0 * workload.followed.every_seconds, 5.0)
-        pods = workload.pods.values()
-        fresh = {p.sight.name: p.page for p in pods if p.page is not None and p.read_at >= oldest}
-        return Pages(frozenset(p.sight.name for p in pods), fresh, workload.server)
+        fresh = workload.fresh(self._clock())
+        workload.told = sum(page.in_flight for page in fresh.values())
+        return Pages(frozenset(p.sight.name for p in workload.pods.values()), fresh, workload.server)
 
     def _number(self, workload: _Workload) -> int:
         most = self._most_pods if workload.reached else PROBED_PODS
@@ -314,6 +332,16 @@ class DirectScrape:
                 if not workload.reached:
                     workload.reached = True
                     self._choose(pod.target, workload)
+                self._watch(workload)
             self._enqueue(pod, self._clock() + pause)
             if self._queue[0][2] is pod:  # it comes before the one that is waited for
                 self._turn_changed.notify()
+
+    def _watch(self, workload: _Workload) -> None:
+        """Report a burst. Called under the lock."""
+        loads = workload.fresh(self._clock()).values()
+        share = workload.followed.per_replica
+        in_flight = sum(page.in_flight for page in loads)
+        if is_burst(in_flight, workload.told, None if share is None else share * len(loads)):
+            workload.told = math.inf
+            self._burst()

@@ -34,16 +34,17 @@ class SignalsSide:
         metrics: AutoscalerMetrics,
         *,
         matchers: str = "",
+        burst: Callable[[], None] = lambda: None,
         doomed: Callable[[PodSight], bool] = lambda _pod: False,
         grid: Callable[[Sequence[PodSight]], float | NoData] = lambda _pods: NOT_ASKED,
     ) -> None:
-        """``doomed`` and ``grid``: see ``Collector``."""
+        """``burst``: see ``DirectScrape``; ``doomed`` and ``grid``: see ``Collector``."""
 
         def observed(outcome: Outcome) -> None:
             metrics.direct_scrapes.labels(outcome).inc()
 
         self.scales = ScaleIndex(api, Targets(api))
-        self._scrape = DirectScrape(observed=observed)
+        self._scrape = DirectScrape(observed=observed, burst=burst)
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="slow-answers")
         self.collector = Collector(
             source,

@@ -281,3 +281,22 @@ def test_pods_without_a_door_are_not_asked(started):
         scrape.follow(sight("a", one.port), sight("b", None))
         until(lambda: scrape.loads() == {"a": 4.0}, 5.0, "a look")
         assert scrape.scrape.pages(TARGET).asked == {"a"}
+
+
+def test_a_burst_is_reported_once_until_it_was_read(started):
+    bursts: list[float] = []
+    scrape = started(burst=lambda: bursts.append(time.monotonic()))
+    with pod_server() as one:
+        scrape.scrape.follow({TARGET: Followed((sight("a", one.port),), PRESETS["vllm"], 0.05, 16.0)})
+        until(lambda: scrape.loads() == {"a": 4.0}, 5.0, "the pod")
+        throughout(lambda: not bursts, 0.2, "nothing has happened")
+        one.running = 10.0
+        until(lambda: scrape.loads()["a"] == 11.0, 5.0, "a growth that the pod has room for")
+        one.running = 90.0
+        until(lambda: bursts, 5.0, "the burst")
+        asked = len(one.asked)
+        until(lambda: len(one.asked) >= asked + 3, 5.0, "more looks at the same")
+        assert len(bursts) == 1
+        assert scrape.loads()["a"] == 91.0  # as a round reads it
+        one.running = 300.0
+        until(lambda: len(bursts) == 2, 5.0, "a burst on top of it")

@@ -22,7 +22,9 @@ from simulator import autoscaling_command, batch_command, mig_command, packing_c
 def parser() -> argparse.ArgumentParser:
     """The command line; kubectl's own flag names where they mean the same."""
     top = argparse.ArgumentParser(
-        prog="kubectl slicewise", description="See how Slicewise prices GPU placements."
+        prog="kubectl slicewise",
+        description="See how Slicewise prices GPU placements and sets replicas, check policies, and replay "
+        "traces. Nothing here changes the cluster.",
     )
     cluster = argparse.ArgumentParser(add_help=False)
     cluster.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig to use (default: as kubectl)")
@@ -93,7 +95,12 @@ def parser() -> argparse.ArgumentParser:
 
     servers.add_flags(
         verbs.add_parser(
-            "servers", parents=[output], help="model servers that Prometheus sees, and what it lacks of them"
+            "servers",
+            parents=[output],
+            help="model servers that Prometheus sees, and what it lacks of them",
+            description="List the model servers whose pods Prometheus scrapes, by namespace: how many pods, "
+            "what is in flight, which latencies there are, and which signals of the autoscaler are missing "
+            "and why. Exit status 1 where any is.",
         )
     )
 
@@ -104,6 +111,9 @@ def parser() -> argparse.ArgumentParser:
             "workloads",
             parents=[cluster, output],
             help="replicas of each workload: wanted, placeable, and why",
+            description="List the workloads that have an autoscaling policy: replicas now and decided, how "
+            "many find room, the learned headroom, and the reason of the last decision. As the leading "
+            "slicewise-controller wrote it, at most a minute ago.",
         )
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 
 from cluster.autoscaling_policy import AutoscalingPolicy
+from kubectl_slicewise.prometheus_flags import no_answer
 from metrics.prometheus import Prometheus
 from metrics.samples import NoData
 from metrics.servers import PRESETS, Scope, ServerPreset
@@ -44,6 +45,8 @@ def recorded(
     }
     found = {name: _minutes(source, query, until, days) for name, query in asked.items()}
     requests = found["requests"]
+    if isinstance(requests, NoData) and requests.cause != "empty":
+        raise TraceRefused(no_answer(requests.reason))
     if isinstance(requests, NoData):
         raise TraceRefused(
             f"{source.url}: {requests.reason} for {preset.name} in pods {pods!r} of namespace {namespace} "
@@ -86,7 +89,7 @@ def _preset(source: Prometheus, server: str, scope: Scope, at: float) -> ServerP
         raise TraceRefused(f"server: got {server!r}, expected auto or one of {', '.join(PRESETS)}")
     marks = source.query(detection_query(scope), at)
     if isinstance(marks, NoData) and marks.cause != "empty":
-        raise TraceRefused(marks.reason)
+        raise TraceRefused(no_answer(marks.reason))
     seen = () if isinstance(marks, NoData) else present(marks, scope)
     if not seen:
         raise TraceRefused(

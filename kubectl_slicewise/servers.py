@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import asdict
 
-from kubectl_slicewise.prometheus_flags import add_access, prometheus
+from kubectl_slicewise.prometheus_flags import add_access, no_answer, prometheus
 from kubectl_slicewise.tables import table
 from metrics.samples import NoData
 from metrics.servers import PRESETS, Scope
@@ -28,15 +28,14 @@ def run(options: argparse.Namespace) -> int:
     """Print what is seen; exit status 0 all signals there, 1 something is missing, 2 wrong flags."""
     try:
         source = prometheus(options)
-    except (OSError, ValueError) as problem:
+    except ValueError as problem:
         print(f"kubectl slicewise servers: {problem}", file=sys.stderr)
         return 2
     with source:
         seen = check(source, time.time(), Scope(matchers=options.prometheus_matchers))
     if isinstance(seen, NoData):
         print(
-            f"kubectl slicewise servers: {options.prometheus_url}: {seen.reason}; expected a Prometheus "
-            "query API there: check --prometheus-url, the token and the network.",
+            f"kubectl slicewise servers: {no_answer(seen.reason)}",
             file=sys.stderr,
         )
         return 1

@@ -20,7 +20,7 @@ import numpy as np
 
 from cluster.autoscaling_policy import AutoscalingPolicy, load_autoscaling_policy
 from kubectl_slicewise.policy_files import AUTOSCALING, NotFound, read_policies
-from kubectl_slicewise.prometheus_flags import add_access, prometheus
+from kubectl_slicewise.prometheus_flags import above_zero, add_access, prometheus
 from kubectl_slicewise.recorded import cold_start_seconds, recorded
 from metrics.samples import NoData
 from simulator.autoscaling_server import DEFAULT_MODEL, ServerModel, ServerRefused, read_server
@@ -48,10 +48,12 @@ def add_parser(verbs: Any) -> None:
     history.add_argument("--trace", type=Path, metavar="FILE", help="a trace, as simulate autoscaling takes")
     history.add_argument("--prometheus-url", metavar="URL", help="Prometheus query API")
     parser.add_argument("--trace-model", metavar="NAME", help="which model of a trace with several")
-    parser.add_argument("--hours", type=float, metavar="H", help="only the first hours of the trace")
-    parser.add_argument("-n", "--namespace", default="default", help="the workload's namespace")
+    parser.add_argument("--hours", type=above_zero, metavar="H", help="only the first hours of the trace")
+    parser.add_argument(
+        "-n", "--namespace", default="default", help="the workload's namespace (default: default)"
+    )
     parser.add_argument("--pods", metavar="REGEX", help="names of its pods (default: TARGET-.+)")
-    parser.add_argument("--days", type=float, default=7.0, metavar="N", help="days to read (default: 7)")
+    parser.add_argument("--days", type=above_zero, default=7.0, metavar="N", help="days to read (default: 7)")
     add_access(parser, timeout_seconds=30.0)
     parser.add_argument(
         "--server-model",
@@ -61,7 +63,10 @@ def add_parser(verbs: Any) -> None:
         help="serving model, JSON (default: an 8B-class LLM on one A100; with Prometheus at measured speed)",
     )
     parser.add_argument(
-        "--startup", type=float, metavar="S", help="start-up time (default: as recorded, else the policy's)"
+        "--startup",
+        type=above_zero,
+        metavar="S",
+        help="start-up time, seconds (default: as recorded, else the policy's)",
     )
     parser.add_argument(
         "--trials", type=positive, default=24, metavar="N", help="policies to try (default: 24)"
@@ -72,7 +77,9 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--held-out", type=_share, default=0.3, metavar="SHARE", help="last share, to judge by (default: 0.3)"
     )
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how to print")
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="how to print (default: table)"
+    )
     parser.set_defaults(run=run)
 
 

@@ -71,7 +71,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--processes", type=positive, default=1, metavar="N", help="cases at a time (default: 1)"
     )
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="how to print (default: table)"
+    )
     parser.set_defaults(run=run)
 
 

@@ -37,13 +37,33 @@ def test_a_prometheus_that_is_not_there_is_named(capsys):
     error = capsys.readouterr().err
     assert "http://127.0.0.1:1" in error
     assert "expected a Prometheus query API" in error
+    assert error.count("http://127.0.0.1:1") == 1
+
+
+def test_tune_says_what_to_look_at_where_prometheus_is_not_there(tmp_path, capsys):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("kind: AutoscalingPolicy\ntarget: {name: llm}\nmaxReplicas: 2\ninFlight: {}\n")
+    assert main(["tune", str(policy), "--prometheus-url", "http://127.0.0.1:1"]) == 1
+    assert "expected a Prometheus query API there: check --prometheus-url" in capsys.readouterr().err
+    for flag in ("--days", "--hours", "--startup", "--prometheus-timeout"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["tune", str(policy), "--prometheus-url", "http://127.0.0.1:1", flag, "-1"])
+        assert stopped.value.code == 2
+        assert f"{flag}: got '-1', expected a number above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
         (["--prometheus-url", "prometheus:9090"], "expected one that begins with http"),
-        (["--prometheus-url", "http://127.0.0.1:1", "--prometheus-token-file", "/no/such"], "/no/such"),
+        (
+            ["--prometheus-url", "http://127.0.0.1:1", "--prometheus-token-file", "/no/such"],
+            "token-file: /no/such: got",
+        ),
+        (
+            ["--prometheus-url", "https://127.0.0.1:1", "--prometheus-ca-file", "/no/such"],
+            "ca-file: /no/such",
+        ),
     ],
 )
 def test_wrong_flags_are_refused_with_status_2(flags, word, capsys):

@@ -267,8 +267,9 @@ def test_a_file_that_cannot_be_used_is_told_with_what_to_give(tmp_path, capsys, 
 
 @pytest.mark.parametrize(
     "verb",
-    [["explain"], ["nodes"], ["snapshot"], ["repack"], ["servers"], ["policy", "validate"],
-     ["simulate", "packing"], ["simulate", "mig"]],
+    [["explain"], ["nodes"], ["snapshot"], ["repack"], ["servers"], ["workloads"], ["tune"],
+     ["policy", "validate"], ["simulate", "packing"], ["simulate", "mig"], ["simulate", "autoscaling"],
+     ["simulate", "batch"]],
     ids=" ".join,
 )  # fmt: skip
 def test_help_says_what_a_command_does_and_explains_every_flag(verb, capsys):
@@ -278,6 +279,7 @@ def test_help_says_what_a_command_does_and_explains_every_flag(verb, capsys):
     text = capsys.readouterr().out
     _, _, rest = text.partition("\n\n")
     description = rest.partition("\n\n")[0]
+    assert not description.startswith(("options:", "positional arguments:"))
     assert len(description.split()) > 8
     # A flag without help would stand alone on its line, with no text under it.
     lines = rest.splitlines()

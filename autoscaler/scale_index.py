@@ -31,8 +31,11 @@ from cluster.client import Api
 from cluster.reflector import Reflector
 from cluster.wire import ObjectReference, Scale
 
-# Bookmarks come about once a minute; a watch that was silent for longer may be dead.
+# A watch that was silent for longer may be dead.
 LONGEST_SILENCE_SECONDS: Final = 90.0
+# Bookmarks are not promised: of a kind in which nothing changes none may come for minutes. A watch that is
+# opened anew in time is heard from all the same, and one that died has been found out by then.
+_WATCH_SECONDS: Final = 60
 # For an API server whose versions are no numbers: by then the watch has told.
 _LONGEST_OVERLAY_SECONDS: Final = 30.0
 _PLURALS: Final = {"Deployment": "deployments", "StatefulSet": "statefulsets", "ReplicaSet": "replicasets"}
@@ -204,10 +207,20 @@ class ScaleIndex:
             known: _Kind | ScaleVersions
             if target.api_version == _GROUP and target.kind in _PLURALS:
                 known = _Kind(target.kind)
-                reflector: Reflector[Any] = Reflector(self._api, path, Scalable, known)
+                reflector: Reflector[Any] = Reflector(
+                    self._api, path, Scalable, known, watch_seconds=_WATCH_SECONDS, clock=self._clock
+                )
             else:
                 known = ScaleVersions()
-                reflector = Reflector(self._api, path, ObjectVersion, known, metadata_only=True)
+                reflector = Reflector(
+                    self._api,
+                    path,
+                    ObjectVersion,
+                    known,
+                    metadata_only=True,
+                    watch_seconds=_WATCH_SECONDS,
+                    clock=self._clock,
+                )
             reflector.start()
             self._watches[key] = _Watch(known, reflector)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from math import sqrt
 from typing import Final
 
 from autoscaler.merge_loads import contradict
@@ -22,11 +23,14 @@ LEAST_PAUSE_SECONDS: Final = 0.1
 
 
 def is_burst(in_flight: float, at_last_round: float, holds: float | None) -> bool:
-    """Whether so many requests in flight are worth a round of their own: more than the last round saw, by
-    more than chance explains, and more than the pods asked serve at a time (``holds``; None: not stated).
+    """Whether so many requests in flight are worth a round of their own: more than the pods asked serve at a
+    time (``holds``; None: not stated) where the last round saw room, else more than the last round saw; by
+    more than chance explains.
     """
     if in_flight <= at_last_round or (holds is not None and in_flight <= holds):
         return False
+    if holds is not None and at_last_round <= holds:
+        return in_flight > holds + sqrt(holds)
     return contradict(in_flight, at_last_round)
 
 

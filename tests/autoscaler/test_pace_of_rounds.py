@@ -84,6 +84,8 @@ def test_a_burst_is_more_than_chance_and_more_than_the_pods_serve():
     assert is_burst(40.0, 8.0, 16.0)
     assert is_burst(40.0, 8.0, None)
     assert not is_burst(40.0, 8.0, 64.0)  # there is room for it
+    assert is_burst(5.0, 1.0, 2.0)
     assert not is_burst(20.0, 14.0, 16.0)  # chance
+    assert not is_burst(40.0, 30.0, 16.0)  # the last round saw it
     assert not is_burst(8.0, 40.0, None)  # a lull can wait
     assert not is_burst(40.0, float("inf"), None)  # no round has looked yet

@@ -16,8 +16,6 @@ design.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
@@ -25,20 +23,16 @@ from typing import Final, Protocol
 import msgspec
 
 from autoscaler.replicas_writers import ReplicasWriter
-from autoscaler.targets import ApiResourceList, ScaleSight, Target
-from cluster.api_errors import ApiError, ApiRefused
+from autoscaler.targets import ScaleSight, Target
 from cluster.client import Api
 from cluster.reflector import Reflector
 from cluster.wire import ObjectMeta
-
-log = logging.getLogger(__name__)
 
 WINDOW_SECONDS: Final = 900.0
 MOST_CHANGES: Final = 2
 OURSELVES: Final = "slicewise-controller"
 _HPAS: Final = "/apis/autoscaling/v2/horizontalpodautoscalers"
-_KEDA: Final = "/apis/keda.sh/v1alpha1"
-_LOOK_FOR_KEDA_SECONDS: Final = 60.0
+_SCALED_OBJECTS: Final = "/apis/keda.sh/v1alpha1/scaledobjects"
 _PAUSED: Final = ("autoscaling.keda.sh/paused", "autoscaling.keda.sh/paused-replicas")
 
 Aim = tuple[str, str, str, str]
@@ -189,26 +183,29 @@ class Rivals(Protocol):
 
 
 class OtherWriters:
-    """Watches autoscalers and remembers counts. ``look`` is used by the thread that runs the rounds."""
+    """Watches autoscalers and remembers counts. ``look`` is used by the thread that runs the rounds, and asks
+    nobody.
+    """
 
     def __init__(
         self,
         api: Api,
         writers: Callable[[Target], Sequence[ReplicasWriter] | None],
-        *,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``writers``: who owns ``spec.replicas`` of a target, None where nothing tells."""
-        self._api, self._writers, self._clock = api, writers, clock
+        self._writers = writers
         self._records: dict[Target, Record] = {}
-        self._hpas, self._keda = Autoscalers("HorizontalPodAutoscaler"), Autoscalers("ScaledObject")
-        self._watches = [Reflector(api, _HPAS, Autoscaler, self._hpas)]
-        self._keda_watch: Reflector[Autoscaler] | None = None
-        self._look_for_keda_at = float("-inf")
+        self._hpas, self._scaled = Autoscalers("HorizontalPodAutoscaler"), Autoscalers("ScaledObject")
+        self._watches = (
+            Reflector(api, _HPAS, Autoscaler, self._hpas),
+            # KEDA may be installed and removed at any time.
+            Reflector(api, _SCALED_OBJECTS, Autoscaler, self._scaled, optional=True),
+        )
 
     def start(self) -> None:
         """Start watching; returns at once."""
-        self._watches[0].start()
+        for watch in self._watches:
+            watch.start()
 
     def stop(self) -> None:
         """End the watches."""
@@ -222,10 +219,9 @@ class OtherWriters:
 
     def look(self, sight: ScaleSight, now: float) -> Look:
         """Say who else sets the replicas of a target; ``now`` is of any clock that never runs backwards."""
-        self._find_keda()
         target, aim = sight.target, _aim(sight.target)
         # A ScaledObject works through an HPA of its own; it is the one that a person knows.
-        named = self._keda.by_aim.get(aim) or self._hpas.by_aim.get(aim)
+        named = self._scaled.by_aim.get(aim) or self._hpas.by_aim.get(aim)
         if named is not None:  # its changes are expected, and forgotten when it goes
             self._records[target] = Record(sight.replicas)
             return Look(named)
@@ -247,28 +243,3 @@ class OtherWriters:
     def forget(self, target: Target) -> None:
         """Drop what is known of a target; the next count seen is accepted."""
         self._records.pop(target, None)
-
-    def _find_keda(self) -> None:
-        """Begin to watch ScaledObjects once the cluster has them; forget them when it has them no more."""
-        now, watch = self._clock(), self._keda_watch
-        if now < self._look_for_keda_at or (watch is not None and watch.last_error is None):
-            return
-        self._look_for_keda_at = now + _LOOK_FOR_KEDA_SECONDS
-        try:
-            served = self._api.get(_KEDA, ApiResourceList).resources
-        except ApiError as error:
-            log.debug("no ScaledObjects are found: %s", error)
-            if not isinstance(error, ApiRefused) or error.status != 404:
-                return  # what is known stays in force
-            served = ()
-        if any(resource.name == "scaledobjects" for resource in served):
-            if watch is None:
-                watch = Reflector(self._api, f"{_KEDA}/scaledobjects", Autoscaler, self._keda)
-                watch.start()
-                self._keda_watch = watch
-                self._watches.append(watch)
-        elif watch is not None:
-            log.info("the cluster has no ScaledObjects any more: none is a second writer")
-            watch.stop()
-            self._watches.remove(watch)
-            self._keda_watch, self._keda = None, Autoscalers("ScaledObject")

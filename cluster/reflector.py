@@ -46,6 +46,7 @@ T = TypeVar("T", bound=HasMetadata)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 _GONE = 410
+_NOT_FOUND = 404
 _STEADY_SECONDS = 10.0
 
 
@@ -94,6 +95,8 @@ class Reflector(Generic[T]):
         *,
         keep: Callable[[T], bool] | None = None,
         metadata_only: bool = False,
+        optional: bool = False,
+        look_again_seconds: float = 60.0,
         page_size: int = 2000,
         watch_seconds: int = 180,
         read_margin_seconds: float = 15.0,
@@ -111,6 +114,9 @@ class Reflector(Generic[T]):
         is told as DELETED, as the server does for its selectors (also for one never told before).
 
         ``metadata_only``: ``kind`` needs the metadata alone, and the server is to send no more.
+
+        ``optional``: a kind that the server does not serve is one without objects, and no failure; it is
+        looked for again every ``look_again_seconds``.
         """
         self.path = path
         self.synced = threading.Event()
@@ -125,6 +131,7 @@ class Reflector(Generic[T]):
         self._kind = kind
         self._handler = handler
         self._keep = keep
+        self._optional, self._look_again_seconds, self._absent = optional, look_again_seconds, False
         self._selectors: Params = {"fieldSelector": field_selector, "labelSelector": label_selector}
         self._page_size = page_size
         self._watch_seconds = watch_seconds
@@ -173,6 +180,9 @@ class Reflector(Generic[T]):
             try:
                 if not self.resource_version:
                     self._list()
+                if self._absent:
+                    self._stop.wait(self._look_again_seconds * self._jitter.uniform(0.8, 1.0))
+                    continue
                 if self._watch():
                     self._backoff.reset()
                     bad_lines = 0
@@ -194,7 +204,8 @@ class Reflector(Generic[T]):
                 retry_after = error.retry_after_seconds
                 if 400 <= error.status < 500 and error.status not in (401, 403, 408, 429):
                     self.resource_version = ""
-                self._failed(str(error))
+                if not (self._optional and error.status == _NOT_FOUND):
+                    self._failed(str(error))
             except ApiError as error:
                 self._failed(str(error))
             except Exception as error:  # noqa: BLE001 - a thread that dies silently would freeze the state
@@ -224,12 +235,16 @@ class Reflector(Generic[T]):
     # --- list ---------------------------------------------------------------------------------------------
 
     def _list(self) -> None:
+        self._absent = False
         try:
             items, version = self._pages(self._page_size)
         except ApiRefused as refused:
-            if refused.status != _GONE:
+            if refused.status == _GONE:
+                items, version = self._pages(None)
+            elif refused.status == _NOT_FOUND and self._optional:
+                items, version, self._absent = [], "", True
+            else:
                 raise
-            items, version = self._pages(None)
         self.lists += 1
         self._tell(lambda: self._handler.replaced(items))
         self.resource_version = version

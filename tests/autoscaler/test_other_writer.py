@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,6 +22,7 @@ from autoscaler.selectors import parse_selector
 from autoscaler.targets import ScaleSight, Target
 from cluster.api_errors import ApiRefused
 from cluster.wire import ObjectReference
+from tests.polling import until
 
 TARGET = Target("apps/v1", "Deployment", "n", "llm")
 
@@ -45,13 +45,6 @@ def autoscaler(name: str, aims_at: str = "llm", *, paused: bool = False, **refer
 class WithoutKeda:
     """An API server that knows no ScaledObjects."""
 
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def get(self, path: str, kind: Any) -> Any:
-        self.asked += 1
-        raise ApiRefused(404, "NotFound", "no such group", where=path)
-
     def list_raw(self, path: str, params: Any = None, **_: Any) -> bytes:
         raise ApiRefused(404, "NotFound", "no such group", where=path)
 
@@ -59,8 +52,8 @@ class WithoutKeda:
         raise ApiRefused(404, "NotFound", "no such group", where=path)
 
 
-def others(writers: Any = lambda _: None, clock: Any = lambda: 0.0) -> OtherWriters:
-    return OtherWriters(WithoutKeda(), writers, clock=clock)  # type: ignore[arg-type]
+def others(writers: Any = lambda _: None) -> OtherWriters:
+    return OtherWriters(WithoutKeda(), writers)  # type: ignore[arg-type]
 
 
 def test_what_was_written_here_is_no_foreign_change():
@@ -142,7 +135,7 @@ def test_an_autoscaler_on_the_target_is_named_while_it_is_there():
 def test_a_scaled_object_is_named_rather_than_its_own_hpa():
     watched = others()
     watched._hpas.replaced([autoscaler("keda-hpa-llm")])
-    watched._keda.replaced([autoscaler("llm-scaler")])
+    watched._scaled.replaced([autoscaler("llm-scaler")])
     assert watched.look(sight(2), 0.0).rival == "ScaledObject llm-scaler"
 
 
@@ -179,70 +172,43 @@ def test_autoscalers_come_go_move_and_pause():
     assert known.by_aim == {}
 
 
-def test_keda_is_looked_for_now_and_then_and_not_each_time():
-    now = {"seconds": 0.0}
-    watched = others(clock=lambda: now["seconds"])
-    for _ in range(10):
-        watched.look(sight(2), 0.0)
-    assert watched._api.asked == 1
-    now["seconds"] = 61.0
-    watched.look(sight(2), 61.0)
-    assert watched._api.asked == 2
+def test_a_look_asks_nobody():
+    questions: list[str] = []
+
+    class Api(WithoutKeda):
+        def __getattr__(self, name: str) -> Any:
+            questions.append(name)
+            raise AssertionError(f"{name} was asked")
+
+        def list_raw(self, path: str, params: Any = None, **_: Any) -> bytes:
+            questions.append(path)
+            raise AssertionError(f"{path} was asked")
+
+    watched = OtherWriters(Api(), lambda _: None)  # type: ignore[arg-type]
+    for second in range(0, 600, 5):
+        watched.look(sight(2), float(second))
+    assert questions == []
 
 
-class WithKeda:
-    """An API server whose discovery tells what it serves of KEDA's group; None: nothing."""
+def test_a_cluster_without_keda_has_no_scaled_objects():
+    class OnlyHpas(WithoutKeda):
+        def list_raw(self, path: str, params: Any = None, **_: Any) -> bytes:
+            if "keda" in path:
+                raise ApiRefused(404, "NotFound", "no such group", where=path)
+            return b'{"metadata": {"resourceVersion": "1"}, "items": []}'
 
-    def __init__(self) -> None:
-        self.served: tuple[str, ...] | None = ("scaledobjects", "triggerauthentications")
+        def watch(self, path: str, params: Any = None, **_: Any) -> Any:
+            raise ApiRefused(503, "Unavailable", "not now", where=path)
 
-    def get(self, path: str, kind: Any) -> Any:
-        if self.served is None:
-            raise ApiRefused(404, "NotFound", "no such group", where=path)
-        return msgspec.convert({"resources": [{"name": name} for name in self.served]}, kind)
-
-
-class Watch:
-    """A reflector that was told of one ScaledObject."""
-
-    begun: ClassVar[list[Watch]] = []
-
-    def __init__(self, api: Any, path: str, kind: Any, handler: Autoscalers) -> None:
-        self.handler, self.stopped = handler, False
-        self.last_error: str | None = None
-        self.synced = threading.Event()
-
-    def start(self) -> None:
-        self.handler.replaced([autoscaler("llm-scaler")])
-        self.begun.append(self)
-
-    def stop(self) -> None:
-        self.stopped = True
-
-
-@pytest.mark.parametrize("left", [None, (), ("triggerauthentications",)])
-def test_scaled_objects_that_the_cluster_has_no_more_are_forgotten_and_looked_for_again(
-    left: Any, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("autoscaler.other_writer.Reflector", Watch)
-    monkeypatch.setattr(Watch, "begun", [])
-    api, now = WithKeda(), [0.0]
-    watched = OtherWriters(api, lambda _: None, clock=lambda: now[0])  # type: ignore[arg-type]
-
-    def rival() -> str | None:
-        now[0] += 61.0
-        return watched.look(sight(2), now[0]).rival
-
-    assert rival() == rival() == "ScaledObject llm-scaler"
-    (watch,) = Watch.begun
-    watch.last_error = "the API server refused with 500"
-    assert rival() == "ScaledObject llm-scaler"  # it is still served
-    api.served = left
-    assert rival() is None
-    assert watch.stopped
-    api.served = ("scaledobjects",)
-    assert rival() == "ScaledObject llm-scaler"
-    assert len(Watch.begun) == 2
+    watched = OtherWriters(OnlyHpas(), lambda _: None)  # type: ignore[arg-type]
+    watched.start()
+    try:
+        until(lambda: watched.ready, 10.0, "the watches")
+        scaled = watched._watches[1]
+        assert scaled.synced.is_set()
+        assert (scaled.last_error, scaled.failures) == (None, 0)
+    finally:
+        watched.stop()
 
 
 def test_nobody_known_is_somebody():

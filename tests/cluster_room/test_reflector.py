@@ -315,6 +315,39 @@ def test_an_expired_page_token_is_answered_by_one_list_without_pages(serve, refl
     mirror.wait(lambda seen: seen.calls == [("replaced", ("a", "b"))])
 
 
+def test_an_optional_kind_comes_and_goes_with_its_definition_and_is_no_failure(serve, reflect, caplog):
+    served = threading.Event()
+    removed = threading.Event()
+
+    def answer(exchange: Exchange) -> None:
+        if not served.is_set() or removed.is_set():
+            exchange.refuse(404, "NotFound")
+        elif exchange.watching:
+            exchange.begin_watch()
+            removed.wait(10.0)
+            exchange.end_watch()
+        else:
+            exchange.json(200, page([config_map("a", 1)], 10))
+
+    _, api = serve(answer)
+    mirror = Mirror()
+    reflector = reflect(api, mirror, optional=True, look_again_seconds=0.05)
+    until(lambda: reflector.synced.is_set())
+    assert mirror.state == {}
+    served.set()
+    until(lambda: mirror.state == {"a": "1"})
+    removed.set()
+    until(lambda: mirror.state == {})
+    assert (reflector.failures, reflector.last_error, caplog.text) == (0, None, "")
+
+
+def test_a_kind_that_is_not_optional_fails_when_it_is_not_served(serve, reflect):
+    _, api = serve(lambda exchange: exchange.refuse(404, "NotFound"))
+    reflector = reflect(api, Mirror())
+    until(lambda: reflector.failures > 1)
+    assert not reflector.synced.is_set()
+
+
 def test_refusals_at_the_start_are_retried_and_shown_until_the_first_list(serve, reflect):
     answers = [500, 403, 200]
 

@@ -44,12 +44,14 @@ class InFlight(PolicyModel):
     """Requests in flight (running and waiting) as the sizing signal."""
 
     per_replica: Positive = Field(
-        default=16.0, description="requests in flight that one replica should carry"
+        default=16.0,
+        description="requests in flight that one replica should carry; to have it learned, leave out "
+        "inFlight and state slo",
     )
 
 
 class Latency(PolicyModel):
-    """A latency objective."""
+    """A bound on p95 latency that may raise the replicas and forbid lowering; slo learns, this does not."""
 
     p95_seconds: Positive = Field(description="seconds that 95 of 100 requests stay below")
     measure: Literal["e2e", "ttft"] = Field(

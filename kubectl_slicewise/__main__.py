@@ -15,6 +15,7 @@ from cluster.api_errors import ApiError, NotConfigured
 from cluster.policy import PolicyRefused
 from kubectl_slicewise import commands, servers, tune, workloads
 from kubectl_slicewise.policy_files import NotFound, Unreadable
+from kubectl_slicewise.policy_keys import SCHEMAS
 from scheduler.snapshot import SnapshotRefused
 from simulator import autoscaling_command, batch_command, mig_command, packing_command
 
@@ -117,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
         )
     )
 
-    policy = verbs.add_parser("policy", help="check a policy before it is applied")
+    policy = verbs.add_parser("policy", help="check a policy before it is applied, or list its keys")
     actions = policy.add_subparsers(dest="action", required=True)
     validate = actions.add_parser(
         "validate",
@@ -128,6 +129,20 @@ def parser() -> argparse.ArgumentParser:
     )
     validate.add_argument("file", metavar="FILE", help="YAML file, - for standard input")
     validate.set_defaults(run=commands.validate)
+    keys = actions.add_parser(
+        "keys",
+        help="every key of a policy: what it takes, its default, its meaning",
+        description="List the keys of a policy with what they take, their defaults and their meaning; those "
+        "at KEY and under it where one is given. As JSON: the whole JSON Schema of the policy, for editors.",
+    )
+    keys.add_argument("kind", choices=tuple(SCHEMAS), help="which policy")
+    keys.add_argument(
+        "key", nargs="?", default="", metavar="KEY", help="a path such as carbon or slo.measure"
+    )
+    keys.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="how to print (default: table)"
+    )
+    keys.set_defaults(run=commands.policy_keys)
     simulate = verbs.add_parser("simulate", help="replay a trace under several policies, beside a bound")
     studies = simulate.add_subparsers(dest="study", required=True)
     packing_command.add_parser(studies)

@@ -24,6 +24,8 @@ from kubectl_slicewise import explain as explaining
 from kubectl_slicewise import fleet_table, node_advice
 from kubectl_slicewise import repack as repacking
 from kubectl_slicewise.policy_files import AUTOSCALING, NotFound, read_policies
+from kubectl_slicewise.policy_keys import SCHEMAS, as_table, keys_of
+from scheduler.pod_shape import CARBON_CLASS_ANNOTATION
 from scheduler.service import Service, from_snapshot
 from scheduler.snapshot import Snapshot, encode, read_or_take
 
@@ -43,7 +45,8 @@ def explain(options: argparse.Namespace) -> int:
             f"{full_name}: its GPU demand is not understood ({problems}), "
             "so Slicewise leaves it to the scheduler untouched"
         )
-    for problem in demand.problems:
+    policy = _policy(snapshot, where)
+    for problem in (*demand.problems, *_unknown_class(demand.carbon_class, policy)):
         print(f"note: {problem}", file=sys.stderr)
     shown = explaining.explanation(
         service.decider.bills(pod),
@@ -51,10 +54,21 @@ def explain(options: argparse.Namespace) -> int:
         name=options.name,
         node=pod.spec.node_name or pod.status.nominated_node_name,
         nominated=not pod.spec.node_name,
-        currency=_policy(snapshot, where).currency,
+        currency=policy.currency,
     )
     _print(options, explaining.as_json(shown), explaining.as_table(shown))
     return 0
+
+
+def _unknown_class(name: str | None, policy: ClusterPolicy) -> tuple[str, ...]:
+    known = policy.carbon.classes
+    if name is None or name in known:
+        return ()
+    expected = f"one of {', '.join(known)}" if known else "a class of the policy, which has none"
+    return (
+        f"{CARBON_CLASS_ANNOTATION}: got {name!r}, expected {expected} (carbon.classes); the pod may run "
+        "whatever the grid",
+    )
 
 
 def nodes(options: argparse.Namespace) -> int:
@@ -89,6 +103,19 @@ def snapshot(options: argparse.Namespace) -> int:
         f"{len(taken.resource_claims)} claims; serve it with: slicewise-scheduler --from-snapshot FILE",
         file=sys.stderr,
     )
+    return 0
+
+
+def policy_keys(options: argparse.Namespace) -> int:
+    """``policy keys KIND [KEY]``."""
+    schema = SCHEMAS[options.kind]()
+    keys = keys_of(schema, options.key)
+    if not keys:
+        raise NotFound(
+            f"{options.kind} has no key {options.key!r}; expected a path such as "
+            f"{', '.join(key.path for key in keys_of(schema)[3:6])}; leave it out to see all"
+        )
+    _print(options, schema, as_table(keys))
     return 0
 
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from autoscaler.compose import Parts
-from autoscaler.controller import View
+from autoscaler.view import View
 from metrics.samples import NoData
 
 # A round may wait for one Prometheus timeout and a slow API server; ten periods without any is a hang.

@@ -39,6 +39,7 @@ from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.state import State
 from autoscaler.targets import Cause, ScaleSight, Target, TargetRefused, in_words
 from autoscaler.variant_offers import Settled, Variants
+from autoscaler.view import View
 from autoscaler.windows import Windows
 from cluster import event_reasons
 from cluster.api_errors import ApiError
@@ -55,21 +56,6 @@ SHORTEST_PERIOD_SECONDS: Final = 0.5
 T = TypeVar("T")
 PolicyKey = tuple[str, str]
 Policies = Mapping[PolicyKey, AutoscalingPolicy]
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """The newest decision about a workload, for people and for the doors: what was seen, what was decided and
-    why. ``decided_at_seconds`` is of the controller's clock; ``server`` is what was recognised where the
-    policy names none.
-    """
-
-    target: Target
-    signals: Signals
-    decision: Decision
-    written: bool
-    decided_at_seconds: float = 0.0
-    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)

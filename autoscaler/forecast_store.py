@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from autoscaler.coming_replicas import coming_replicas
-from autoscaler.controller import Policies, View
+from autoscaler.controller import Policies
 from autoscaler.pod_index import PodIndex
 from autoscaler.ports import ScaleReads
 from autoscaler.replica_shape import ReplicaShapes
 from autoscaler.targets import Target, TargetRefused
+from autoscaler.view import View
 from cluster.api_errors import ApiError
 from cluster.client import Api
 from cluster.kept_map import Keeper, KeptMap

@@ -20,8 +20,8 @@ from typing import Final
 
 import msgspec
 
-from autoscaler.controller import View
 from autoscaler.placeable import NodeRequest
+from autoscaler.view import View
 from cluster.client import Api
 from cluster.kept_map import Keeper, KeptMap
 from cluster.periodic import Periodic

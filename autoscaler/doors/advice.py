@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from autoscaler.controller import Policies, PolicyKey, View
+from autoscaler.controller import Policies, PolicyKey
 from autoscaler.targets import Target
+from autoscaler.view import View
 from metrics.samples import NoData
 
 LEAST_FRESH_SECONDS: Final = 15.0

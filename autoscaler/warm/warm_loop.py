@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from autoscaler.controller import Policies, PolicyKey, View
+from autoscaler.controller import Policies, PolicyKey
 from autoscaler.decide import cold_start_seconds
 from autoscaler.forecast import Forecast
 from autoscaler.pod_index import PodIndex
@@ -23,6 +23,7 @@ from autoscaler.replica_shape import PodTemplate
 from autoscaler.signals import Signals
 from autoscaler.sizing import DEFAULT_PER_REPLICA
 from autoscaler.targets import ScaleSight, Target, TargetRefused
+from autoscaler.view import View
 from autoscaler.warm import warm_pods
 from autoscaler.warm.placeholder_count import Moment, Wanted, placeholders_wanted
 from autoscaler.warm.prefetching import Fleet, Prefetching

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from autoscaler.controller import Policies, View
+from autoscaler.controller import Policies
 from autoscaler.decide import Decision
 from autoscaler.doors.advice import Advice
 from autoscaler.reasons import Reason
 from autoscaler.signals import Signals
 from autoscaler.state import State
 from autoscaler.targets import Target
+from autoscaler.view import View
 from cluster.policy import AutoscalingPolicy
 from metrics.samples import NoData
 

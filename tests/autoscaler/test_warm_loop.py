@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from autoscaler.controller import View
 from autoscaler.decide import Decision
 from autoscaler.deletion_cost import DeletionCosts
 from autoscaler.pod_index import PodIndex
@@ -20,6 +19,7 @@ from autoscaler.selectors import parse_selector
 from autoscaler.signals import Signals
 from autoscaler.state import State
 from autoscaler.targets import ScaleSight, Target
+from autoscaler.view import View
 from autoscaler.warm.prefetching import BROUGHT_SECONDS, RETRY_SECONDS
 from autoscaler.warm.warm_book import WarmBook
 from autoscaler.warm.warm_loop import WarmLoop

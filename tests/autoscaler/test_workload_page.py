@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from autoscaler import reasons
-from autoscaler.controller import View
 from autoscaler.decide import Decision
 from autoscaler.placeable import NodeRequest
 from autoscaler.reasons import Reason
 from autoscaler.signals import Signals
 from autoscaler.state import State
 from autoscaler.targets import Target
+from autoscaler.view import View
 from autoscaler.workload_page import LONGEST_SECONDS, Row, WorkloadPage, rows
 from cluster.api_errors import ApiRefused
 from kubectl_slicewise.commands import NotFound

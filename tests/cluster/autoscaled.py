@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from autoscaler.compose import Options, Parts, build
-from autoscaler.controller import View
+from autoscaler.view import View
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, node_manifest
 from tests.loopback_pages import text_page

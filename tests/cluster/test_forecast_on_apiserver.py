@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from autoscaler.controller import View
 from autoscaler.decide import decide
 from autoscaler.forecast_store import VALID_SECONDS, ForecastWriter
 from autoscaler.placeable import ReplicaShape
@@ -17,6 +16,7 @@ from autoscaler.pod_index import PodIndex
 from autoscaler.selectors import parse_selector
 from autoscaler.signals import Signals
 from autoscaler.targets import ScaleSight, Target
+from autoscaler.view import View
 from cluster.client import connect
 from cluster.policy import AutoscalingPolicy
 from cluster.wire import ObjectReference, Pod

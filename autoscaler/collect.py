@@ -12,9 +12,8 @@ is counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -26,12 +25,14 @@ from autoscaler.outside import OutsideQueues, outside_queries
 from autoscaler.pod_index import PodIndex
 from autoscaler.pods import PodSight, Standing
 from autoscaler.questions import Need, Question, need_of
+from autoscaler.round_times import Phase
 from autoscaler.scrape import NOT_SCRAPED, DirectScrape, Followed
 from autoscaler.server_memory import AUTO, ServerMemory
 from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.slow_answers import SlowAnswers
 from autoscaler.streams import stream_of, stream_queries
 from autoscaler.targets import ScaleSight, Target
+from autoscaler.undisturbed import Held
 from cluster.policy import AutoscalingPolicy
 from metrics.samples import NoData, Vector
 from metrics.servers import EVERYTHING, Scope, ServerPreset, find_preset, promql_duration
@@ -125,25 +126,23 @@ class Collector:
         if policy.latency is not None:
             promql_duration(policy.latency.window_seconds)
 
-    @contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """Around a round: what is asked beside it waits until it is over, so that the round is not slowed
-        down by the reading of answers that it does not use.
-        """
-        beside = (self._slow,) if self._scrape is None else (self._slow, self._scrape)
-        for one in beside:
-            one.hold()
-        try:
-            yield
-        finally:
-            for one in beside:
-                one.release()
+    @property
+    def beside(self) -> Sequence[Held]:
+        """What is asked beside the rounds, by threads of its own."""
+        return (self._slow,) if self._scrape is None else (self._slow, self._scrape)
 
-    def ask(self, workloads: Sequence[Workload], at: float) -> Callable[[Workload], Signals]:
+    def ask(
+        self,
+        workloads: Sequence[Workload],
+        at: float,
+        enter: Callable[[Phase], None] = lambda _phase: None,
+    ) -> Callable[[Workload], Signals]:
         """Ask everything at Unix time ``at``; the result gives the signals of any one of ``workloads``.
+        ``enter`` is told where the time goes.
 
         An outage raises nothing: it is in the signals.
         """
+        enter("pods")
         wanted = {workload.sight.target for workload in workloads}
         self._kept = {target: self._kept.get(target) or _Kept() for target in wanted}
         seen = self._look(workloads, at)
@@ -158,7 +157,9 @@ class Collector:
             **outside_queries((w.policy.outside for w in workloads), self._scope),
             **stream_queries((w.policy.lag for w in workloads), self._scope),
         }
+        enter("prometheus")
         read = Answers(self._answers(at))
+        enter("pods")
         self._follow(workloads, seen)
         return lambda workload: self._signals(workload, seen[workload.sight.target], read, at)
 

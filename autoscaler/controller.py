@@ -34,10 +34,12 @@ from autoscaler.placeable import NOTHING_ASKED, NodeRequest, Placed
 from autoscaler.placement import Placement
 from autoscaler.ports import Recorder, Scales, Store, Victims
 from autoscaler.reasons import ReasonClass
+from autoscaler.round_times import RoundTimes
 from autoscaler.scale_reads import PARALLEL_READS, read_all
 from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.state import State
 from autoscaler.targets import Cause, ScaleSight, Target, TargetRefused, in_words
+from autoscaler.undisturbed import Undisturbed
 from autoscaler.variant_offers import Settled, Variants
 from autoscaler.view import View
 from autoscaler.windows import Windows
@@ -109,6 +111,8 @@ class Controller:
         self._variants = variants
         self._clock, self._wall_clock = clock, wall_clock
         self._pace = Pace(clock) if pace is None else pace
+        self._undisturbed = Undisturbed(collector.beside)
+        self.times = RoundTimes(lambda _phase: self._undisturbed.hold())
         self._pool = ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="scale")
         self._memories: dict[Target, _Memory] = {}
         self._lacking: dict[Target, int] = {}
@@ -154,13 +158,20 @@ class Controller:
             self.node_requests = ()
             self.last_round_seconds = self._clock()
             return
-        with self._collector.undisturbed():
+        self.times.begin()
+        with self._undisturbed:
             self._decide_all()
         self._keep_learned()
+        for phase, seconds in self.times.end().items():
+            self._metrics.loop_phase_seconds.labels(phase).inc(seconds)
+        if (slow := self.times.too_slow(self.period_seconds())) is not None:
+            log.warning("%s", slow)
         self.last_round_seconds = self._clock()
         self._metrics.loop_duration_seconds.observe(self.last_round_seconds - began)
 
     def _decide_all(self) -> None:
+        enter = self.times.enter
+        enter("scales")
         wanted = {Target.of(policy, key[0]): (key, policy) for key, policy in self._policies().items()}
         for target in set(self._memories) - set(wanted):
             self._forget(target)
@@ -170,12 +181,15 @@ class Controller:
             # Rounds that could not read it began to learn anew: what is kept is worth more than theirs.
             self._memories = {t: replace(memory, state=None) for t, memory in self._memories.items()}
         workloads = self._read(wanted)
-        signals_of = self._collector.ask(workloads, self._wall_clock())
+        signals_of = self._collector.ask(workloads, self._wall_clock(), enter)
+        enter("decisions")
         begun = [self._isolated(w, partial(self._begin, w, signals_of)) for w in workloads]
         cases = [case for case in begun if case is not None]
+        enter("room")
         placed = self._place(cases)
         self.node_requests = placed.requests
         self._lacking = {request.target: request.replicas for request in placed.requests}
+        enter("outcome")
         writing = []
         for case, signals, decision in self._settle(cases, placed):
             finish = partial(self._isolated, case.workload, partial(self._finish, case, signals, decision))
@@ -183,8 +197,10 @@ class Controller:
                 finish()
             else:  # a write takes milliseconds, and a burst may take many
                 writing.append(self._pool.submit(finish))
+        enter("writes")
         for written in writing:
             written.result()
+        enter("memory")
 
     def _read(self, wanted: Mapping[Target, tuple[PolicyKey, AutoscalingPolicy]]) -> list[Workload]:
         """Read all scales, a few at a time; what cannot be read is reported and left out."""

@@ -29,6 +29,7 @@ class AutoscalerMetrics:
         self.signals_contradict = gauge(registry, autoscaler_names.AUTOSCALER_SIGNALS_CONTRADICT)
         self.direct_scrapes = counter(registry, autoscaler_names.AUTOSCALER_DIRECT_SCRAPES_TOTAL)
         self.loop_duration_seconds = histogram(registry, autoscaler_names.AUTOSCALER_LOOP_DURATION_SECONDS)
+        self.loop_phase_seconds = counter(registry, autoscaler_names.AUTOSCALER_LOOP_PHASE_SECONDS_TOTAL)
         self._decided: dict[tuple[str, str, str], _DecisionSeries] = {}
 
     def adopt(self, namespace: str, kind: str, name: str) -> None:

@@ -14,6 +14,7 @@ from metrics.label_values import (
     DOOR_RESULTS,
     DOORS,
     EXPANDER_RESULTS,
+    ROUND_PHASES,
     SCALE_DOWN_ADVICE,
     WARM_CHANGES,
 )
@@ -84,6 +85,13 @@ AUTOSCALER_LOOP_DURATION_SECONDS: Final = Metric(
     "histogram",
     "Time for one round over all workloads: collect, decide, write.",
     buckets=WORK_SECONDS,
+)
+AUTOSCALER_LOOP_PHASE_SECONDS_TOTAL: Final = Metric(
+    "slicewise_autoscaler_loop_phase_seconds_total",
+    "counter",
+    "Time that the rounds spent, by phase.",
+    ("phase",),
+    each(ROUND_PHASES),
 )
 
 # --- batch in time ------------------------------------------------------------------------------------------

@@ -60,3 +60,4 @@ WARM_CHANGES: Final = (
 )
 SIGNALS: Final = ("in_flight", "request_rate", "latency", "gpu_utilisation", "slo_missed", "waiting")
 DIRECT_SCRAPES: Final = ("read", "no_gauge", "refused", "timeout", "unreachable", "too_large")
+ROUND_PHASES: Final = ("scales", "pods", "prometheus", "decisions", "room", "outcome", "writes", "memory")

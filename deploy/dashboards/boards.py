@@ -144,6 +144,7 @@ AUTOSCALING: Final = Dashboard(
                 panel(autoscaler_names.AUTOSCALER_DIRECT_SCRAPES_TOTAL),
                 panel(autoscaler_names.AUTOSCALER_TARGET_ERRORS_TOTAL, where=_CHOSEN),
                 panel(autoscaler_names.AUTOSCALER_LOOP_DURATION_SECONDS),
+                panel(autoscaler_names.AUTOSCALER_LOOP_PHASE_SECONDS_TOTAL),
             ),
         ),
         Row(

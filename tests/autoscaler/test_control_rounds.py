@@ -54,7 +54,7 @@ class Loads(Collector):
         super().__init__(NoQueries(), PodIndex())
         self.loads = loads
 
-    def ask(self, workloads: Any, at: float) -> Any:
+    def ask(self, workloads: Any, at: float, enter: Any = None) -> Any:
         def signals(workload: Workload) -> Signals:
             load = self.loads[workload.sight.target.name]
             current = workload.sight.replicas

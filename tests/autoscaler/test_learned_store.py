@@ -157,7 +157,7 @@ class LateRequests(Collector):
     def __init__(self) -> None:
         super().__init__(Silence(), PodIndex())
 
-    def ask(self, workloads: Any, at: float) -> Any:
+    def ask(self, workloads: Any, at: float, enter: Any = None) -> Any:
         def signals(workload: Workload) -> Signals:
             return Signals(4, 4, in_flight=40.0, waiting=0.0, request_rate=5.0, slo_missed=0.2)
 

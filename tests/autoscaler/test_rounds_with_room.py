@@ -154,7 +154,7 @@ class Loads(Collector):
         super().__init__(NoQueries(), PodIndex())
         self.cluster = cluster
 
-    def ask(self, workloads: Any, at: float) -> Any:
+    def ask(self, workloads: Any, at: float, enter: Any = None) -> Any:
         def signals(workload: Workload) -> Signals:
             name, current = workload.sight.target.name, workload.sight.replicas
             stuck = self.cluster.refused.get(name, 0)

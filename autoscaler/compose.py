@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -265,7 +266,12 @@ def build(options: Options) -> Parts:
         exposition.autoscaler,
         is_leader=lambda: election.is_leader,
         dry_run=options.dry_run,
-        store=LearnedStore(api, options.namespace),
+        store=LearnedStore(
+            api,
+            options.namespace,
+            executor=ThreadPoolExecutor(1, thread_name_prefix="memory"),
+            may_write=lambda: election.is_leader,
+        ),
         placement=FleetPlacement(
             fleet.live.service,
             fleet.admitted,

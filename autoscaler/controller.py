@@ -143,12 +143,13 @@ class Controller:
             self.close()
 
     def close(self) -> None:
-        """End the reading threads."""
+        """End the threads that read and write."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._store is not None:
+            self._store.close()
 
     def round(self) -> None:
         """Decide once about every workload that a policy names."""
-        began = self._clock()
         if not self._is_leader():
             for target in list(self._memories):
                 self._forget(target)
@@ -162,12 +163,10 @@ class Controller:
         with self._undisturbed:
             self._decide_all()
         self._keep_learned()
-        for phase, seconds in self.times.end().items():
-            self._metrics.loop_phase_seconds.labels(phase).inc(seconds)
+        self._metrics.round_took(self.times.end())
         if (slow := self.times.too_slow(self.period_seconds())) is not None:
             log.warning("%s", slow)
         self.last_round_seconds = self._clock()
-        self._metrics.loop_duration_seconds.observe(self.last_round_seconds - began)
 
     def _decide_all(self) -> None:
         enter = self.times.enter
@@ -353,7 +352,7 @@ class Controller:
         if self._store is None or self._dry_run or not self._is_leader() or not self._store.due:
             return
         states = {target: memory.state for target, memory in self._memories.items()}
-        self._store.keep({t: "" if state is None else state.remembered() for t, state in states.items()})
+        self._store.keep(lambda: {t: "" if s is None else s.remembered() for t, s in states.items()})
 
     def _failed(self, target: Target, about: ObjectReference, cause: Cause, sentence: str) -> None:
         """Count a failure; say it once, and again when it becomes another one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from autoscaler.targets import ScaleSight, Target
@@ -33,9 +33,11 @@ class Store(Protocol):
     @property
     def due(self) -> bool: ...
 
-    def keep(self, texts: Mapping[Target, str]) -> None: ...
+    def keep(self, texts: Callable[[], Mapping[Target, str]]) -> None: ...
 
     def forget(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Victims(Protocol):

@@ -32,9 +32,9 @@ class RoundTimes:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """``entered`` is called at the beginning of each phase."""
-        self.last: Mapping[Phase, float] = {}
+        self.last: Mapping[str, float] = {}
         self._entered, self._clock = entered, clock
-        self._seconds: dict[Phase, float] = {}
+        self._seconds: dict[str, float] = {}
         self._phase: Phase | None = None
         self._since = 0.0
         self._slow = False
@@ -49,7 +49,7 @@ class RoundTimes:
         self._phase = phase
         self._entered(phase)
 
-    def end(self) -> Mapping[Phase, float]:
+    def end(self) -> Mapping[str, float]:
         """The round is over: seconds by phase, also kept as ``last``."""
         self._close()
         self._phase = None

@@ -76,6 +76,12 @@ class AutoscalerMetrics:
         series.counter(reason).inc()
         series.show(current, desired, available)
 
+    def round_took(self, seconds_by_phase: Mapping[str, float]) -> None:
+        """Show how long a round took, and in which phases."""
+        for phase, seconds in seconds_by_phase.items():
+            self.loop_phase_seconds.labels(phase).inc(seconds)
+        self.loop_duration_seconds.observe(sum(seconds_by_phase.values()))
+
     def forget(self, namespace: str, kind: str, name: str) -> None:
         """Drop every series of the workload."""
         self._decided.pop((namespace, kind, name), None)

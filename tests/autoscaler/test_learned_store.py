@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -24,6 +26,7 @@ from cluster.wire import ConfigMap, ObjectReference, Scale, ScaleSpec
 from metrics.autoscaler_group import AutoscalerMetrics
 from metrics.samples import NoData, Vector
 from tests.autoscaler.full_memory import full_memory
+from tests.polling import until
 
 PATH = f"/api/v1/namespaces/slicewise-system/configmaps/{CONFIG_MAP}"
 ONE, OTHER = Target("apps/v1", "Deployment", "n", "a"), Target("apps/v1", "Deployment", "n", "b")
@@ -81,7 +84,7 @@ def scene() -> Scene:
 def test_what_one_process_keeps_the_next_one_reads(scene: Scene):
     scene.store.begin()
     assert scene.store.text_of(ONE) == ""
-    scene.store.keep({ONE: "learned", OTHER: ""})
+    scene.store.keep(lambda: {ONE: "learned", OTHER: ""})
     assert scene.api.calls == ["get", "patch", "post"]
     after = scene.restarted()
     after.begin()
@@ -93,11 +96,11 @@ def test_it_is_written_at_most_once_a_minute_and_only_when_it_changed(scene: Sce
     scene.store.begin()
     for second in range(0, 121, 5):
         scene.now = 1000.0 + second
-        scene.store.keep({ONE: f"learned at {second}"})
+        scene.store.keep(lambda second=second: {ONE: f"learned at {second}"})  # type: ignore[misc]
     assert scene.api.calls == ["get", "patch", "patch", "patch"]
     for _ in range(50):
         scene.now += 60.0
-        scene.store.keep({ONE: "learned at 120"})
+        scene.store.keep(lambda: {ONE: "learned at 120"})
     assert scene.api.calls.count("patch") == 3
 
 
@@ -105,7 +108,7 @@ def test_nothing_is_written_before_it_was_read(scene: Scene):
     scene.api.text, scene.api.down = json.dumps({f"apps/v1 {ONE}": "old"}), True
     scene.store.begin()
     scene.api.down = False
-    scene.store.keep({ONE: "new"})
+    scene.store.keep(lambda: {ONE: "new"})
     assert scene.api.calls == ["get"]
     scene.store.begin()
     assert scene.store.text_of(ONE) == "old"
@@ -114,7 +117,7 @@ def test_nothing_is_written_before_it_was_read(scene: Scene):
 def test_a_workload_without_news_keeps_its_memory_and_one_without_policy_loses_it(scene: Scene):
     scene.api.text = json.dumps({f"apps/v1 {ONE}": "one", f"apps/v1 {OTHER}": "other"})
     scene.store.begin()
-    scene.store.keep({ONE: ""})
+    scene.store.keep(lambda: {ONE: ""})
     assert scene.api.kept == {f"apps/v1 {ONE}": "one"}
 
 
@@ -122,7 +125,7 @@ def test_a_workload_without_news_keeps_its_memory_and_one_without_policy_loses_i
 def test_what_cannot_be_read_is_begun_anew(scene: Scene, text: str):
     scene.api.text = text
     scene.store.begin()
-    scene.store.keep({ONE: "learned"})
+    scene.store.keep(lambda: {ONE: "learned"})
     assert scene.api.kept == {f"apps/v1 {ONE}": "learned"}
 
 
@@ -132,12 +135,12 @@ def test_a_refused_write_is_said_once_and_tried_again_a_minute_later(
     scene.store.begin()
     scene.api.down = True
     for _ in range(25):
-        scene.store.keep({ONE: "learned"})
+        scene.store.keep(lambda: {ONE: "learned"})
         scene.now += 5.0
     assert scene.api.calls.count("patch") == 3
     assert caplog.text.count("cannot write ConfigMap slicewise-system/slicewise-autoscaler-memory") == 1
     scene.api.down, scene.now = False, scene.now + 60.0
-    scene.store.keep({ONE: "learned"})
+    scene.store.keep(lambda: {ONE: "learned"})
     assert scene.api.kept == {f"apps/v1 {ONE}": "learned"}
 
 
@@ -232,7 +235,7 @@ def test_a_memory_that_can_be_read_only_later_is_taken_up_and_not_written_over(s
 def test_a_thousand_memories_fit_into_a_config_map(scene: Scene):
     scene.store.begin()
     long = [Target("apps/v1", "Deployment", "n" * 30, f"{'model-' * 5}{number}") for number in range(1000)]
-    scene.store.keep(dict.fromkeys(long, full_memory()))
+    scene.store.keep(lambda: dict.fromkeys(long, full_memory()))
     assert len(scene.api.kept) == 1000
     assert len(scene.api.text or "") < 2**20
 
@@ -258,3 +261,91 @@ def test_a_dry_run_reads_and_writes_nothing(scene: Scene):
     process.rounds(30)
     assert scene.api.calls == ["get"]
     process.controller.close()
+
+
+class Halted(ThreadPoolExecutor):
+    """Begins nothing before it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.let = threading.Event()
+        self.submit(self.let.wait)
+
+
+@pytest.fixture
+def halted() -> Iterator[Halted]:
+    executor = Halted()
+    yield executor
+    executor.let.set()
+    executor.shutdown()
+
+
+def beside(scene: Scene, executor: Halted, **options: Any) -> LearnedStore:
+    return LearnedStore(
+        cast(Api, scene.api), "slicewise-system", executor=executor, clock=lambda: scene.now, **options
+    )
+
+
+def test_a_round_neither_makes_the_texts_nor_waits_for_the_write(scene: Scene, halted: Halted):
+    store, made = beside(scene, halted), []
+
+    def texts() -> dict[Target, str]:
+        made.append(threading.current_thread())
+        return {ONE: "learned"}
+
+    store.begin()
+    store.keep(texts)
+    scene.now += 3600.0
+    assert not store.due, "one write at a time"
+    store.keep(texts)
+    assert made == []
+    halted.let.set()
+    store.close()
+    assert scene.api.kept == {f"apps/v1 {ONE}": "learned"}
+    assert len(made) == 1
+    assert made[0] is not threading.current_thread()
+    assert store.due
+
+
+def test_what_an_earlier_lead_had_to_write_is_not_written_over_what_another_process_kept(
+    scene: Scene, halted: Halted
+):
+    store = beside(scene, halted)
+    store.begin()
+    store.keep(lambda: {ONE: "old"})
+    store.forget()
+    scene.api.text = json.dumps({f"apps/v1 {ONE}": "theirs"})
+    assert store.begin()
+    halted.let.set()
+    store.close()
+    assert (scene.api.kept, store.text_of(ONE)) == ({f"apps/v1 {ONE}": "theirs"}, "theirs")
+
+
+def test_who_lost_the_lead_since_writes_nothing(scene: Scene, halted: Halted):
+    leads = [True]
+    store = beside(scene, halted, may_write=lambda: leads[0])
+    store.begin()
+    store.keep(lambda: {ONE: "learned"})
+    leads[0] = False
+    halted.let.set()
+    store.close()
+    assert scene.api.calls == ["get"]
+
+
+def test_texts_that_cannot_be_made_are_told_and_tried_again(
+    scene: Scene, halted: Halted, caplog: pytest.LogCaptureFixture
+):
+    store = beside(scene, halted)
+    store.begin()
+
+    def broken() -> dict[Target, str]:
+        raise ZeroDivisionError
+
+    store.keep(broken)
+    halted.let.set()
+    until(lambda: "what was learned is not kept" in caplog.text, 10.0, "the log")
+    scene.now += 60.0
+    until(lambda: store.due, 10.0, "the next turn")
+    store.keep(lambda: {ONE: "learned"})
+    store.close()
+    assert scene.api.kept == {f"apps/v1 {ONE}": "learned"}

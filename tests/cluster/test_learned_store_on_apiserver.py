@@ -63,7 +63,7 @@ def test_a_memory_of_one_config_map_grows_over_the_limit_and_comes_back_whole(
     store = LearnedStore(api, NAMESPACE, clock=lambda: now[0])
     assert store.begin()
     assert {store.text_of(one) for one in workloads(1000)} == {learned}
-    store.keep(dict.fromkeys(workloads(3500), learned))
+    store.keep(lambda: dict.fromkeys(workloads(3500), learned))
     assert len(kept(control_plane)) == 4
     assert sum(len(json.loads(one["data"][KEY])) for one in kept(control_plane).values()) == 3500
 
@@ -73,7 +73,7 @@ def test_a_memory_of_one_config_map_grows_over_the_limit_and_comes_back_whole(
 
     first, *others = workloads(3500)
     written = versions(control_plane)
-    again.keep({first: "news", **dict.fromkeys(others, learned)})
+    again.keep(lambda: {first: "news", **dict.fromkeys(others, learned)})
     assert len(set(versions(control_plane).items()) - set(written.items())) == 1
     last = LearnedStore(api, NAMESPACE)
     last.begin()

@@ -34,6 +34,7 @@ from autoscaler.pods import PodSight
 from autoscaler.replica_shape import ReplicaShapes
 from autoscaler.signals_side import SignalsSide
 from autoscaler.targets import Target
+from autoscaler.told_series import told
 from autoscaler.variant_offers import VariantOffers
 from autoscaler.warm.notices import NodeNotices
 from autoscaler.warm.replacement import Replacements
@@ -290,6 +291,7 @@ def build(options: Options) -> Parts:
             doomed=doomed,
         ),
     )
+    exposition.autoscaler.told.read = lambda: told(controller.views)
     forecasts = ForecastWriter(
         api,
         options.namespace,

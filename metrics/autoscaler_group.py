@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter
 
 from metrics import autoscaler_names, label_values
-from metrics.instruments import counter, gauge, histogram
+from metrics.instruments import OnRequest, counter, gauge, histogram
+
+_TOLD = (
+    autoscaler_names.AUTOSCALER_IN_FLIGHT_REQUESTS,
+    autoscaler_names.AUTOSCALER_LATE_RATIO,
+    autoscaler_names.AUTOSCALER_LATE_DAY_RATIO,
+    autoscaler_names.AUTOSCALER_HEADROOM_RATIO,
+    autoscaler_names.AUTOSCALER_FORECAST_ERROR_RATIO,
+    autoscaler_names.AUTOSCALER_REPLICA_REQUESTS,
+    autoscaler_names.AUTOSCALER_COLD_START_SECONDS,
+)
 
 
 class AutoscalerMetrics:
@@ -30,6 +40,8 @@ class AutoscalerMetrics:
         self.direct_scrapes = counter(registry, autoscaler_names.AUTOSCALER_DIRECT_SCRAPES_TOTAL)
         self.loop_duration_seconds = histogram(registry, autoscaler_names.AUTOSCALER_LOOP_DURATION_SECONDS)
         self.loop_phase_seconds = counter(registry, autoscaler_names.AUTOSCALER_LOOP_PHASE_SECONDS_TOTAL)
+        # What changes with each decision is read off the decisions when somebody looks, not set each round.
+        self.told = OnRequest(registry, _TOLD)
         self._decided: dict[tuple[str, str, str], _DecisionSeries] = {}
 
     def adopt(self, namespace: str, kind: str, name: str) -> None:

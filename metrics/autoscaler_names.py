@@ -67,6 +67,48 @@ AUTOSCALER_SIGNAL_AVAILABLE: Final = Metric(
     "1 when the signal had a value in the last decision, 0 when it was absent.",
     (*_WORKLOAD, "signal"),
 )
+AUTOSCALER_IN_FLIGHT_REQUESTS: Final = Metric(
+    "slicewise_autoscaler_in_flight_requests",
+    "gauge",
+    "Requests running and waiting that the last decision went by.",
+    _WORKLOAD,
+)
+AUTOSCALER_LATE_RATIO: Final = Metric(
+    "slicewise_autoscaler_late_ratio",
+    "gauge",
+    "Share of the requests finished in the last learning period that missed the objective.",
+    _WORKLOAD,
+)
+AUTOSCALER_LATE_DAY_RATIO: Final = Metric(
+    "slicewise_autoscaler_late_day_ratio",
+    "gauge",
+    "Share of the requests that missed the objective, over about a day; allowed is 1 - slo.attainment.",
+    _WORKLOAD,
+)
+AUTOSCALER_HEADROOM_RATIO: Final = Metric(
+    "slicewise_autoscaler_headroom_ratio",
+    "gauge",
+    "Spare capacity that the last decision added to the load, as a share of the load.",
+    _WORKLOAD,
+)
+AUTOSCALER_FORECAST_ERROR_RATIO: Final = Metric(
+    "slicewise_autoscaler_forecast_error_ratio",
+    "gauge",
+    "Error of the load's forecast over one start-up, one standard deviation, as a share of the load.",
+    _WORKLOAD,
+)
+AUTOSCALER_REPLICA_REQUESTS: Final = Metric(
+    "slicewise_autoscaler_replica_requests",
+    "gauge",
+    "Requests in flight that one replica carries in time, where that is learned.",
+    _WORKLOAD,
+)
+AUTOSCALER_COLD_START_SECONDS: Final = Metric(
+    "slicewise_autoscaler_cold_start_seconds",
+    "gauge",
+    "Time from a new replica's creation until it is Ready, as measured.",
+    _WORKLOAD,
+)
 AUTOSCALER_SIGNALS_CONTRADICT: Final = Metric(
     "slicewise_autoscaler_signals_contradict",
     "gauge",

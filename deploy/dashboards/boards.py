@@ -135,6 +135,13 @@ AUTOSCALING: Final = Dashboard(
                         )
                     ),
                 ),
+                panel(autoscaler_names.AUTOSCALER_IN_FLIGHT_REQUESTS, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_LATE_RATIO, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_LATE_DAY_RATIO, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_HEADROOM_RATIO, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_FORECAST_ERROR_RATIO, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_REPLICA_REQUESTS, where=_CHOSEN),
+                panel(autoscaler_names.AUTOSCALER_COLD_START_SECONDS, where=_CHOSEN),
                 panel(autoscaler_names.AUTOSCALER_DECISIONS_TOTAL, where=_CHOSEN),
                 panel(autoscaler_names.AUTOSCALER_PLACEABLE_REPLICAS, where=_CHOSEN),
                 panel(autoscaler_names.AUTOSCALER_UNPLACEABLE_REPLICAS, where=_CHOSEN),

@@ -17,6 +17,7 @@ SCHEMA_VERSION: Final = 41
 RATE_WINDOW: Final = "$__rate_interval"
 _DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 _QUANTILES: Final = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+_SPELLED: Final = {"gpus": "GPUs", "mig": "MIG"}
 _WIDTH, _HEIGHT, _ACROSS = 8, 8, 24
 
 
@@ -66,7 +67,11 @@ def panel(metric: Metric, *, over: str = "max", where: str = "") -> Panel:
     legend = " ".join(f"{{{{{label}}}}}" for label in metric.labels) or _words(metric)
     if metric.kind == "counter":
         promql = f"sum{by} (rate({metric.name}{selector}[{RATE_WINDOW}]))"
-        return Panel(f"{_words(metric)} a second", metric.help, (Query(promql, legend),), "cps")
+        # Seconds a second are a share of the time.
+        spent = metric.name.endswith("_seconds_total")
+        title = f"{_words(metric)}, share of the time" if spent else f"{_words(metric)} a second"
+        unit = "percentunit" if spent else "massg" if metric.name.endswith("_grams_total") else "cps"
+        return Panel(title, metric.help, (Query(promql, legend),), unit)
     if metric.kind == "histogram":
         first = metric.labels[:1]
         grouped = ", ".join(("le", *first))
@@ -184,9 +189,9 @@ def expressions(boards: Sequence[Dashboard]) -> list[str]:
 
 def _words(metric: Metric) -> str:
     name = metric.name.removeprefix("slicewise_")
-    for end in ("_total", "_timestamp_seconds", "_seconds", "_ratio", "_grams_per_kilowatt_hour"):
+    for end in ("_total", "_timestamp_seconds", "_seconds", "_grams", "_ratio", "_grams_per_kilowatt_hour"):
         name = name.removesuffix(end)
-    words = name.replace("_", " ")
+    words = " ".join(_SPELLED.get(word, word) for word in name.split("_"))
     return words[0].upper() + words[1:]
 
 

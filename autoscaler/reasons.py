@@ -52,7 +52,7 @@ CHEAPER_VARIANT: Final = "CheaperVariant"
 
 
 class ReasonClass(StrEnum):
-    """The kinds of situation a workload can be in; the label of the metric."""
+    """The kinds of situation a workload can be in; a change of kind is told as an Event."""
 
     SCALING = "scaling"
     HOLDING = "holding"

@@ -58,3 +58,9 @@ def test_the_page_lists_the_fourteen_rules():
     assert [int(number) for number in numbers] == list(range(1, 15))
     rules = (Path(__file__).parent / "test_rules.py").read_text(encoding="utf-8")
     assert {int(n) for n in re.findall(r"def test_rule_(\d+)_", rules)} == set(range(1, 15))
+
+
+def test_every_reason_is_explained():
+    told = set(re.findall(r"^\| (`[^|]*) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    explained = {code for cell in told for code in re.findall(r"`(\w+)`", cell)}
+    assert [code for code in CODES if code not in explained] == []

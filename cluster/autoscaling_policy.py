@@ -323,6 +323,11 @@ def remarks(policy: AutoscalingPolicy) -> tuple[str, ...]:
             f"slo.measure: {preset.name} exports no histogram of {slo.measure}, so what was really late is "
             "not learned from and the headroom goes by the load alone" + _measures(preset)
         )
+    if preset is not None and slo is not None and policy.in_flight is None and not preset.tokens_out:
+        found.append(
+            f"inFlight: {preset.name} counts no tokens, so what one replica carries is not learned and taken "
+            "for 16; give inFlight.perReplica"
+        )
     if (
         preset is not None
         and latency is not None

@@ -210,6 +210,9 @@ def test_validate_remarks_on_a_latency_that_the_server_does_not_tell(tmp_path, c
     assert "latency.measure: mlserver exports no ttft" in capsys.readouterr().err
     file.write_text(f"{text}slo: {{latencySeconds: 1}}\n")
     assert main(["policy", "validate", str(file)]) == 0
+    assert "mlserver counts no tokens" in capsys.readouterr().err
+    file.write_text(f"{text}slo: {{latencySeconds: 1}}\ninFlight: {{perReplica: 4}}\n")
+    assert main(["policy", "validate", str(file)]) == 0
     assert capsys.readouterr().err == ""
 
 

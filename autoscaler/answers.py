@@ -234,11 +234,14 @@ class Answers:
 
 
 def _mean(parts: Mapping[str, Mapping[PodKey, float]], name: str, pods: Sequence[PodKey]) -> float | NoData:
-    totals, counts = parts.get(f"{name} total", {}), parts.get(f"{name} count", {})
-    told = [pod for pod in pods if pod in totals and pod in counts]
+    totals, counts = parts.get(f"{name} total"), parts.get(f"{name} count")
+    told, total, count = False, 0.0, 0.0
+    if totals and counts:
+        for pod in pods:
+            if pod in totals and pod in counts:
+                told, total, count = True, total + totals[pod], count + counts[pod]
     if not told:
         return NoData(f"none of the {len(pods)} pods counts {name}", "empty")
-    count = sum(counts[pod] for pod in told)
     if not count > 0.0:
         return NoData(f"no request was finished that {name} could be counted of", "not-a-number")
-    return sum(totals[pod] for pod in told) / count
+    return total / count

@@ -7,12 +7,13 @@ same state with the answer. ``decide`` is pure, so deciding twice costs a little
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from autoscaler.collect import Workload
 from autoscaler.decide import Decision, decide
 from autoscaler.placement import Wish
+from autoscaler.replacing import replace
 from autoscaler.signals import Signals
 from autoscaler.state import State
 from metrics.samples import NoData

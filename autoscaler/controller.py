@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -34,6 +34,7 @@ from autoscaler.placeable import NOTHING_ASKED, NodeRequest, Placed
 from autoscaler.placement import Placement
 from autoscaler.ports import Recorder, Scales, Store, Victims
 from autoscaler.reasons import ReasonClass
+from autoscaler.replacing import replace
 from autoscaler.round_times import RoundTimes
 from autoscaler.scale_reads import PARALLEL_READS, read_all
 from autoscaler.signals import NOT_ASKED, Signals
@@ -160,13 +161,11 @@ class Controller:
             self.last_round_seconds = self._clock()
             return
         self.times.begin()
-        with self._undisturbed:
+        with self._undisturbed:  # all of it: at its end everybody wants the interpreter at once
             self._decide_all()
-        self._keep_learned()
-        self._metrics.round_took(self.times.end())
-        if (slow := self.times.too_slow(self.period_seconds())) is not None:
-            log.warning("%s", slow)
-        self.last_round_seconds = self._clock()
+            self._keep_learned()
+            self._metrics.round_took(self.times.end(self.period_seconds()))
+            self.last_round_seconds = self._clock()
 
     def _decide_all(self) -> None:
         enter = self.times.enter
@@ -246,7 +245,8 @@ class Controller:
                 state = followed(state, memory.view.signals, signals.current, now)
         elif self._rivals is not None and not self._dry_run:
             look = self._rivals.look(sight, now)
-            signals = replace(signals, other_writer=look.rival)
+            if look.rival is not None:
+                signals = replace(signals, other_writer=look.rival)
             if look.change is not None and look.rival is None:
                 self._recorder.record(
                     sight.reference,
@@ -291,20 +291,21 @@ class Controller:
 
     def _finish(self, case: Case, signals: Signals, decision: Decision) -> None:
         target, sight, policy = case.workload.sight.target, case.workload.sight, case.workload.policy
-        memory = self._memories[target]
-        unchanged = decision.state.without_change(case.state)
-        self._memories[target] = replace(memory, state=unchanged)  # stands when the write fails
+        memory, state = self._memories[target], decision.state
+        changes = decision.replicas != signals.current
+        if changes:  # this stands when the write fails
+            state = state.without_change(case.state)
+            self._memories[target] = replace(memory, state=state)
         if policy.actuator == "advise":
             written = False
             self._mark(sight, signals.current - decision.replicas)  # whoever lowers, these shall go
         else:
             written = self._write(sight, signals.current, decision)
-        changes = decision.replicas != signals.current
         news = announcement(signals.current, decision, memory.reason_class)
         if news is not None and (written or not changes):
             self._recorder.record(sight.reference, news.reason, news.note, news.type, "Scale")
         self._memories[target] = _Memory(
-            decision.state if written or not changes else unchanged,
+            decision.state if written else state,
             decision.reasons[0].reason_class,
             view=View(target, signals, decision, written, case.now, self._collector.server_of(target) or ""),
         )

@@ -225,7 +225,7 @@ class OtherWriters:
         if named is not None:  # its changes are expected, and forgotten when it goes
             self._records[target] = Record(sight.replicas)
             return Look(named)
-        record, change = self._records.get(target, Record(sight.replicas)), None
+        record, change = self._records.get(target) or Record(sight.replicas), None
         if record.expected != sight.replicas:
             writers = self._writers(target)
             if written_by_us(writers):  # the answer to our write was lost, or another replica of us led

@@ -15,9 +15,12 @@ took the time: once, and again after a round in time. Decides nothing.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, TypeAlias
+
+log = logging.getLogger(__name__)
 
 Phase: TypeAlias = Literal["scales", "pods", "prometheus", "decisions", "room", "outcome", "writes", "memory"]
 _WORTH_TELLING: Final = 0.05
@@ -49,15 +52,19 @@ class RoundTimes:
         self._phase = phase
         self._entered(phase)
 
-    def end(self) -> Mapping[str, float]:
-        """The round is over: seconds by phase, also kept as ``last``."""
+    def end(self, period_seconds: float) -> Mapping[str, float]:
+        """The round is over: seconds by phase, also kept as ``last``. One that took longer than its period is
+        logged.
+        """
         self._close()
         self._phase = None
         self.last = self._seconds
+        if (slow := self._too_slow(period_seconds)) is not None:
+            log.warning("%s", slow)
         return self.last
 
-    def too_slow(self, period_seconds: float) -> str | None:
-        """What to say of the last round when it took longer than its period and the one before did not."""
+    def _too_slow(self, period_seconds: float) -> str | None:
+        """What to say of the last round, unless the one before was too slow as well."""
         seconds = sum(self.last.values())
         before, self._slow = self._slow, seconds > period_seconds
         if before or not self._slow:

@@ -11,7 +11,10 @@ on their way.
 
 Writes build/bench/control_round.json: wall time and processor time of the rounds, the part that waits for
 Prometheus, and queries a period: those of the round and those asked beside it for the autoscaler. The first
-rounds, in which servers are recognised and watches begin, are told apart.
+rounds, in which servers are recognised and watches begin, are told apart. That a slow round explains itself,
+each also tells its phases (``autoscaler.round_times``), how long its thread was ready to run and had no core,
+how much of the machine other programs had, and the garbage collections in it; ``slow_rounds`` holds all that
+took longer than a second.
 
 Usage: python -m benchmarks.control_round [--workloads 1000] [--pods 4000] [--rounds 24]
 """
@@ -19,6 +22,7 @@ Usage: python -m benchmarks.control_round [--workloads 1000] [--pods 4000] [--ro
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -34,9 +38,11 @@ import yaml
 
 from autoscaler.compose import Options, Parts, build
 from benchmarks.model_server_exporter import NAMESPACE, ModelPod, model_pods
+from benchmarks.processor_times import read_processor_times
 from benchmarks.scheduler_run import gpu_nodes, say
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import in_parallel
+from metrics.label_values import ROUND_PHASES
 from metrics.samples import NoData, Vector
 
 OUTPUT = Path("build/bench/control_round.json")
@@ -45,6 +51,7 @@ SCRAPE_INTERVAL = "15s"
 WARM_UP_SECONDS = 80.0  # the rates look back a minute, and the first scrape may be 15 s away
 FIRST_ROUNDS = 4
 SPARE_NODES = 100
+SLOW_SECONDS = 1.0
 READY_SECONDS = 180.0
 STATUS_PATCH = "application/merge-patch+json"
 
@@ -175,6 +182,16 @@ class Watched:
             return write(*arguments)
 
         parts.signals.scales.write = written  # type: ignore[method-assign, assignment]
+        self._times = parts.controller.times
+        self._collected, self._collecting_since = 0.0, 0.0
+        gc.callbacks.append(self._garbage)
+
+    def _garbage(self, step: str, _: Mapping[str, int]) -> None:
+        now = time.perf_counter()
+        if step == "start":
+            self._collecting_since = now
+        else:
+            self._collected += now - self._collecting_since
 
     def _begin(self) -> None:
         self._seconds, self._queries, self._samples, self._writes = 0.0, 0, 0, 0
@@ -211,16 +228,20 @@ class Watched:
                 "queries_of_others": self._others,
             }
             self._begin()
-        processor, began = time.thread_time(), time.perf_counter()
+        before, collected = read_processor_times(), self._collected
+        began = time.perf_counter()
         turn()
+        wall = time.perf_counter() - began
         found = {
-            "wall_seconds": time.perf_counter() - began,
-            "processor_seconds": time.thread_time() - processor,
+            "wall_seconds": wall,
+            **read_processor_times().since(before),
+            "garbage_seconds": self._collected - collected,
             "prometheus_seconds": self._seconds,
             "writes": self._writes,
             "queries_in_round": self._queries,
             "samples": self._samples,
             **beside,
+            **{f"{phase}_phase_seconds": self._times.last.get(phase, 0.0) for phase in ROUND_PHASES},
         }
         found["queries"] = found["queries_in_round"] + found["queries_beside"]
         say("  ".join(f"{name} {value:.3g}" for name, value in found.items()))
@@ -295,6 +316,11 @@ def run(options: argparse.Namespace, cluster: ControlPlane, url: str) -> dict[st
         "direct_scrapes": int(asked or 0),
         "failed_queries": len(watched.failures),
         "first_rounds": [{k: round(v, 4) for k, v in one.items()} for one in rounds[:FIRST_ROUNDS]],
+        "slow_rounds": [
+            {"number": number, **{k: round(v, 4) for k, v in one.items()}}
+            for number, one in enumerate(rounds)
+            if number >= FIRST_ROUNDS and one["wall_seconds"] > SLOW_SECONDS
+        ],
         "rounds": len(rounds) - FIRST_ROUNDS,
         **{name: _spread([one[name] for one in rounds[FIRST_ROUNDS:]]) for name in rounds[0]},
     }

@@ -51,15 +51,35 @@ def parser() -> argparse.ArgumentParser:
         "Workloads are named by ConfigMaps labelled slicewise.io/policy=autoscaling.",
     )
     flags.add_argument("--prometheus-url", required=True, metavar="URL", help="Prometheus query API")
-    flags.add_argument("--prometheus-timeout", type=float, default=5.0, metavar="SECONDS")
-    flags.add_argument("--prometheus-matchers", default="", metavar="MATCHERS", help='e.g. cluster="eu-1"')
-    flags.add_argument("--prometheus-ca-file", metavar="FILE", help="CA of an https Prometheus")
+    flags.add_argument(
+        "--prometheus-timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for an answer (%(default)g)",
+    )
+    flags.add_argument(
+        "--prometheus-matchers",
+        default="",
+        metavar="MATCHERS",
+        help='label matchers added to every question, as in cluster="eu-1"',
+    )
+    flags.add_argument("--prometheus-ca-file", metavar="FILE", help="CA of an https Prometheus, PEM")
     flags.add_argument("--prometheus-token-file", metavar="FILE", help="bearer token, read at each query")
     flags.add_argument("--kubeconfig", metavar="FILE", help="default: in-cluster, then $KUBECONFIG")
     flags.add_argument("--context", metavar="NAME", help="context of the kubeconfig")
-    flags.add_argument("--namespace", default="slicewise-system", help="where the Lease is (%(default)s)")
-    flags.add_argument("--lease", default="slicewise-controller", help="name of the Lease (%(default)s)")
-    flags.add_argument("--identity", default=None, help="name in the Lease (default: host name and a suffix)")
+    flags.add_argument(
+        "--namespace",
+        default="slicewise-system",
+        metavar="NAME",
+        help="where the cluster policy, the Lease and what is remembered are (%(default)s)",
+    )
+    flags.add_argument(
+        "--lease", default="slicewise-controller", metavar="NAME", help="name of the Lease (%(default)s)"
+    )
+    flags.add_argument(
+        "--identity", metavar="NAME", help="name in the Lease (default: host name and a suffix)"
+    )
     flags.add_argument("--listen", default=":8081", metavar="HOST:PORT", help="HTTP address (%(default)s)")
     flags.add_argument(
         "--expander-port",
@@ -67,11 +87,20 @@ def parser() -> argparse.ArgumentParser:
         metavar="PORT",
         help="serve Cluster Autoscaler's gRPC expander on this port (default: not)",
     )
-    flags.add_argument("--expander-cert-file", metavar="FILE", help="certificate that it shows (PEM)")
-    flags.add_argument("--expander-key-file", metavar="FILE", help="key of that certificate (PEM)")
+    flags.add_argument(
+        "--expander-cert-file",
+        metavar="FILE",
+        help="certificate that it shows, PEM; Cluster Autoscaler talks over TLS only",
+    )
+    flags.add_argument("--expander-key-file", metavar="FILE", help="key of that certificate, PEM")
     flags.add_argument("--dry-run", action="store_true", help="decide and report, write nothing")
     doors = flags.add_argument_group("doors for HPA and KEDA", "closed unless their port is given")
-    doors.add_argument("--external-metrics-port", type=port_number, metavar="PORT", help="over TLS")
+    doors.add_argument(
+        "--external-metrics-port",
+        type=port_number,
+        metavar="PORT",
+        help="external.metrics.k8s.io for HPA, over TLS",
+    )
     doors.add_argument("--keda-port", type=port_number, metavar="PORT", help="KEDA's external scaler, gRPC")
     doors.add_argument("--serving-cert-file", metavar="FILE", help="certificate of both doors, PEM")
     doors.add_argument("--serving-key-file", metavar="FILE", help="its key; without one KEDA's is plaintext")
@@ -123,6 +152,11 @@ def _expander_tls(arguments: argparse.Namespace) -> Tls | None:
     certificate, key = arguments.expander_cert_file, arguments.expander_key_file
     if (certificate is None) != (key is None):
         raise ValueError("--expander-cert-file and --expander-key-file: got one, expected both or none")
+    if arguments.expander_port is not None and certificate is None:
+        log.warning(
+            "--expander-port without --expander-cert-file: plaintext, and Cluster Autoscaler talks to the "
+            "expander over TLS only"
+        )
     return None if certificate is None else Tls(certificate, key)
 
 
@@ -137,6 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for flag in (
             "prometheus_ca_file",
             "prometheus_token_file",
+            "serving_cert_file",
+            "serving_key_file",
             "keda_client_ca_file",
             "expander_cert_file",
             "expander_key_file",

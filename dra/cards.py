@@ -187,9 +187,17 @@ class DriverVersions:
 
 @dataclass(frozen=True, slots=True)
 class NoDriver:
-    """NVML cannot be used on this node; ``reason`` is for people."""
+    """NVML cannot be used on this node; ``reason`` is for people, ``advice`` says it with what to do."""
 
     reason: str
+
+    @property
+    def advice(self) -> str:
+        """The reason, what was expected, and what to look at."""
+        return (
+            f"{self.reason}. Expected an NVIDIA driver with libnvidia-ml.so.1; run this on a GPU node, or "
+            "check that the driver is loaded (nvidia-smi)."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,10 +56,7 @@ def run(options: argparse.Namespace) -> int:
     capture = Capture() if options.capture is not None else None
     cards = open_cards(system_files=options.sys, record=capture.record if capture is not None else None)
     if isinstance(cards, NoDriver):
-        return _refuse(
-            f"{cards.reason}. Expected an NVIDIA driver with libnvidia-ml.so.1; run this on a GPU node, or "
-            "check that the driver is loaded (nvidia-smi)."
-        )
+        return _refuse(cards.advice)
     try:
         text = _rendered(cards, options.output)
     except CardRefused as refusal:

@@ -50,17 +50,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--node-name", default=os.environ.get("NODE_NAME", ""), help="this node's name [$NODE_NAME]")
     add("--kubeconfig", help="how to reach the API server, outside a pod")
     add("--pod-uid", default=os.environ.get("POD_UID", ""), help="in the sockets' names [$POD_UID]")
-    add("--kubelet-root", type=Path, default=Path("/var/lib/kubelet"), help="the kubelet's folder")
+    add(
+        "--kubelet-root",
+        type=Path,
+        default=Path("/var/lib/kubelet"),
+        help="the kubelet's folder [%(default)s]",
+    )
     add(
         "--state-dir",
         type=Path,
         help=f"checkpoint and locks; must outlive the pod [KUBELET_ROOT/plugins/{SLICEWISE_DRIVER}]",
     )
-    add("--cdi-root", type=Path, default=Path("/var/run/cdi"), help="where the runtime reads CDI documents")
-    add("--driver-root", type=Path, default=Path("/"), help="folder of the host whose dev/ has the GPU nodes")
-    add("--host-root", type=Path, default=Path("/"), help="where the host's root is mounted here")
-    add("--proc-root", type=Path, default=Path("/proc"), help="the host's /proc")
-    add("--sys-root", type=Path, default=Path("/sys"), help="the kernel's /sys, for PCIe roots and NUMA")
+    add("--cdi-root", type=Path, default=Path("/var/run/cdi"), help="where CDI documents go [%(default)s]")
+    add("--driver-root", type=Path, default=Path("/"), help="host folder with dev/ [%(default)s]")
+    add("--host-root", type=Path, default=Path("/"), help="where the host is mounted [%(default)s]")
+    add("--proc-root", type=Path, default=Path("/proc"), help="the host's /proc [%(default)s]")
+    add("--sys-root", type=Path, default=Path("/sys"), help="the kernel's /sys [%(default)s]")
     add(
         "--allow-missing-device-nodes",
         action="store_true",
@@ -76,28 +81,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mig-mode",
         choices=("as-configured", "on-demand"),
         default="as-configured",
-        help="switch MIG mode as claims need it, on cards that need no reset for it (Hopper and later)",
+        help="on-demand: switch MIG mode as claims need it, on cards that need no reset for it (Hopper and "
+        "later) [%(default)s]",
     )
     add(
         "--unhealthy-effect",
         choices=("NoSchedule", "NoExecute"),
         default="NoSchedule",
-        help="taint of an unhealthy GPU's devices: keep pods away, or evict them too",
+        help="taint of an unhealthy GPU's devices: keep pods away, or evict them too [%(default)s]",
     )
-    add("--metrics-address", default="0.0.0.0:8085", help="host:port of /metrics, /readyz and /healthz")
-    add("--refresh-seconds", type=float, default=30.0, help="how often the cards are read anew")
+    add("--metrics-address", default="0.0.0.0:8085", help="/metrics, /readyz, /healthz [%(default)s]")
+    add("--refresh-seconds", type=float, default=30.0, help="between readings of the cards [%(default)g]")
     add(
         "--stale-claim-seconds",
         type=float,
         default=600.0,
-        help="give back what a claim holds when it has been gone from the API server for so long",
+        help="give back what a claim holds when it has been gone from the API server for so long "
+        "[%(default)g]",
     )
     add(
         "--no-claim-watch",
         action="store_true",
         help="learn of allocations only when the kubelet prepares them; one watch a node less",
     )
-    add("--policy-namespace", default="slicewise-system", help="of the ConfigMap slicewise-device-order")
+    add(
+        "--policy-namespace",
+        default="slicewise-system",
+        help="of ConfigMap slicewise-device-order [%(default)s]",
+    )
     add("--withdraw", action="store_true", help="delete the node's slices at the end")
 
 

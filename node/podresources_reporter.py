@@ -133,10 +133,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--node-name", default=os.environ.get("NODE_NAME", ""), help="this node's name [$NODE_NAME]")
     add("--kubeconfig", help="how to reach the API server, outside a pod")
-    add("--kubelet-root", type=Path, default=Path("/var/lib/kubelet"), help="the kubelet's folder")
-    add("--namespace", default=DEFAULT_NAMESPACE, help="where the ConfigMaps stand (default: %(default)s)")
-    add("--period-seconds", type=float, default=1.0, help="how often the kubelet is asked")
-    add("--refresh-seconds", type=float, default=300.0, help="how often the ConfigMap is put right")
+    add(
+        "--kubelet-root",
+        type=Path,
+        default=Path("/var/lib/kubelet"),
+        help="the kubelet's folder [%(default)s]",
+    )
+    add("--namespace", default=DEFAULT_NAMESPACE, help="where the ConfigMaps stand [%(default)s]")
+    add("--period-seconds", type=float, default=1.0, help="between questions to the kubelet [%(default)g]")
+    add(
+        "--refresh-seconds", type=float, default=300.0, help="between rewrites of the ConfigMap [%(default)g]"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -152,7 +159,7 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     cards = open_cards()
     if isinstance(cards, NoDriver):
-        return _refuse(cards.reason, 1)
+        return _refuse(cards.advice, 1)
     kubelet = PodResources(options.kubelet_root / SOCKET)
     try:
         api = connect(options.kubeconfig)

@@ -31,10 +31,7 @@ def run(told: argparse.Namespace) -> int:
         return _refuse(str(problem), 2)
     cards = open_cards(system_files=options.sys_root)
     if isinstance(cards, NoDriver):
-        return _refuse(
-            f"{cards.reason}. Expected an NVIDIA driver with libnvidia-ml.so.1; run this on a GPU node, or "
-            "check that the driver is loaded (nvidia-smi)."
-        )
+        return _refuse(cards.advice)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

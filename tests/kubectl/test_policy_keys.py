@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.policy import load_autoscaling_policy
+from cluster.policy import load_autoscaling_policy, load_cluster_policy
 from deploy.policy_page import PAGE, page
 from kubectl_slicewise.__main__ import main
 from kubectl_slicewise.policy_keys import SCHEMAS, as_table, keys_of
@@ -56,10 +56,21 @@ def test_the_verb_shows_one_section_the_schema_or_what_is_wrong(capsys):
     assert "has no key 'slo'; expected a path such as" in capsys.readouterr().err
 
 
-def test_the_example_of_the_page_is_a_policy():
-    block = re.search(r"```yaml advise\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    document = yaml.safe_load(block[1])
+def block(kind):
+    return re.search(rf"```yaml {kind}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1]
+
+
+def test_the_examples_of_the_page_are_policies():
+    document = yaml.safe_load(block("policy-map"))
     assert load_autoscaling_policy(document["data"]["policy.yaml"], str(PAGE)).target.name == "llm"
+    assert load_cluster_policy(block("cluster-policy"), str(PAGE)).nodes[0].name == "spot"
+
+
+def test_the_shipped_examples_are_valid_without_a_note(capsys):
+    assert main(["policy", "validate", "deploy/manifests/examples/autoscaling-policies.yaml"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 6
+    assert said.err == ""
 
 
 def test_every_annotation_and_label_of_the_product_is_on_the_page():

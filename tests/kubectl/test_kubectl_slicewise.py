@@ -88,6 +88,29 @@ def test_explain_prints_every_term_in_money_per_hour(snapshot, capsys):
     assert "Left out everywhere: interference (the policy declares no slowdown" in text
 
 
+def test_explain_notes_a_carbon_class_that_the_policy_lacks(tmp_path, capsys):
+    clean = pod("wait", 1)
+    clean["metadata"]["annotations"] = {"slicewise.io/carbon-class": "clean"}
+    document = {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "Snapshot",
+        "nodes": [node("clean", 8, "north")],
+        "pods": [clean],
+    }
+    file = tmp_path / "snapshot.json"
+    command = ["explain", "pod", "wait", "-n", "ml", "--from-snapshot", str(file)]
+    for policy, words in (
+        (POLICY, "expected a class of the policy, which has none (carbon.classes)"),
+        ("carbon: {classes: {green: {maxGramsPerKwh: 100}}}", "got 'clean', expected one of green"),
+        ("carbon: {classes: {clean: {maxGramsPerKwh: 100}}}", ""),
+    ):
+        file.write_text(json.dumps({**document, "policy": policy}))
+        assert main(command) == 0
+        said = capsys.readouterr().err
+        assert words in said
+        assert bool(words) == ("carbon-class" in said)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

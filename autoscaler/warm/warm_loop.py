@@ -81,6 +81,7 @@ class _Memory:
     make_again_at: float = 0.0
     prefetch_at: float = 0.0
     problem: str = ""
+    no_placeholders: str = ""
 
 
 class WarmLoop(Periodic):
@@ -184,9 +185,10 @@ class WarmLoop(Periodic):
         if policy.warm.placeholders is not None:
             count = self._wanted(policy, policy.warm.placeholders, view, memory, now)
             why = "" if template is None else warm_pods.why_no_placeholder(template["spec"])
-            if why:
-                self._failed(key, memory, f"{target}: no placeholders: {why}")
-                count = 0
+            if why and why != memory.no_placeholders:
+                self._tell(key, f"{target}: no placeholders: {why}")
+            memory.no_placeholders = why
+            count = 0 if why else count
             self._place(policy, owner, target, memory, template, placeholders, refused, paused, count)
         due = now >= max(memory.make_again_at, memory.prefetch_at)
         if policy.warm.prefetch is not None and template is not None and due:
@@ -313,16 +315,18 @@ class WarmLoop(Periodic):
                     log.warning("warm capacity: %s", error)
 
     def _failed(self, key: PolicyKey, memory: _Memory, problem: str) -> None:
-        """Say a problem once, until it becomes another one."""
+        """Count an attempt that came to nothing; say why once, until it is for another reason."""
         self._metrics.changes.labels("error").inc()
-        if memory.problem == problem:
-            return
-        memory.problem = problem
+        if memory.problem != problem:
+            memory.problem = problem
+            self._tell(key, problem)
+
+    def _tell(self, key: PolicyKey, problem: str) -> None:
         log.warning("warm capacity: %s", problem)
         about = self._owner_of(key)
         if about is not None:
             hint = ""
-            if warm_pods.PRIORITY_CLASS in problem:
+            if warm_pods.PRIORITY_CLASS in problem or "cannot create resource" in problem:
                 hint = "; apply deploy/manifests/warm.yaml, which brings the class and the rights"
             self._recorder.record(
                 about, event_reasons.WARM_REFUSED, problem + hint, event_reasons.WARNING, "KeepWarm"

@@ -237,6 +237,34 @@ def test_a_missing_priority_class_is_said_once_with_what_to_do():
     assert "apply deploy/manifests/warm.yaml" in bench.said.lines[0]
 
 
+def test_a_right_that_is_missing_is_said_with_what_to_apply():
+    bench = Bench(PLACEHOLDERS)
+    text = 'pods is forbidden: User "u" cannot create resource "pods" in API group "" in the namespace "ns"'
+    bench.api.refuse = ApiRefused(403, "Forbidden", text, where="POST pods")
+    bench.turn(1.0)
+    assert "apply deploy/manifests/warm.yaml" in bench.said.lines[0]
+
+
+def test_that_a_workload_gets_no_placeholders_is_said_once_and_is_no_error(caplog):
+    bench = Bench(PLACEHOLDERS)
+    spread = [{"whenUnsatisfiable": "DoNotSchedule", "maxSkew": 1, "topologyKey": "zone"}]
+    spec = msgspec.json.encode({**SPEC, "topologySpreadConstraints": spread})
+    bench.templates.found = PodTemplate(ObjectMeta(labels={"app": "llm"}), spec, PodStatus())
+    for at in range(1, 30):
+        bench.turn(float(at))
+    assert len(bench.said.lines) == 1
+    assert "no placeholders: its pods must be spread" in bench.said.lines[0]
+    assert caplog.text.count("must be spread") == 1
+    errors = {"change": "error"}
+    assert bench.exposition.registry.get_sample_value("slicewise_warm_changes_total", errors) == 0.0
+    # Placeable again, then spread again: that is news.
+    bench.templates.found = template()
+    bench.turn(30.0)
+    bench.templates.found = PodTemplate(ObjectMeta(labels={"app": "llm"}), spec, PodStatus())
+    bench.turn(31.0)
+    assert len(bench.said.lines) == 2
+
+
 def test_what_is_refused_is_not_asked_for_at_every_turn():
     bench = Bench(PLACEHOLDERS)
     bench.api.refuse = ApiRefused(403, "Forbidden", "exceeded quota", where="POST pods")

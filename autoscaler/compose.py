@@ -44,6 +44,7 @@ from autoscaler.workload_page import WorkloadPage, rows
 from cluster.client import Api
 from cluster.events import EventRecorder
 from cluster.lease import LeaderElection
+from cluster.periodic import Gate
 from cluster.policy import AutoscalingPolicy
 from cluster.policy_source import AutoscalingPolicySource
 from metrics.exposition import Exposition
@@ -221,6 +222,7 @@ def build(options: Options) -> Parts:
         api, options.namespace, options.lease, options.identity, on_started=began, on_stopped=ended
     )
     notices, warm_pods, pace = NodeNotices(), WarmBook(), Pace()
+    between_rounds = Gate()
 
     def doomed(pod: PodSight) -> bool:
         return bool(notices.of(pod.node))
@@ -283,6 +285,7 @@ def build(options: Options) -> Parts:
         rivals=rivals,
         variants=VariantOffers(fleet.live.service, fleet.admitted, pods, shapes),
         pace=pace,
+        beside=(between_rounds,),
         victims=DeletionCosts(
             api,
             pods,
@@ -353,6 +356,8 @@ def build(options: Options) -> Parts:
         lambda: rows(controller.views, controller.node_requests),
         active=lambda: election.is_leader and not options.dry_run,
     )
+    for loop in (forecasts, warm, page, fleet.live.service):
+        loop.yield_to(between_rounds)
     return Parts(
         api=api,
         exposition=exposition,

@@ -40,7 +40,7 @@ from autoscaler.scale_reads import PARALLEL_READS, read_all
 from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.state import State
 from autoscaler.targets import Cause, ScaleSight, Target, TargetRefused, in_words
-from autoscaler.undisturbed import Undisturbed
+from autoscaler.undisturbed import Held, Undisturbed
 from autoscaler.variant_offers import Settled, Variants
 from autoscaler.view import View
 from autoscaler.windows import Windows
@@ -90,6 +90,7 @@ class Controller:
         victims: Victims | None = None,
         variants: Variants | None = None,
         pace: Pace | None = None,
+        beside: Sequence[Held] = (),
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -97,7 +98,8 @@ class Controller:
         and pods. With ``dry_run`` everything happens except writes and Events about changes. Without a
         ``store`` a restart begins to learn anew; without ``placement`` all that is wanted is asked for,
         without ``rivals`` nobody else is looked out for, without ``victims`` the pods to go are not chosen,
-        without ``variants`` each variant of a model is decided by itself; ``pace`` waits between rounds.
+        without ``variants`` each variant of a model is decided alone; ``pace`` waits between rounds,
+        ``beside`` is held while one runs.
         """
         self.last_round_seconds: float | None = None
         self.node_requests: tuple[NodeRequest, ...] = ()
@@ -112,7 +114,7 @@ class Controller:
         self._variants = variants
         self._clock, self._wall_clock = clock, wall_clock
         self._pace = Pace(clock) if pace is None else pace
-        self._undisturbed = Undisturbed(collector.beside)
+        self._undisturbed = Undisturbed((*collector.beside, *beside))
         self.times = RoundTimes(lambda _phase: self._undisturbed.hold())
         self._pool = ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="scale")
         self._memories: dict[Target, _Memory] = {}
@@ -236,8 +238,7 @@ class Controller:
     def _begin(self, workload: Workload, signals_of: Callable[[Workload], Signals]) -> Case:
         signals = signals_of(workload)
         target, sight, now = workload.sight.target, workload.sight, self._clock()
-        memory = self._memories[target]
-        state = memory.state
+        memory, state = self._memories[target], self._memories[target].state
         if state is None and self._store is not None:
             state = State.recalled(self._store.text_of(target), signals.current, now)
         if workload.policy.actuator == "advise":
@@ -278,8 +279,7 @@ class Controller:
         for case in cases:
             target = case.workload.sight.target
             answer = NOT_ASKED if self._placement is None else placed.answers.get(target)
-            decided = self._isolated(case.workload, partial(case.decided, answer))
-            if decided is not None:
+            if (decided := self._isolated(case.workload, partial(case.decided, answer))) is not None:
                 settled.append((case, *decided))
         if self._variants is None:
             return settled

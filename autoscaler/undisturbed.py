@@ -1,10 +1,10 @@
 """What waits while a round computes: one interpreter runs one thread at a time.
 
 Python code that runs beside a round takes its time from it, and more than it uses: each time the round waits
-for anything, another thread has the interpreter first, for 5 ms at a time. So the direct scrape and the slow
-questions begin nothing while a round runs, and the garbage collector (25 to 60 ms at a thousand workloads)
-comes after it. A round that waits for others, such as a Prometheus that is away, holds the scrape no longer
-than ``LONGEST_HOLD_SECONDS`` of it a phase.
+for anything, another thread has the interpreter first, for 5 ms at a time. So the direct scrape, the slow
+questions and the loops of minutes (``cluster.periodic.Gate``) begin nothing while a round runs, and the
+garbage collector (25 to 60 ms at a thousand workloads) comes after it. A round that waits for others, such as
+a Prometheus that is away, holds the scrape no longer than ``LONGEST_HOLD_SECONDS`` of it a phase.
 """
 
 from __future__ import annotations

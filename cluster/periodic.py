@@ -3,6 +3,9 @@
 The thread outlives any error of its work: it is logged, and the next turn comes after the usual pause. What
 is worth more than a line in the log (a metric, a status) is the work's own business. The thread is a daemon
 and never keeps the process alive. It keeps to no beat: the pause follows the work, however long that took.
+
+One interpreter runs one thread at a time, so a turn takes its time from whatever else the process does. Where
+something else must be quick, turns may ``yield_to`` its ``Gate``.
 """
 
 from __future__ import annotations
@@ -10,8 +13,33 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Final
 
 log = logging.getLogger(__name__)
+
+LONGEST_SHUT_SECONDS: Final = 5.0
+
+
+class Gate:
+    """Shut while something urgent runs. Safe to use from several threads."""
+
+    def __init__(self, longest_seconds: float = LONGEST_SHUT_SECONDS) -> None:
+        """Who waits at it goes on after ``longest_seconds``, whatever became of what is urgent."""
+        self._open = threading.Event()
+        self._open.set()
+        self._longest_seconds = longest_seconds
+
+    def hold(self) -> None:
+        """Shut it."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Open it."""
+        self._open.set()
+
+    def wait(self) -> None:
+        """Return when it is open."""
+        self._open.wait(self._longest_seconds)
 
 
 class Periodic:
@@ -33,7 +61,12 @@ class Periodic:
         self._if_failed, self._at_once = if_failed, at_once
         self._stopping = threading.Event()
         self._woken = threading.Event()
+        self._gate: Gate | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def yield_to(self, gate: Gate) -> None:
+        """Begin no turn while ``gate`` is shut. Before ``start``."""
+        self._gate = gate
 
     def start(self) -> None:
         """Start the thread."""
@@ -58,6 +91,8 @@ class Periodic:
         while True:
             # Before the work: what changes while it runs is not missed.
             self._woken.clear()
+            if self._gate is not None and not self._stopping.is_set():
+                self._gate.wait()
             if self._stopping.is_set():
                 return
             try:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
+from cluster.periodic import Gate
 from cluster.policy import ClusterPolicy, PolicyRefused, Problem, load_cluster_policy
 from cluster.version import installed_version
 from metrics.carbon.board import CarbonBoard
@@ -103,6 +104,11 @@ class Service:
         )
         self.preemptor: Preemptor | None = None
         self._expose()
+
+    def yield_to(self, gate: Gate) -> None:
+        """Learn slowdowns only while ``gate`` is open. Before ``start``."""
+        if self._learning is not None:
+            self._learning.yield_to(gate)
 
     def web(self, draining: Callable[[], bool], binder: Binder | None = None) -> ASGIApp:
         """The extender's web application; ``draining`` turns true when the process is about to stop."""

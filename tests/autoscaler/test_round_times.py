@@ -94,7 +94,7 @@ class Watching(Loads):
 
     def __init__(self, scrape: Scrape) -> None:
         super().__init__({"a": 1.0})
-        self.scrape = scrape
+        self.scrape, self.loops = scrape, Scrape()
         self.collects: list[bool] = []
         self.fails = False
 
@@ -106,6 +106,7 @@ class Watching(Loads):
         enter("prometheus")
         self.collects.append(gc.isenabled())
         assert self.scrape.held
+        assert self.loops.held
         if self.fails:
             raise RuntimeError("a defect")
         return super().ask(workloads, at)
@@ -118,7 +119,12 @@ def scene():
         {"target": {"name": "a"}, "maxReplicas": 9, "periodSeconds": 5, "inFlight": {"perReplica": 2}}
     )
     controller = Controller(
-        lambda: {("n", "a"): policy}, Scales({"a": 1}), collector, Said(), AutoscalerMetrics(registry)
+        lambda: {("n", "a"): policy},
+        Scales({"a": 1}),
+        collector,
+        Said(),
+        AutoscalerMetrics(registry),
+        beside=(collector.loops,),
     )
     yield controller, collector, registry
     controller.close()
@@ -142,6 +148,7 @@ def test_while_a_round_runs_nothing_is_scraped_and_no_garbage_collected(scene: A
     controller.round()
     assert collector.collects == [False]
     assert not collector.scrape.held
+    assert not collector.loops.held
     assert gc.isenabled()
     assert collector.scrape.holds >= 5, "each phase prolongs the hold"
 
@@ -152,6 +159,7 @@ def test_a_round_that_fails_disturbs_nobody_any_longer(scene: Any):
     with pytest.raises(RuntimeError):
         controller.round()
     assert not collector.scrape.held
+    assert not collector.loops.held
     assert gc.isenabled()
 
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from cluster.periodic import Periodic
+from cluster.periodic import Gate, Periodic
 
 NEVER_SECONDS = 3600.0
 SOON_SECONDS = 10.0
@@ -101,3 +101,35 @@ def test_stopping_waits_for_the_turn_that_runs_and_may_be_said_twice():
 
 def test_one_that_was_never_started_can_be_stopped():
     Periodic("idle", lambda: None, NEVER_SECONDS, if_failed="-").stop()
+
+
+def test_no_turn_begins_while_its_gate_is_shut():
+    gate, turned = Gate(NEVER_SECONDS), threading.Event()
+    gate.hold()
+    loop = Periodic("polite", turned.set, NEVER_SECONDS, if_failed="-", at_once=True)
+    loop.yield_to(gate)
+    loop.start()
+    assert not turned.wait(0.2)
+    gate.release()
+    assert turned.wait(SOON_SECONDS)
+    loop.stop()
+
+
+def test_a_gate_that_nobody_opens_delays_a_turn_and_no_more():
+    gate, turned = Gate(0.05), threading.Event()
+    gate.hold()
+    loop = Periodic("patient", turned.set, NEVER_SECONDS, if_failed="-", at_once=True)
+    loop.yield_to(gate)
+    loop.start()
+    assert turned.wait(SOON_SECONDS)
+    loop.stop()
+
+
+def test_a_loop_that_waits_at_its_gate_is_stopped_without_another_turn():
+    gate, turned = Gate(0.05), threading.Event()
+    gate.hold()
+    loop = Periodic("stopped", turned.set, NEVER_SECONDS, if_failed="-")
+    loop.yield_to(gate)
+    loop.start()
+    loop.stop()
+    assert not turned.is_set()

@@ -11,9 +11,8 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from metrics.carbon.file import HourlyTable, TableRefused, parse_table
 from simulator.batch_policy import batch_policies
 from simulator.batch_run import BatchOutcome, replay
 from simulator.batch_work import batch_runs
+from simulator.workers import workers
 
 FIRST_SEED: Final = 42
 DEFAULT_FILE: Final = Path(__file__).with_name("data") / "carbon" / "hourly-2023-lifecycle.csv.gz"
@@ -109,7 +109,7 @@ def study(
         for order in orders:
             finished(_case(*order))
     else:
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        with workers(processes) as pool:
             for future in as_completed([pool.submit(_case, *order) for order in orders]):
                 finished(future.result())
     return [found[zone, seed] for _, zone, seed, _ in orders]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 from simulator.mig_arrivals import draw
 from simulator.mig_grid import Grid, StudyRefused, card_space, full_name, mig_model
 from simulator.mig_policy import Fleet
 from simulator.mig_registry import MIG_POLICIES, policies_for
 from simulator.mig_run import MigRun, run
+from simulator.workers import workers
 
 FIRST_SEED = 42
 
@@ -107,7 +107,7 @@ def _in_turn(asked: Setting, jobs: list[Job]) -> Iterator[tuple[Job, MigRun]]:
 
 
 def _in_pool(asked: Setting, jobs: list[Job], processes: int) -> Iterator[tuple[Job, MigRun]]:
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with workers(processes) as pool:
         waiting = {pool.submit(one_run, asked, *job): job for job in jobs}
         for finished in as_completed(waiting):
             yield waiting[finished], finished.result()

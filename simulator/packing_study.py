@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context
 
 from simulator.bound import bound
 from simulator.cluster_state import ClusterState
@@ -13,6 +12,7 @@ from simulator.openb import NodeShape, Trace, arrivals, in_run_order
 from simulator.packing_run import RunResult, run
 from simulator.registry import POLICIES
 from simulator.report import Study
+from simulator.workers import workers
 
 FIRST_SEED = 42
 
@@ -67,7 +67,7 @@ def _runner(processes: int) -> Iterator[_Start]:
     if processes <= 1:
         yield _in_turn
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with workers(processes) as pool:
 
         def start(
             nodes: tuple[NodeShape, ...], trace: Trace, jobs: list[Job], until_percent: float

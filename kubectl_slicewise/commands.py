@@ -26,6 +26,7 @@ from kubectl_slicewise import repack as repacking
 from kubectl_slicewise.policy_files import AUTOSCALING, NotFound, read_policies
 from kubectl_slicewise.policy_keys import SCHEMAS, as_table, keys_of
 from scheduler.pod_shape import CARBON_CLASS_ANNOTATION
+from scheduler.puzzles import puzzles
 from scheduler.service import Service, from_snapshot
 from scheduler.snapshot import Snapshot, encode, read_or_take
 
@@ -40,7 +41,9 @@ def explain(options: argparse.Namespace) -> int:
     if demand is None:
         raise NotFound(f"{full_name} asks for no GPU, so Slicewise leaves it to the scheduler untouched")
     if not demand.understood:
-        problems = "; ".join(demand.problems) or "unusual claim"
+        facts = service.decider.fleet.facts
+        found = (*demand.problems, *puzzles(pod, facts, facts.classes))
+        problems = "; ".join(found) or "an unusual claim"
         raise NotFound(
             f"{full_name}: its GPU demand is not understood ({problems}), "
             "so Slicewise leaves it to the scheduler untouched"

@@ -10,7 +10,6 @@ from dra.resource_api import DeviceClass, ResourceClaim, ResourceClaimTemplate
 from scheduler.demand import parse_demand
 from scheduler.puzzles import puzzles
 
-
 WHOLE = "device.driver == 'gpu.slicewise.io' && device.attributes['gpu.slicewise.io'].type == 'gpu'"
 
 

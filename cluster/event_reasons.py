@@ -22,9 +22,7 @@ SCALING_REFUSED = "ScalingRefused"  # the API server refused the new number, or 
 WARM_REFUSED = "WarmRefused"  # placeholders or prefetches could not be made
 
 # --- planning and placement, on the pod
-NOMINATED = "Nominated"  # the planner chose a node
 NOT_PLACEABLE = "NotPlaceable"  # no node has room of the wanted shape
-DEMAND_NOT_UNDERSTOOD = "DemandNotUnderstood"  # the pod's GPU demand is left to the scheduler alone
 GATE_RELEASED = "GateReleased"  # the scheduling gate was removed without a plan, after its timeout
 
 # --- moving running pods, on the pod moved and on the pod it was moved for

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoscaler.doors.external_metrics import DESIRED_REPLICAS, IN_FLIGHT
+from cluster import event_reasons
 from metrics import names
 
 ROOT = Path(__file__).parent.parent
@@ -98,3 +99,16 @@ def test_metrics_that_are_named_exist(page):
 def test_flags_that_are_named_exist(page):
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
     assert sorted(flag for flag in named - FOREIGN_FLAGS if flag not in sources()) == []
+
+
+def test_every_event_reason_is_explained():
+    reasons = {value for name, value in vars(event_reasons).items() if name.isupper()}
+    reasons -= {event_reasons.NORMAL, event_reasons.WARNING}
+    told = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert sorted(reason for reason in reasons if f"`{reason}` |" not in told) == []
+
+
+def test_every_event_reason_is_written_by_something():
+    named = [name for name in vars(event_reasons) if name.isupper()]
+    # Once where it is defined.
+    assert [name for name in named if len(re.findall(rf"\b{name}\b", sources())) < 2] == []

@@ -75,6 +75,12 @@ def parser() -> argparse.ArgumentParser:
         help="where the cluster policy, the Lease and what is remembered are (%(default)s)",
     )
     flags.add_argument(
+        "--policy-name",
+        default="slicewise-policy",
+        metavar="NAME",
+        help="ConfigMap of the cluster policy (%(default)s)",
+    )
+    flags.add_argument(
         "--lease", default="slicewise-controller", metavar="NAME", help="name of the Lease (%(default)s)"
     )
     flags.add_argument(
@@ -119,6 +125,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         kubeconfig=arguments.kubeconfig,
         context=arguments.context,
         namespace=arguments.namespace,
+        policy_name=arguments.policy_name,
         lease=arguments.lease,
         identity=arguments.identity or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
         prometheus_timeout_seconds=arguments.prometheus_timeout,

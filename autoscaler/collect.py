@@ -27,13 +27,13 @@ from autoscaler.pods import PodSight, Standing
 from autoscaler.questions import Need, Question, need_of
 from autoscaler.round_times import Phase
 from autoscaler.scrape import NOT_SCRAPED, DirectScrape, Followed
-from autoscaler.server_memory import AUTO, ServerMemory
+from autoscaler.server_memory import ServerMemory
 from autoscaler.signals import NOT_ASKED, Signals
 from autoscaler.slow_answers import SlowAnswers
 from autoscaler.streams import stream_of, stream_queries
 from autoscaler.targets import ScaleSight, Target
 from autoscaler.undisturbed import Held
-from cluster.policy import AutoscalingPolicy
+from cluster.autoscaling_policy import AUTO, AutoscalingPolicy
 from metrics.samples import NoData, Vector
 from metrics.servers import EVERYTHING, Scope, ServerPreset, find_preset, promql_duration
 from metrics.servers.detect import detect, detection_query

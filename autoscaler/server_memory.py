@@ -13,15 +13,12 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from autoscaler.targets import Target
 from metrics.servers import PRESETS, ServerPreset
 from metrics.servers.detect import Detected, PodKey
 
 log = logging.getLogger(__name__)
-
-AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, slots=True)

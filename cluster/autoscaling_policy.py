@@ -29,7 +29,8 @@ from cluster.policy_model import (
 from cluster.warm_policy import Warm
 from metrics.servers import PRESETS, ServerPreset
 
-RECOGNISE: Final = "auto"
+AUTO: Final = "auto"
+"""The server is recognised by what its pods export."""
 
 
 class Target(PolicyModel):
@@ -196,7 +197,7 @@ class AutoscalingPolicy(PolicyModel):
         description="write sets the replicas; advise only decides, and an HPA or KEDA follows the decision",
     )
     server: Name = Field(
-        default=RECOGNISE,
+        default=AUTO,
         description="name of the inference server's preset; auto recognises it by what its pods export",
     )
     signals: SignalSources = SignalSources()
@@ -222,12 +223,12 @@ class AutoscalingPolicy(PolicyModel):
 
     def contradictions(self) -> Sequence[tuple[tuple[str | int, ...], object, str, str]]:
         found: list[tuple[tuple[str | int, ...], object, str, str]] = []
-        if self.server != RECOGNISE and self.server not in PRESETS:
+        if self.server != AUTO and self.server not in PRESETS:
             found.append(
                 (
                     ("server",),
                     self.server,
-                    f"{RECOGNISE} or one of {', '.join(sorted(PRESETS))}",
+                    f"{AUTO} or one of {', '.join(sorted(PRESETS))}",
                     "name one, or leave the key out: the server is recognised by what its pods export",
                 )
             )

@@ -7,7 +7,7 @@
     room         the fleet asked for those that would grow
     outcome      decided with that room, told in metrics and Events, writes handed out
     writes       until the last write was answered
-    memory       what was learned is handed to its store
+    memory       what was learned is handed to its store, and what the round has made is let go
 
 A round that takes longer than its period makes every decision late, so that is said, with the phases that
 took the time: once, and again after a round in time. Decides nothing.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from kubectl_slicewise.policy_keys import SCHEMAS, as_markdown, keys_of
@@ -20,8 +22,11 @@ def page(text: str) -> str:
     return text
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page anew."""
+    argparse.ArgumentParser(
+        prog="python -m deploy.policy_page", description="Write the tables of keys in docs/policy.md anew."
+    ).parse_args(arguments)
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     print(PAGE)
     return 0

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from autoscaler.selectors import Selector, SelectorRefused, parse_selector
-from cluster.api_errors import ApiError, ApiRefused
+from cluster.api_errors import ApiError, ApiRefused, ApiUnreachable
 from cluster.client import Api
 from cluster.envelopes import object_decoder
 from cluster.policy import AutoscalingPolicy
@@ -28,6 +28,8 @@ from cluster.wire import ObjectReference, Scale, ScaleSpec
 
 _ASK_AGAIN_SECONDS: Final = 30.0
 _MOST_WRITES: Final = 4
+# Of a server that does not answer, a thousand targets are not asked one timeout after the other.
+AWAY_SECONDS: Final = 5.0
 
 Cause: TypeAlias = Literal["not_found", "forbidden", "conflict", "not_scalable", "policy", "other"]
 
@@ -95,9 +97,23 @@ class Targets:
         self._lock = threading.Lock()
         self._plurals: dict[tuple[str, str], str] = {}
         self._absent: dict[tuple[str, str], tuple[float, TargetRefused]] = {}
+        # By apiVersion, since an aggregated API has a server of its own.
+        self._away: dict[str, tuple[float, str]] = {}
 
     def read(self, target: Target) -> ScaleSight:
-        """Read the scale of ``target``. Raises TargetRefused; ApiError when the API server is away."""
+        """Read the scale of ``target``. Raises TargetRefused; ApiError when the API server is away, for
+        ``AWAY_SECONDS`` without asking it again.
+        """
+        until, why = self._away.get(target.api_version, (0.0, ""))
+        if why and self._clock() < until:
+            raise ApiUnreachable(why)
+        try:
+            return self._read(target)
+        except ApiUnreachable as error:
+            self._away[target.api_version] = self._clock() + AWAY_SECONDS, str(error)
+            raise
+
+    def _read(self, target: Target) -> ScaleSight:
         path = self._path(target)
         try:
             scale = self._api.get(path, Scale)

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         "--listen",
         default=":8080",
         metavar="HOST:PORT",
-        help="HTTP address; port 0 is free choice (%(default)s)",
+        help="HTTP address; port 0: the system chooses (%(default)s)",
     )
     source = flags.add_mutually_exclusive_group()
     source.add_argument("--kubeconfig", metavar="FILE", help="default: in-cluster, then $KUBECONFIG")
@@ -55,9 +55,17 @@ def parser() -> argparse.ArgumentParser:
         "--from-snapshot", metavar="FILE", help="serve a file of kubectl slicewise snapshot; no cluster"
     )
     flags.add_argument("--context", metavar="NAME", help="context of the kubeconfig")
-    flags.add_argument("--policy-namespace", default="slicewise-system", metavar="NAME", help="(%(default)s)")
     flags.add_argument(
-        "--policy-name", default="slicewise-policy", metavar="NAME", help="its ConfigMap (%(default)s)"
+        "--policy-namespace",
+        default="slicewise-system",
+        metavar="NAME",
+        help="where the cluster policy is (%(default)s)",
+    )
+    flags.add_argument(
+        "--policy-name",
+        default="slicewise-policy",
+        metavar="NAME",
+        help="ConfigMap of the cluster policy (%(default)s)",
     )
     flags.add_argument(
         "--prometheus-url",
@@ -75,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="serve on after SIGTERM (%(default)s)",
+        help="serve on so long after SIGTERM, not ready (%(default)s)",
     )
     flags.add_argument(
         "--log-level", default="info", choices=("debug", "info", "warning", "error"), help="(%(default)s)"

@@ -233,7 +233,10 @@ class Targets:
             return TargetRefused("not_found", f"{target}: does not exist; create it or delete its policy")
         if refused.status in (401, 403):
             return TargetRefused(
-                "forbidden", f"{target}: not allowed to {doing} its scale ({refused.message})"
+                "forbidden",
+                f"{target}: not allowed to {doing} its scale ({refused.message}); a custom resource needs a "
+                "ClusterRole for its /scale with the label slicewise.io/aggregate-to-scale-targets: "
+                '"true" (deploy/manifests/rbac.yaml)',
             )
         if refused.status == 409:
             return TargetRefused("conflict", f"{target}: changed meanwhile ({refused.message})")

@@ -38,7 +38,7 @@ generation of the PCIe-only cards."""
 
 @dataclass(frozen=True, slots=True)
 class LinkTables:
-    """For k whole GPUs, over topologies laid flat by their free bits (``topology_offset``): share of the
+    """For k whole GPUs, over topologies laid flat by their free bits (from ``offset[topology]`` on): share of the
     full speed (NaN where fewer than k are free), and whether NVLink joins the chosen set all round.
     """
 

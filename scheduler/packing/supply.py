@@ -13,7 +13,7 @@ Four kinds of rows:
 
 The same rows once more by host pool (``hosts``): nodes that are about equally short of CPU and memory, with
 what they have free of both. Without pools the LP sees GPUs only. Nodes with more CPU and memory than their
-free GPUs could ever use need no pool of their own: ``plenty`` is that of all of them.
+free GPUs could ever use need no pool of their own: one pool, of infinite room, is that of all of them.
 
 Entries of ``gpu_states`` that are entirely free or entirely full are ignored: the first are counted by node,
 the second hold nothing. Shared replicas are no row here: a time-sliced GPU serves only shared pods, so they

@@ -5,8 +5,8 @@ wait for that lock. The counting is done on the copies.
 
 Occupied here means facts plus expectations (``Columns.occupied``): room that is promised is not for sale.
 GPUs that are cut on demand are counted by state; GPUs that are offered whole only, by how many a node has
-free; fixed MIG instances by profile. The same counts are kept by host pool (``supply.HostPool``), because a free
-GPU on a node without CPU is not what it seems.
+free; fixed MIG instances by profile. The same counts are kept by host pool (``supply.HostPool``), because a
+free GPU on a node without CPU is not what it seems.
 """
 
 from __future__ import annotations

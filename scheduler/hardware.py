@@ -38,8 +38,8 @@ generation of the PCIe-only cards."""
 
 @dataclass(frozen=True, slots=True)
 class LinkTables:
-    """For k whole GPUs, over topologies laid flat by their free bits (from ``offset[topology]`` on): share of the
-    full speed (NaN where fewer than k are free), and whether NVLink joins the chosen set all round.
+    """For k whole GPUs, over topologies laid flat by their free bits (from ``offset[topology]`` on): share of
+    the full speed (NaN where fewer than k are free), and whether NVLink joins the chosen set all round.
     """
 
     offset: NDArray[np.int64]

@@ -231,11 +231,11 @@ class Watched:
         before, collected = read_processor_times(), self._collected
         began = time.perf_counter()
         turn()
-        wall = time.perf_counter() - began
+        wall, garbage = time.perf_counter() - began, self._collected - collected
         found = {
             "wall_seconds": wall,
             **read_processor_times().since(before),
-            "garbage_seconds": self._collected - collected,
+            "garbage_seconds": garbage,
             "prometheus_seconds": self._seconds,
             "writes": self._writes,
             "queries_in_round": self._queries,

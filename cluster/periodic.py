@@ -68,6 +68,11 @@ class Periodic:
         """Begin no turn while ``gate`` is shut. Before ``start``."""
         self._gate = gate
 
+    def give_way(self) -> None:
+        """Wait while the gate is shut; called before each turn, and by long work between its steps."""
+        if self._gate is not None and not self._stopping.is_set():
+            self._gate.wait()
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -91,8 +96,7 @@ class Periodic:
         while True:
             # Before the work: what changes while it runs is not missed.
             self._woken.clear()
-            if self._gate is not None and not self._stopping.is_set():
-                self._gate.wait()
+            self.give_way()
             if self._stopping.is_set():
                 return
             try:

@@ -133,3 +133,25 @@ def test_a_loop_that_waits_at_its_gate_is_stopped_without_another_turn():
     loop.start()
     loop.stop()
     assert not turned.is_set()
+
+
+def test_long_work_gives_way_between_its_steps():
+    gate, steps, second = Gate(NEVER_SECONDS), [], threading.Event()
+
+    def work():
+        steps.append("first")
+        gate.hold()
+        first.set()
+        loop.give_way()
+        steps.append("second")
+        second.set()
+
+    first = threading.Event()
+    loop = Periodic("long", work, NEVER_SECONDS, if_failed="-", at_once=True)
+    loop.yield_to(gate)
+    loop.start()
+    assert first.wait(SOON_SECONDS)
+    assert not second.wait(0.2)
+    gate.release()
+    assert second.wait(SOON_SECONDS)
+    loop.stop()

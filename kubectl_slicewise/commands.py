@@ -25,9 +25,10 @@ from kubectl_slicewise import fleet_table, node_advice
 from kubectl_slicewise import repack as repacking
 from kubectl_slicewise.policy_files import AUTOSCALING, NotFound, read_policies
 from kubectl_slicewise.policy_keys import SCHEMAS, as_table, keys_of
+from kubectl_slicewise.policy_notes import cluster_notes
 from scheduler.pod_shape import CARBON_CLASS_ANNOTATION
 from scheduler.puzzles import puzzles
-from scheduler.service import Service, from_snapshot
+from scheduler.service import Service, carbon_provider, from_snapshot
 from scheduler.snapshot import Snapshot, encode, read_or_take
 
 
@@ -143,8 +144,11 @@ def validate(options: argparse.Namespace) -> int:
                 print(f"{options.file}: a valid AutoscalingPolicy for {target.kind} {target.name}")
                 notes += remarks(policy)
             else:
-                load_cluster_policy(found.text, options.file)
+                cluster = load_cluster_policy(found.text, options.file)
+                if cluster.carbon.provider != "file":  # which may lie only where the product runs
+                    carbon_provider(cluster, options.file)
                 print(f"{options.file}: a valid ClusterPolicy")
+                notes += cluster_notes(cluster)
         except PolicyRefused as problem:
             refused += 1
             print(f"kubectl slicewise policy validate: {problem}", file=sys.stderr)

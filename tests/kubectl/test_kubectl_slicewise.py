@@ -217,6 +217,38 @@ def test_validate_finds_every_policy_of_a_manifest_and_names_lines_of_the_file(t
     assert "a valid AutoscalingPolicy for Deployment llm" in captured.out
 
 
+def test_validate_remarks_on_names_that_nothing_answers_to(tmp_path, capsys):
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        "kind: ClusterPolicy\n"
+        "prices: {gpuHourByModel: {H100: 4}}\n"
+        'demand: {classes: {"mig:1g.10gb": 1, "mig:9g.9gb": 1, gpus: 2, "whole:1@A100": 1}}\n'
+        "scaleDown: {keepFor: [whole]}\n"
+        "migGeometry: {configs: [{name: mine, model: H100-80GB, devices: {1g.11gb: 7}}]}\n"
+    )
+    assert main(["policy", "validate", str(file)]) == 0
+    notes = capsys.readouterr().err.splitlines()
+    assert [note.partition("note: ")[2].partition(":")[0] for note in notes] == [
+        "prices.gpuHourByModel",
+        *["demand.classes"] * 3,
+        "scaleDown.keepFor",
+        "migGeometry.configs, mine",
+    ]
+    assert "no GPU model 'H100'" in notes[0]
+    assert "did you mean H100-" in notes[0]
+    assert "no MIG profile '9g.9gb'" in notes[1]
+    assert "'gpus' is not read; expected mig:PROFILE, whole:COUNT or shared" in notes[2]
+
+
+def test_validate_refuses_a_carbon_provider_that_cannot_be_made(tmp_path, capsys):
+    file = tmp_path / "policy.yaml"
+    file.write_text("kind: ClusterPolicy\ncarbon: {provider: electricity-maps}\n")
+    assert main(["policy", "validate", str(file)]) == 1
+    assert "carbon.tokenFile: got nothing, expected the path" in capsys.readouterr().err
+    file.write_text("kind: ClusterPolicy\ncarbon: {provider: file, file: /only/in/the/pod.csv}\n")
+    assert main(["policy", "validate", str(file)]) == 0
+
+
 def test_validate_says_what_it_got_where_no_policy_is(capsys):
     assert main(["policy", "validate", "deploy/manifests/node.yaml"]) == 1
     assert "got DaemonSet; expected a ClusterPolicy, an AutoscalingPolicy" in capsys.readouterr().err

@@ -23,9 +23,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ from simulator.autoscaling_server import DEFAULT_MODEL, read_server
 from simulator.autoscaling_study import FIRST_SEED, Asked, study, targets_of
 from simulator.autoscaling_trace import Trace, WindowTrace, read_trace
 from simulator.paired import difference
+from simulator.workers import workers
 
 OUTPUT = Path("build/bench/held_out.json")
 RECORDED = "servegen_aggregate_10min"
@@ -92,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "cases": [],
     }
     waiting = loads(options.first_seed, options.seeds, options.hours)
-    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+    with workers(options.processes) as pool:
         for found in pool.map(cases_of, waiting, [startups] * len(waiting)):
             result["cases"] += found
             for case in found:

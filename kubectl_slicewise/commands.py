@@ -94,6 +94,12 @@ def nodes(options: argparse.Namespace) -> int:
         return 0
     view = FleetReader(service.fleet, lambda: policy, service.carbon, time.monotonic)()
     _print(options, fleet_table.as_json(view), fleet_table.as_table(view))
+    if not view.nodes:
+        print(
+            f"note: no node of {where} offers a GPU that Slicewise can read: resources nvidia.com/… with the "
+            "labels of GPU feature discovery, or ResourceSlices of gpu.nvidia.com or gpu.slicewise.io",
+            file=sys.stderr,
+        )
     return 0
 
 

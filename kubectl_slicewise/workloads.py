@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import msgspec
 
 from autoscaler.workload_page import CONFIG_MAP, KEY, LONGEST_SECONDS, Page, Row
-from cluster.client import Api
+from cluster.autoscaling_policy import load_autoscaling_policy
+from cluster.client import Api, ApiRefused
 from cluster.kept_map import KeptMap
-from kubectl_slicewise.policy_files import NotFound
+from cluster.policy_source import AUTOSCALING_SELECTOR
+from cluster.policy_text import PolicyRefused
+from cluster.wire import ConfigMap
+from kubectl_slicewise.policy_files import POLICY_KEY, NotFound
 from kubectl_slicewise.tables import table
 
 _HEADER = (
@@ -47,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     api = Api.connect(options.kubeconfig, options.context)
     try:
         data = KeptMap(api, options.policy_namespace, CONFIG_MAP).read() or {}
+        policies = policy_maps(api, options.namespace)
     finally:
         api.close()
     where = f"ConfigMap {options.policy_namespace}/{CONFIG_MAP}"
@@ -64,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
         print(msgspec.json.format(msgspec.json.encode(page), indent=2).decode())
     else:
         print(as_table(page.workloads))
+    for sentence in undecided(policies, page.workloads):
+        print(f"note: {sentence}", file=sys.stderr)
     age = (datetime.now(UTC) - datetime.fromisoformat(page.written_at)).total_seconds()
     if age > _OLD_SECONDS:
         print(
@@ -72,6 +81,37 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def policy_maps(api: Api, namespace: str | None) -> list[ConfigMap]:
+    """The ConfigMaps of autoscaling policies; none where they may not be listed. Raises ApiUnreachable."""
+    inside = "" if namespace is None else f"/namespaces/{quote(namespace)}"
+    try:
+        return api.list_objects(
+            f"/api/v1{inside}/configmaps", ConfigMap, {"labelSelector": AUTOSCALING_SELECTOR}
+        )
+    except ApiRefused:
+        return []
+
+
+def undecided(policies: Iterable[ConfigMap], decided: Iterable[Row]) -> list[str]:
+    """A sentence for each policy whose workload no decision was made about, with where the reason stands."""
+    there = {(row.namespace, row.kind, row.name) for row in decided}
+    found = []
+    for one in policies:
+        meta = one.metadata
+        where = f"{meta.namespace}/{meta.name}"
+        try:
+            target = load_autoscaling_policy(one.data.get(POLICY_KEY, ""), where).target
+        except PolicyRefused:
+            found.append(f"policy {where} is refused; kubectl slicewise policy validate says why")
+            continue
+        if (meta.namespace, target.kind, target.name) not in there:
+            found.append(
+                f"policy {where}: nothing is decided about {target.kind} {target.name}; see: kubectl -n "
+                f"{meta.namespace} get events --field-selector involvedObject.name={meta.name}"
+            )
+    return sorted(found)
 
 
 def read_page(text: str, where: str) -> Page:

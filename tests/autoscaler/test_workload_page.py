@@ -18,8 +18,9 @@ from autoscaler.targets import Target
 from autoscaler.view import View
 from autoscaler.workload_page import LONGEST_SECONDS, Row, WorkloadPage, rows
 from cluster.api_errors import ApiRefused
+from cluster.wire import ConfigMap, ObjectMeta
 from kubectl_slicewise.commands import NotFound
-from kubectl_slicewise.workloads import as_table, read_page
+from kubectl_slicewise.workloads import as_table, read_page, undecided
 from scheduler.demand import Demand, GpuRequest
 from scheduler.planner.admission import Constraints
 
@@ -112,6 +113,21 @@ def test_a_refused_write_is_told_once_and_tried_again(caplog: pytest.LogCaptureF
     api.refuse = False
     page.step()
     assert len(api.written) == 1
+
+
+def test_a_policy_without_a_decision_is_told_with_where_the_reason_stands():
+    def config_map(name: str, target: str) -> ConfigMap:
+        text = f"kind: AutoscalingPolicy\ntarget: {{name: {target}}}\nmaxReplicas: 2\ninFlight: {{}}\n"
+        return ConfigMap(ObjectMeta(name=name, namespace="n"), {"policy.yaml": text})
+
+    broken = ConfigMap(ObjectMeta(name="broken", namespace="n"), {})
+    maps = [config_map("a-policy", "a"), config_map("gone-policy", "gone"), broken]
+    told = undecided(maps, rows([view("a")], []))
+    assert told == [
+        "policy n/broken is refused; kubectl slicewise policy validate says why",
+        "policy n/gone-policy: nothing is decided about Deployment gone; see: kubectl -n n get events "
+        "--field-selector involvedObject.name=gone-policy",
+    ]
 
 
 def test_what_was_written_can_be_read():

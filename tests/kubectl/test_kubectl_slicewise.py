@@ -271,6 +271,15 @@ def test_validate_remarks_on_a_latency_that_the_server_does_not_tell(tmp_path, c
     assert capsys.readouterr().err == ""
 
 
+def test_a_cluster_without_gpus_is_told_what_would_be_seen(tmp_path, capsys):
+    file = tmp_path / "snapshot.json"
+    file.write_text('{"apiVersion": "slicewise.io/v1alpha1", "kind": "Snapshot"}')
+    assert main(["nodes", "--from-snapshot", str(file)]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("0 nodes, 0 GPUs")
+    assert "offers a GPU that Slicewise can read: resources nvidia.com/" in said.err
+
+
 def test_a_snapshot_that_does_not_say_when_it_was_taken_is_refused(tmp_path, capsys):
     file = tmp_path / "snapshot.json"
     file.write_text('{"apiVersion": "slicewise.io/v1alpha1", "kind": "Snapshot"}')

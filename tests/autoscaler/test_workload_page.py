@@ -19,7 +19,7 @@ from autoscaler.view import View
 from autoscaler.workload_page import LONGEST_SECONDS, Row, WorkloadPage, rows
 from cluster.api_errors import ApiRefused
 from cluster.wire import ConfigMap, ObjectMeta
-from kubectl_slicewise.commands import NotFound
+from kubectl_slicewise.policy_files import NotFound
 from kubectl_slicewise.workloads import as_table, read_page, undecided
 from scheduler.demand import Demand, GpuRequest
 from scheduler.planner.admission import Constraints

@@ -11,7 +11,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -48,7 +48,7 @@ from cluster.periodic import Gate
 from cluster.policy import AutoscalingPolicy
 from cluster.policy_source import AutoscalingPolicySource
 from metrics.exposition import Exposition
-from metrics.prometheus import Prometheus
+from metrics.prometheus import Prometheus, token_in
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ def build(options: Options) -> Parts:
     prometheus = Prometheus(
         options.prometheus_url,
         options.prometheus_timeout_seconds,
-        bearer_token=_token_reader(options.prometheus_token_file),
+        bearer_token=token_in(options.prometheus_token_file),
         ca_file=options.prometheus_ca_file,
         observer=observe,
     )
@@ -377,14 +377,3 @@ def build(options: Options) -> Parts:
         page=page,
         pace=pace,
     )
-
-
-def _token_reader(path: str | None) -> Callable[[], str] | None:
-    if path is None:
-        return None
-
-    def read() -> str:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-
-    return read

@@ -170,6 +170,18 @@ class Prometheus:
         return NoData(reason, "timeout")
 
 
+def token_in(path: str | None) -> Callable[[], str] | None:
+    """What reads a bearer token from a file each time it is needed, None for none."""
+    if path is None:
+        return None
+
+    def read() -> str:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+
+    return read
+
+
 _OBSERVED_CAUSES: Final = frozenset({"empty", "timeout", "outage", "refused", "malformed"})
 
 

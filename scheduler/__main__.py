@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import socket
 import ssl
 import sys
@@ -72,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="learn from it how much pods slow their neighbours down (default: the policy's numbers stand)",
     )
+    flags.add_argument("--prometheus-ca-file", metavar="FILE", help="CA of an https Prometheus, PEM")
+    flags.add_argument("--prometheus-token-file", metavar="FILE", help="bearer token, read at each query")
     flags.add_argument("--bind", action="store_true", help="offer /scheduler/bind (a bindVerb is configured)")
     flags.add_argument("--tls-cert-file", metavar="FILE", help="serve HTTPS with this certificate")
     flags.add_argument("--tls-key-file", metavar="FILE", help="key of the certificate")
@@ -172,7 +175,7 @@ def _live(flags: argparse.Namespace, tls: Tls | None, listener: socket.socket) -
     from scheduler.planner.nominate import Nominator
     from scheduler.windows.guard import WindowGuard
 
-    prometheus = _prometheus(flags.prometheus_url)
+    prometheus = _prometheus(flags)
     api = Api.connect(flags.kubeconfig, flags.context)
     live = Live(
         api,
@@ -212,14 +215,24 @@ def _live(flags: argparse.Namespace, tls: Tls | None, listener: socket.socket) -
         api.close()
 
 
-def _prometheus(url: str | None) -> Prometheus | None:
-    if url is None:
+def _prometheus(flags: argparse.Namespace) -> Prometheus | None:
+    for flag, path in (
+        ("--prometheus-ca-file", flags.prometheus_ca_file),
+        ("--prometheus-token-file", flags.prometheus_token_file),
+    ):
+        if path is not None and not os.access(path, os.R_OK):
+            raise BadFlag(f"{flag}: cannot read {path!r}; check path and rights")
+    if flags.prometheus_url is None:
         return None
     # Imported here: it brings 19 MiB that a scheduler without it need not have.
-    from metrics.prometheus import Prometheus
+    from metrics.prometheus import Prometheus, token_in
 
     try:
-        return Prometheus(url)
+        return Prometheus(
+            flags.prometheus_url,
+            bearer_token=token_in(flags.prometheus_token_file),
+            ca_file=flags.prometheus_ca_file,
+        )
     except ValueError as error:
         raise BadFlag(f"--prometheus-url: {error}") from error
 

@@ -101,6 +101,7 @@ def test_a_snapshot_is_served_without_a_cluster(tmp_path):
             "absent.crt",
         ),
         (["--kubeconfig", "absent.kubeconfig", "--listen", "127.0.0.1:0"], "absent.kubeconfig"),
+        (["--prometheus-token-file", "absent.token", "--listen", "127.0.0.1:0"], "token-file: cannot read"),
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_status_2(flags, words):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from metrics.prometheus import Prometheus
+from metrics.prometheus import Prometheus, token_in
 from metrics.samples import Vector
 from tests.metrics.absences import absent
 
@@ -206,7 +206,7 @@ def test_a_rotated_token_is_followed_and_an_unreadable_one_is_named(api, tmp_pat
     api.answers[QUERY] = vector(series("1"))
     token = tmp_path / "token"
     token.write_text("one\n")
-    with Prometheus(api.url, bearer_token=token.read_text) as prometheus:
+    with Prometheus(api.url, bearer_token=token_in(str(token))) as prometheus:
         prometheus.query("up", 0.0)
         token.write_text("two\n")
         prometheus.query("up", 0.0)

@@ -1,4 +1,4 @@
-"""What to do when in-flight cannot be read: keep what runs.
+"""What to do when the signal that sizes a workload cannot be read: keep what runs.
 
 Never lower on missing data, never below the minimum. After ``fallbackAfterSeconds`` without numbers go to the
 larger of what runs and ``fallbackReplicas``: an outage may cost money, it may not cost the service. A
@@ -37,7 +37,7 @@ def hold(
         )
     since = now if state.blind_since_seconds is None else state.blind_since_seconds
     state = replace(state, blind_since_seconds=since)
-    blind = f"in-flight is unknown for {now - since:.0f} s ({missing.reason})"
+    blind = f"{_name(missing, signals)} is unknown for {now - since:.0f} s ({missing.reason})"
     if (
         fallback_replicas is not None
         and now - since >= fallback_after_seconds
@@ -46,3 +46,10 @@ def hold(
         sentence = f"{blind}: raising to the fallback of {fallback_replicas}"
         return fallback_replicas, (Reason(reasons.FALLBACK, sentence),), state
     return current, (Reason(reasons.METRICS_MISSING, f"{blind}: keeping {current}"),), state
+
+
+def _name(missing: NoData, signals: Signals) -> str:
+    """What the policy sizes the workload by: that which is missing."""
+    if missing is signals.stream:
+        return "the lag"
+    return "in-flight" if missing is signals.in_flight else "p95 latency"

@@ -67,7 +67,10 @@ def test_no_more_replicas_than_partitions(stated, told, most):
 @pytest.mark.parametrize("current", [0, 1, 7])
 def test_an_outage_holds_the_replicas(current):
     signals = Signals(current=current, ready=current, stream=MISSING)
-    assert decide(policy(minReplicas=0), signals, None, 0.0).replicas == current
+    decision = decide(policy(minReplicas=0), signals, None, 0.0)
+    assert decision.replicas == current
+    if current:
+        assert decision.reasons[0].sentence.startswith("the lag is unknown for 0 s (no answer)")
 
 
 def test_a_missing_rate_never_lowers():

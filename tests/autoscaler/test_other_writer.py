@@ -184,7 +184,7 @@ def test_a_look_asks_nobody():
             questions.append(path)
             raise AssertionError(f"{path} was asked")
 
-    watched = OtherWriters(Api(), lambda _: None)  # type: ignore[arg-type]
+    watched = OtherWriters(Api(), lambda _: None)
     for second in range(0, 600, 5):
         watched.look(sight(2), float(second))
     assert questions == []
@@ -200,7 +200,7 @@ def test_a_cluster_without_keda_has_no_scaled_objects():
         def watch(self, path: str, params: Any = None, **_: Any) -> Any:
             raise ApiRefused(503, "Unavailable", "not now", where=path)
 
-    watched = OtherWriters(OnlyHpas(), lambda _: None)  # type: ignore[arg-type]
+    watched = OtherWriters(OnlyHpas(), lambda _: None)
     watched.start()
     try:
         until(lambda: watched.ready, 10.0, "the watches")

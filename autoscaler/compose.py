@@ -91,6 +91,7 @@ class Parts:
     pods: PodIndex
     fleet: FleetSide
     prometheus: Prometheus
+    slowdowns: Prometheus
     election: LeaderElection
     controller: Controller
     signals: SignalsSide
@@ -142,6 +143,7 @@ class Parts:
         self.policies.stop()
         self.recorder.stop()
         self.prometheus.close()
+        self.slowdowns.close()
         self.api.close()
 
     def _run(self) -> None:
@@ -199,13 +201,17 @@ def build(options: Options) -> Parts:
         leading.leader.labels(options.lease).set(0)
         leading.transitions.labels(options.lease).inc()
 
-    prometheus = Prometheus(
-        options.prometheus_url,
-        options.prometheus_timeout_seconds,
-        bearer_token=token_in(options.prometheus_token_file),
-        ca_file=options.prometheus_ca_file,
-        observer=observe,
-    )
+    def source() -> Prometheus:
+        return Prometheus(
+            options.prometheus_url,
+            options.prometheus_timeout_seconds,
+            bearer_token=token_in(options.prometheus_token_file),
+            ca_file=options.prometheus_ca_file,
+            observer=observe,
+        )
+
+    # Each asks a few questions at a time: those of a round do not queue behind seven about slowdowns.
+    prometheus, slowdowns = source(), source()
 
     def policies_changed(changed: Mapping[PolicyKey, AutoscalingPolicy]) -> None:
         loads.accepted("autoscaling", time.time())
@@ -257,7 +263,7 @@ def build(options: Options) -> Parts:
         pod_readers=[pods, warm_pods],
         node_readers=[notices],
         dry_run=options.dry_run,
-        prometheus=prometheus,
+        prometheus=slowdowns,
     )
     rivals = OtherWriters(api, signals.scales.writers)
     shapes = ReplicaShapes(api, fleet.live.service.decider)
@@ -366,6 +372,7 @@ def build(options: Options) -> Parts:
         pods=pods,
         fleet=fleet,
         prometheus=prometheus,
+        slowdowns=slowdowns,
         election=election,
         controller=controller,
         signals=signals,

@@ -31,6 +31,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +173,9 @@ class Watched:
         self.failures: list[str] = []
         self._lock = threading.Lock()
         self._begin()
-        ask, turn, write = parts.prometheus.query_many, parts.controller.round, parts.signals.scales.write
-        parts.prometheus.query_many = lambda queries, at: self._asked(ask, queries, at)  # type: ignore[method-assign]
+        for source in (parts.prometheus, parts.slowdowns):
+            source.query_many = partial(self._asked, source.query_many)  # type: ignore[method-assign]
+        turn, write = parts.controller.round, parts.signals.scales.write
         parts.controller.round = lambda: self._round(turn)  # type: ignore[method-assign]
 
         def written(*arguments: Any) -> Any:

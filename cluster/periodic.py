@@ -12,34 +12,47 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
 log = logging.getLogger(__name__)
 
-LONGEST_SHUT_SECONDS: Final = 5.0
+LONGEST_WAIT_SECONDS: Final = 5.0
+FRESH_SECONDS: Final = 1.0
 
 
 class Gate:
-    """Shut while something urgent runs. Safe to use from several threads."""
+    """Shut while something urgent runs, again and again. Safe to use from several threads."""
 
-    def __init__(self, longest_seconds: float = LONGEST_SHUT_SECONDS) -> None:
+    def __init__(
+        self, longest_seconds: float = LONGEST_WAIT_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Who waits at it goes on after ``longest_seconds``, whatever became of what is urgent."""
-        self._open = threading.Event()
-        self._open.set()
-        self._longest_seconds = longest_seconds
+        self._longest_seconds, self._clock = longest_seconds, clock
+        self._changed = threading.Condition()
+        self._shut, self._opened_at = False, float("-inf")
 
     def hold(self) -> None:
         """Shut it."""
-        self._open.clear()
+        with self._changed:
+            self._shut = True
 
     def release(self) -> None:
         """Open it."""
-        self._open.set()
+        with self._changed:
+            self._shut, self._opened_at = False, self._clock()
+            self._changed.notify_all()
 
-    def wait(self) -> None:
-        """Return when it is open."""
-        self._open.wait(self._longest_seconds)
+    def wait(self, *, fresh: bool = False) -> None:
+        """Return when it is open; ``fresh``: when it has just been opened, so that work of seconds is done
+        before it is shut again. One that nobody has used for long is as good.
+        """
+        with self._changed:
+            age = self._clock() - self._opened_at
+            if not self._shut and not (fresh and FRESH_SECONDS < age <= self._longest_seconds):
+                return
+            self._changed.wait(self._longest_seconds)
 
 
 class Periodic:
@@ -68,10 +81,10 @@ class Periodic:
         """Begin no turn while ``gate`` is shut. Before ``start``."""
         self._gate = gate
 
-    def give_way(self) -> None:
-        """Wait while the gate is shut; called before each turn, and by long work between its steps."""
+    def give_way(self, *, fresh: bool = False) -> None:
+        """Wait at the gate: before each turn, and in long work, ``fresh``, before each of its steps."""
         if self._gate is not None and not self._stopping.is_set():
-            self._gate.wait()
+            self._gate.wait(fresh=fresh)
 
     def start(self) -> None:
         """Start the thread."""

@@ -83,13 +83,14 @@ class InterferenceLoop(Periodic):
         if not rules.learning.enabled or policy.terms.interference == 0.0:
             self._publish({})
             return
+        self.give_way(fresh=True)
         now = self._clock()
         # Sixteen kinds of server are known and one or two run: ask only for those that do.
         marks = self._source.query_many({_SERVERS: detection_query(self._scope)}, now)
         presets = present(marks[_SERVERS], self._scope)
-        self.give_way()
+        self.give_way(fresh=True)
         answers = self._source.query_many(queries(self._scope, presets), now)
-        self.give_way()
+        self.give_way(fresh=True)
         found = samples(self._standings(policy), answers, self._scope, presets)
         self._sums.decay(0.5 ** (self._period_seconds / HALF_LIFE_SECONDS))
         self._sums.add(found)

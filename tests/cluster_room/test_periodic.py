@@ -155,3 +155,29 @@ def test_long_work_gives_way_between_its_steps():
     gate.release()
     assert second.wait(SOON_SECONDS)
     loop.stop()
+
+
+def waits(gate: Gate, *, fresh: bool) -> bool:
+    """Whether who comes now has to wait; lets them go afterwards."""
+    through = threading.Event()
+    thread = threading.Thread(target=lambda: (gate.wait(fresh=fresh), through.set()))
+    thread.start()
+    waited = not through.wait(0.2)
+    gate.release()
+    thread.join(SOON_SECONDS)
+    assert through.is_set()
+    return waited
+
+
+def test_long_work_begins_right_after_the_gate_was_opened_and_not_before_it_is_shut_again():
+    now = [100.0]
+    gate = Gate(5.0, clock=lambda: now[0])
+    assert not waits(gate, fresh=True), "nobody uses it"
+    now[0] += 0.5
+    assert not waits(gate, fresh=True), "it was just opened"
+    now[0] += 3.0
+    assert not waits(gate, fresh=False)
+    now[0] += 3.0
+    assert waits(gate, fresh=True), "it may be shut at any moment"
+    now[0] += 60.0
+    assert not waits(gate, fresh=True), "nobody has used it for long"

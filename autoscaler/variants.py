@@ -30,6 +30,8 @@ from ortools.sat.python import cp_model
 KEPT_SECONDS: Final = 3600.0
 WORTH_A_CHANGE: Final = 0.1
 _UNITS: Final = 1_000_000
+# Finer than prices: a need that some counts meet exactly is met by them, whatever their capacities round to.
+_CAPACITY_UNITS: Final = 1_000_000_000
 _TIME_LIMIT_SECONDS: Final = 0.5
 
 
@@ -86,10 +88,10 @@ def cheapest(variants: Sequence[Variant], need: float) -> Mapping[str, int]:
         start = round(price * (one.cold_start_seconds / KEPT_SECONDS + WORTH_A_CHANGE))
         counts.append(count)
         costs.append(price * count + start * fresh)
-        # Rounded down, so that the replicas always suffice.
-        served.append(math.floor(one.capacity / most_capacity * _UNITS + 1e-3) * count)
-    # A thousandth of a unit is less than any rounding of the floating-point sums before.
-    model.add(sum(served) >= math.ceil(need / most_capacity * _UNITS - 1e-3))
+        served.append(round(one.capacity / most_capacity * _CAPACITY_UNITS) * count)
+    # Every replica may have lost half a unit to rounding, and the need one.
+    rounded = 1 + sum(max(one.least, one.most) for one in variants)
+    model.add(sum(served) >= math.floor(need / most_capacity * _CAPACITY_UNITS) - rounded)
     model.minimize(sum(costs))
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from autoscaler.variants import KEPT_SECONDS, WORTH_A_CHANGE, Variant, cheapest, handed_over, need_rps
@@ -101,6 +101,7 @@ variants = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
+@example([variant("small", 0.5, 1.0, 0, 3), variant("large", 3.0, 1.0, 0, 3)], 10.0)
 @given(variants, st.floats(0.0, 20.0))
 def test_no_other_counts_are_cheaper(found, need):
     def cost(counts):

@@ -1,10 +1,17 @@
 """What in-flight may become before a replica asked for now serves, and how wrong that forecast has been.
 
     fast, level = mean in flight over some 10 s (a tenth of the lead, if longer), over some 10 min
+    expected    = level + persistence * (fast - level)     persistence: what is left of that one lead later
     trend       = fast + DAMPING * slope * lead            slope between the two
     season      = fast * (usual then / usual now)          by quarter of an hour of the day
-    floor       = max(fast, those of the two that err less than fast alone)
-    dispersion  = mean of (seen - fast)^2 / level, fast of one lead before
+    floor       = max(expected, those of the two that err less than fast alone)
+    dispersion  = mean of (seen - expected)^2 / level, expected of one lead before
+
+``persistence`` is the coefficient of the regression of what is seen one lead later on what is seen now, both
+as distances from the level: a first-order autoregression at the distance that matters. Bursts that are over
+before a replica could serve are then not answered with replicas (it is near 0), and lulls do not hide them;
+steps and ramps are answered in full (it is near 1). It begins at 1, so that a workload nobody knows yet is
+followed, and what was found weighs as much as that after ``PERSISTENCE_PRIOR_SECONDS``.
 
 The trend is Holt's with damping (Gardner and McKenzie 1985). The season is the mean of each quarter of an
 hour, the newest day counting half; it speaks only after a whole day. Each of the two is judged one lead later
@@ -20,6 +27,7 @@ Pure. Times are of the caller's clock; the season wants Unix time.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +44,7 @@ _LEVEL_SECONDS: Final = 600.0
 _FAST_SECONDS: Final = 10.0
 _FAST_OF_LEAD: Final = 0.1
 _DAMPING: Final = 0.5
+PERSISTENCE_PRIOR_SECONDS: Final = 900.0
 # A forecast speaks while its squared error is below this share of the plain level's.
 _EARNED: Final = 0.95
 _KEPT_LOOKS: Final = 32
@@ -48,10 +57,14 @@ _MOST_SEASON: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was forecast at one moment for one lead later: by level, by trend, by season (None: mute)."""
+    """What was seen at one moment (``fast``, ``level``), and what was forecast for one lead later: expected,
+    by trend, by season (None: mute).
+    """
 
     at_seconds: float
+    fast: float
     level: float
+    expected: float
     trend: float
     season: float | None
 
@@ -88,7 +101,9 @@ class Season:
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """``level`` and ``fast`` are means over minutes; ``dispersion`` and the squared errors (in units of the
-    level) are learned from looks that are one lead old.
+    level) are learned from looks that are one lead old. ``distance`` is the mean square of ``fast - level``,
+    ``lasting`` its mean product with what was seen one lead later, both in units of the level;
+    ``judged_seconds`` is the time that they tell of.
     """
 
     at_seconds: float
@@ -99,6 +114,9 @@ class Forecast:
     trend_error: float = 0.0
     season_error: float = 0.0
     relative_error: float | None = None
+    distance: float = 0.0
+    lasting: float = 0.0
+    judged_seconds: float = 0.0
     season: Season = Season()
     looks: tuple[Look, ...] = ()
 
@@ -106,6 +124,15 @@ class Forecast:
     def begun(cls, in_flight: float, now: float) -> Forecast:
         """The forecast of a workload seen for the first time."""
         return cls(now, in_flight, in_flight)
+
+    def recalled(self, persistence: Sequence[float]) -> Forecast:
+        """Return the forecast with ``distance``, ``lasting`` and ``judged_seconds`` of the time before a
+        restart; any other number of values is as good as none.
+        """
+        if len(persistence) != 3:
+            return self
+        distance, lasting, judged_seconds = persistence
+        return replace(self, distance=distance, lasting=lasting, judged_seconds=judged_seconds)
 
     def seen(
         self, in_flight: float, now: float, *, lead_seconds: float, unix_seconds: float | NoData
@@ -122,14 +149,34 @@ class Forecast:
             season = season.seen(in_flight, unix_seconds)
         looks = judged.looks
         if not looks or now - looks[-1].at_seconds >= lag / _KEPT_LOOKS:
-            look = Look(now, fast, _by_trend(fast, level, lag), _by_season(fast, season, lag, unix_seconds))
+            look = Look(
+                now,
+                fast,
+                level,
+                level + judged.persistence * (fast - level),
+                _by_trend(fast, level, lag),
+                _by_season(fast, season, lag, unix_seconds),
+            )
             looks = (*looks, look)
         return replace(judged, at_seconds=now, level=level, fast=fast, season=season, looks=looks)
 
+    @property
+    def persistence(self) -> float:
+        """The share of a distance from the level that is left one lead later, 0 to 1."""
+        if self.distance <= 0.0:
+            return 1.0
+        found = min(1.0, max(0.0, self.lasting / self.distance))
+        prior = PERSISTENCE_PRIOR_SECONDS
+        return (self.judged_seconds * found + prior) / (self.judged_seconds + prior)
+
+    def one_lead_later(self, in_flight: float) -> float:
+        """Return what is expected to be left of ``in_flight`` when a replica asked for now serves."""
+        return self.level + self.persistence * (in_flight - self.level)
+
     def floor(self, *, lead_seconds: float, unix_seconds: float | NoData) -> float:
-        """Return the in-flight to be ready for: never below the mean of the last looks (``fast``)."""
+        """Return the in-flight to be ready for: what is expected of the mean of the last looks, or more."""
         lag = lead_seconds + LEAD_MARGIN_SECONDS
-        earned, floor = _EARNED * self.level_error, self.fast
+        earned, floor = _EARNED * self.level_error, self.one_lead_later(self.fast)
         if self.trend_error < earned:
             floor = max(floor, _by_trend(self.fast, self.level, lag))
         if self.season_error < earned:
@@ -144,18 +191,23 @@ class Forecast:
             look, looks = looks[0], looks[1:]
             until = looks[0].at_seconds if looks else now
             share = min(1.0, (until - look.at_seconds) / _ERRORS_SECONDS)
-            scale = max(look.level, self.level, 1.0)
-            plain = (in_flight - look.level) ** 2 / scale
-            season = look.level if look.season is None else look.season
-            relative = abs(in_flight - look.level) / scale
+            scale = max(look.fast, self.level, 1.0)
+            plain = (in_flight - look.fast) ** 2 / scale
+            season = look.fast if look.season is None else look.season
+            error = (in_flight - look.expected) ** 2 / max(look.expected, self.level, 1.0)
+            distance = (look.fast - look.level) / scale
+            relative = abs(in_flight - look.fast) / scale
             known = relative if forecast.relative_error is None else forecast.relative_error
             forecast = replace(
                 forecast,
-                dispersion=min(LARGEST_DISPERSION, _nearer(forecast.dispersion, plain, share)),
+                dispersion=min(LARGEST_DISPERSION, _nearer(forecast.dispersion, error, share)),
                 level_error=_nearer(forecast.level_error, plain, share),
                 trend_error=_nearer(forecast.trend_error, (in_flight - look.trend) ** 2 / scale, share),
                 season_error=_nearer(forecast.season_error, (in_flight - season) ** 2 / scale, share),
                 relative_error=_nearer(known, relative, share),
+                distance=_nearer(forecast.distance, distance * (look.fast - look.level), share),
+                lasting=_nearer(forecast.lasting, distance * (in_flight - look.level), share),
+                judged_seconds=min(_ERRORS_SECONDS, forecast.judged_seconds + until - look.at_seconds),
                 looks=looks,
             )
         return forecast

@@ -33,7 +33,7 @@ from autoscaler.shadows import Shadows
 from metrics.samples import NoData
 
 # Aim below what the objective allows: what the shadows find for the past is a little short for the future.
-AIM_SHARE: Final = 0.8
+AIM_SHARE: Final = 0.5
 # Loads wander by a share of their level, whatever their number of requests.
 WANDERING: Final = 0.05
 _LEAST_AIM: Final = 0.1

@@ -30,7 +30,7 @@ from autoscaler.replacing import replace
 
 CANDIDATES: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 # A share of late requests given up is worth so many times that share of the fleet, and no more.
-DEAREST: Final = 30.0
+DEAREST: Final = 50.0
 PRIOR_SECONDS: Final = 3.0 * 3600.0
 # The prior's late share without headroom, and the deviations that divide it by ten.
 _PRIOR_LATE: Final = 0.1

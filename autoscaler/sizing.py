@@ -115,12 +115,17 @@ def _by_objective(
     per_replica, whence = _share(policy, learned)
     allowance = learned.headroom.allowance(level, forecast.dispersion)
     ready_for = floor + allowance
+    short_since = None
     if (
         queue is not None
         and queue.waiting * service > conditions.patience_seconds * signals.ready * per_replica
     ):
-        # A shortage is answered for what it is; below it, the noise of single looks is not paid for.
-        ready_for = max(ready_for, offered)
+        short_since = now if learned.short_since_seconds is None else learned.short_since_seconds
+        # A shortage is answered for what will be left of it, and one that outlasts a lead for what it is.
+        # Below it, the noise of single looks is not paid for.
+        outlasts = now - short_since > conditions.lead_seconds
+        ready_for = max(ready_for, offered if outlasts else forecast.one_lead_later(offered))
+    learned = replace(learned, short_since_seconds=short_since)
     load = ready_for / per_replica
     # One idle replica for each silent one at most: nobody knows what those do.
     fullest = load if reports < 1.0 or not signals.silent else load + signals.silent
@@ -187,7 +192,7 @@ def _begun(state: State, slo: Slo, current: int, in_flight: float, cold_start: f
             answered=memory.answered,
             late=memory.late,
         ),
-        replace(forecast, dispersion=memory.dispersion, season=season),
+        replace(forecast, dispersion=memory.dispersion, season=season).recalled(memory.persistence),
         shadows.recalled(
             memory.shadows_late, memory.shadows_cost, memory.shadows_answered, memory.shadows_seconds
         ),

@@ -37,12 +37,15 @@ class Raise:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What is learned about a workload with an objective; ``per_replica`` is None until fitted."""
+    """What is learned about a workload with an objective; ``per_replica`` is None until fitted.
+    ``short_since_seconds``: since when requests have waited for longer than the objective leaves them.
+    """
 
     headroom: Headroom
     forecast: Forecast
     shadows: Shadows
     queue: Queue | None = None
+    short_since_seconds: float | None = None
     fit: Fit = UNFITTED
     per_replica: float | None = None
 
@@ -63,6 +66,7 @@ class Recalled:
     usual_rps: float | None = None
     per_replica: float | None = None
     season: tuple[float | None, ...] = ()
+    persistence: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +115,17 @@ class State:
         learned = self.learned
         if learned is None:
             return ""
-        season = learned.forecast.season.days
+        forecast = learned.forecast
+        season = forecast.season.days
         memory: dict[str, Any] = {
             "format": _FORMAT,
             "deviations": round(learned.headroom.deviations, 4),
-            "dispersion": round(learned.forecast.dispersion, 2),
+            "dispersion": round(forecast.dispersion, 2),
+            "persistence": [
+                _short(forecast.distance),
+                _short(forecast.lasting),
+                round(forecast.judged_seconds),
+            ],
             "surplus": round(learned.headroom.surplus, 4),
             "budget": [round(learned.headroom.answered), round(learned.headroom.late, 1)],
             "shadows": {
@@ -166,6 +176,7 @@ def _memory(text: str) -> Recalled | None:
         usual_rps=usual or None,
         per_replica=per_replica or None,
         season=kept if len(kept) == len(Season().days) else (),
+        persistence=_numbers(data.get("persistence")),
     )
 
 

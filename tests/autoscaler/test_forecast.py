@@ -40,6 +40,34 @@ def test_bursts_raise_the_dispersion_the_more_the_longer_the_lead():
     assert long.relative_error > 0.2
 
 
+def test_bursts_that_are_over_within_a_lead_are_not_expected_to_last_and_steps_are():
+    # 20 s of 300 every five minutes, a replica takes a minute; the level sinks after each: that much lasts.
+    bursts = [300.0 if look % 60 < 4 else 100.0 for look in range(2000)]
+    steps = [300.0 if (look // 720) % 2 else 100.0 for look in range(6000)]
+    nobody_knows = follow([100.0, 100.0, 300.0, 300.0])
+    assert nobody_knows.persistence == 1.0
+    assert nobody_knows.one_lead_later(300.0) == 300.0
+    assert follow(bursts).persistence < 0.5
+    assert follow(steps).persistence > 0.9
+
+
+def test_a_lull_within_a_steady_load_is_not_expected_to_last():
+    lulls = follow([20.0 if look % 60 < 4 else 100.0 for look in range(1982)])
+    assert lulls.fast < 90.0
+    assert lulls.floor(lead_seconds=60.0, unix_seconds=NO_CLOCK) > lulls.fast + 0.5 * (
+        lulls.level - lulls.fast
+    )
+
+
+def test_what_was_found_to_last_is_recalled_and_anything_else_is_as_good_as_nothing():
+    found = follow([300.0 if look % 60 < 4 else 100.0 for look in range(2000)])
+    fresh = Forecast.begun(100.0, 0.0)
+    again = fresh.recalled((found.distance, found.lasting, found.judged_seconds))
+    assert again.persistence == found.persistence
+    assert fresh.recalled(()) == fresh
+    assert fresh.recalled((1.0, 1.0)) == fresh
+
+
 def test_a_load_that_falls_far_may_rise_as_far_and_counts_the_same():
     up = follow([200.0] * 2000 + [400.0] * 2000)
     down = follow([400.0] * 2000 + [200.0] * 2000)
@@ -88,8 +116,10 @@ def test_the_season_is_mute_before_a_whole_day_and_without_the_time_of_day():
 
 
 @given(st.lists(st.floats(0.0, 5000.0), min_size=1, max_size=60), st.floats(1.0, 900.0))
-def test_it_only_raises_and_keeps_a_bounded_memory(loads: list[float], lead: float):
+def test_trend_and_season_only_raise_and_the_memory_is_bounded(loads: list[float], lead: float):
     forecast = follow(loads, step=7.0, lead=lead, unix=True)
-    assert forecast.floor(lead_seconds=lead, unix_seconds=7.0 * len(loads)) >= forecast.fast
+    floor = forecast.floor(lead_seconds=lead, unix_seconds=7.0 * len(loads))
+    assert floor >= forecast.one_lead_later(forecast.fast) >= min(forecast.fast, forecast.level) - 1e-9
+    assert 0.0 <= forecast.persistence <= 1.0
     assert forecast.dispersion >= 0.0
     assert len(forecast.looks) <= 34

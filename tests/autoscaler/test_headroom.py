@@ -74,8 +74,8 @@ def test_the_longer_a_start_takes_the_safer_the_beginning():
 def test_a_bad_period_that_replicas_do_not_explain_adds_much_and_a_good_one_takes_little_away():
     bad = begun(1.0).corrected(0.5, 20.0, NOBODY, now=60.0, **SETTINGS)
     good = begun(1.0).corrected(0.0, 20.0, NOBODY, now=60.0, **SETTINGS)
-    assert bad.surplus == pytest.approx(1.0 + 0.2 * (0.5 - 0.008))
-    assert good.surplus == pytest.approx(1.0 - 0.2 * 0.008)
+    assert bad.surplus == pytest.approx(1.0 + 0.2 * (0.5 - AIM_SHARE * 0.01))
+    assert good.surplus == pytest.approx(1.0 - 0.2 * AIM_SHARE * 0.01)
     assert bad.deviations > good.deviations
 
 

@@ -317,6 +317,8 @@ def test_rule_11_what_was_learned_survives_a_restart_and_windows_do_not():
     assert after.replicas == 40
     assert after.state.learned is not None
     assert after.state.learned.headroom.deviations == pytest.approx(learned, abs=1e-4)
+    found = state.learned.forecast.persistence
+    assert after.state.learned.forecast.persistence == pytest.approx(found, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ Everything learned goes into the state. Pure; decides no count.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +30,8 @@ from cluster.autoscaling_policy import AutoscalingPolicy, Slo
 from metrics.samples import NoData
 
 DEFAULT_PER_REPLICA: Final = 16.0
+# Standard deviations of a random stream by which requests in flight may exceed what is served at a time.
+_BY_CHANCE: Final = 2.5
 # The part of the bound that may be spent waiting; the rest is for being served.
 PATIENCE_SHARE: Final = {"ttft": 0.5, "e2e": 0.25, "itl": 0.0}
 
@@ -98,7 +101,10 @@ def _by_objective(
     level = max(floor, forecast.burst_level)
     per_replica, _ = _share(policy, learned)
     full = seen >= signals.ready * per_replica
-    service = _service_seconds(seen, queue, signals.request_rate)
+    waits = _waiting(policy, queue, seen, signals.ready)
+    # Without a queue told, what runs is not told either: the mean of the last looks has less of it than one.
+    running = seen - waits if queue is not None else min(seen, forecast.fast)
+    service = _service_seconds(running, signals.request_rate)
     conditions = _conditions(policy, slo, signals, per_replica, cold_start, lower_window)
     learned = replace(
         learned,
@@ -116,10 +122,7 @@ def _by_objective(
     allowance = learned.headroom.allowance(level, forecast.dispersion)
     ready_for = floor + allowance
     short_since = None
-    if (
-        queue is not None
-        and queue.waiting * service > conditions.patience_seconds * signals.ready * per_replica
-    ):
+    if waits * service > conditions.patience_seconds * signals.ready * per_replica:
         short_since = now if learned.short_since_seconds is None else learned.short_since_seconds
         # A shortage is answered for what will be left of it, and one that outlasts a lead for what it is.
         # Below it, the noise of single looks is not paid for.
@@ -145,11 +148,24 @@ def _reporting_share(signals: Signals) -> float:
     return (signals.ready - signals.silent) / signals.ready
 
 
-def _service_seconds(in_flight: float, queue: Queue | None, request_rate: float | NoData) -> float:
+def _waiting(policy: AutoscalingPolicy, queue: Queue | None, in_flight: float, ready: int) -> float:
+    """How many requests wait: as told, else those beyond what the ready replicas serve at a time, where the
+    policy says how much that is and chance does not explain it.
+    """
+    if queue is not None:
+        return queue.waiting
+    if policy.in_flight is None:
+        return 0.0
+    held = ready * policy.in_flight.per_replica
+    beyond = in_flight - held
+    return beyond if beyond > _BY_CHANCE * math.sqrt(held) else 0.0
+
+
+def _service_seconds(running: float, request_rate: float | NoData) -> float:
     """How long a request is served, by Little's law; a second where no rate is known."""
     if isinstance(request_rate, NoData) or request_rate <= 0.0:
         return 1.0
-    return max(0.0, in_flight - (0.0 if queue is None else queue.waiting)) / request_rate
+    return max(0.0, running) / request_rate
 
 
 def _conditions(

@@ -117,11 +117,12 @@ def test_a_taken_port_is_named():
     ("flags", "words"),
     [
         (["--external-metrics-port", "0"], "expected --serving-cert-file and --serving-key-file beside it"),
-        (["--keda-port", "0", "--serving-cert-file", "x"], "expected both or none"),
+        (["--keda-port", "0", "--serving-cert-file", __file__], "expected both or none"),
         (
-            ["--keda-port", "0", "--serving-cert-file", "/no", "--serving-key-file", "/no"],
+            ["--keda-port", "0", "--serving-cert-file", __file__, "--serving-key-file", __file__],
             "got no usable pair",
         ),
+        (["--keda-port", "0", "--serving-cert-file", "/no"], "--serving-cert-file: cannot read"),
         (["--keda-port", "0", "--keda-client-ca-file", __file__], "--keda-client-ca-file: expected"),
         (["--keda-port", "0", "--keda-client-ca-file", "/no"], "--keda-client-ca-file: cannot read"),
     ],

@@ -277,4 +277,4 @@ def _share(policy: AutoscalingPolicy, learned: Learned) -> tuple[float, str]:
         return policy.in_flight.per_replica, ""
     if learned.per_replica is not None:
         return learned.per_replica, " (learned from the server)"
-    return DEFAULT_PER_REPLICA, " (until the server is learned)"
+    return DEFAULT_PER_REPLICA, " (until it is learned from the tokens that the server counts)"

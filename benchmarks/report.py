@@ -6,9 +6,10 @@ so no figure stands there that was not measured.  Usage: python -m benchmarks.re
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,9 @@ SECTIONS: Mapping[Path, Callable[[Json], list[str]]] = {
 }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write the document; exit status 1 when nothing has been measured."""
+    argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__).parse_args(arguments)
     parts: list[str] = []
     absent: list[str] = []
     cores: object = "unknown"

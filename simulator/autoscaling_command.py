@@ -94,7 +94,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry the command out. 0 done, 1 the trace or the serving model was refused (told on stderr)."""
+    """Carry the command out. 0 done, 2 the trace or the serving model was refused (told on stderr)."""
     try:
         asked = Asked(
             trace=read_trace(options.trace, options.trace_model, options.hours),
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         )
     except (TraceRefused, ServerRefused) as refused:
         print(f"simulate autoscaling: {refused}", file=sys.stderr)
-        return 1
+        return 2
     progress = Progress(len(options.startup), sys.stderr)
     found = study(
         asked,

@@ -78,7 +78,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry the command out. 0 done, 1 the file was refused (told on stderr)."""
+    """Carry the command out. 0 done, 2 the file was refused (told on stderr)."""
     try:
         table = read_zones(options.carbon)
         zones = tuple(part.strip() for part in (options.zones or "").split(",") if part.strip())
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
         check(asked, table)
     except TableRefused as refused:
         print(f"simulate batch: {refused}", file=sys.stderr)
-        return 1
+        return 2
     progress = Progress(len(asked.zones) * len(asked.seeds), sys.stderr)
     cases = study(
         asked,

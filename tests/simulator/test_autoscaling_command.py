@@ -123,7 +123,7 @@ def test_rows_of_windows_run_as_well(capsys):
     ],
 )
 def test_what_cannot_be_read_is_told_without_a_traceback(flags, expected, capsys):
-    assert _simulate(*flags) == 1
+    assert _simulate(*flags) == 2
     told = capsys.readouterr().err
     assert expected in told
     assert "Traceback" not in told

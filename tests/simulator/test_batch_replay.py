@@ -105,7 +105,7 @@ def test_the_command_prints_a_table(capsys):
     ],
 )
 def test_what_cannot_be_served_is_told(arguments, message, capsys):
-    assert main(f"simulate batch {arguments}".split()) == 1
+    assert main(f"simulate batch {arguments}".split()) == 2
     assert message in capsys.readouterr().err
 
 

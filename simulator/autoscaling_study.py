@@ -8,10 +8,8 @@ their own when asked; a single trace is then divided by start-up time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import groupby
-from multiprocessing import get_context
 
 import numpy as np
 
@@ -25,6 +23,7 @@ from simulator.autoscaling_registry import AUTOSCALERS, Setting
 from simulator.autoscaling_run import Outcome, Steered, first_replicas, simulate
 from simulator.autoscaling_server import ServerModel
 from simulator.autoscaling_trace import Trace
+from simulator.workers import workers
 
 FIRST_SEED = 42
 # maxReplicas: so many times what the peak needs, for every policy alike, as a careful operator sets it.
@@ -94,7 +93,7 @@ def studies(batches: Sequence[tuple[Asked, float]], *, processes: int = 1) -> It
         for asked, startups in jobs:
             yield from _drawn(asked, startups)
         return
-    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn")) as pool:
+    with workers(min(processes, len(jobs))) as pool:
         waiting = [pool.submit(_drawn, asked, startups) for asked, startups in jobs]
         try:
             for job in waiting:

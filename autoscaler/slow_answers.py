@@ -25,7 +25,7 @@ from metrics.servers import Scope
 
 log = logging.getLogger(__name__)
 
-MOST_AT_ONCE: Final = 12
+MOST_AT_ONCE: Final = 8
 # Beyond so many times its time an answer tells of another hour.
 _STALE: Final = 4.0
 _BOUNDS_GOOD_FOR_SECONDS: Final = 600.0

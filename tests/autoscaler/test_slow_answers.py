@@ -136,11 +136,11 @@ def test_a_round_adds_no_more_than_so_many_questions():
     source, later = Histograms(a=("1.0", "+Inf")), Later()
     slow = SlowAnswers(source, EVERYTHING, later)
     counts = []
-    for turn in range(3):
+    for turn in range(4):
         slow.current(wanted, 5.0 * turn)
         later.run()
         counts.append(len(source.asked))
-    assert counts == [MOST_AT_ONCE, 2 * MOST_AT_ONCE, 30]
+    assert counts == [MOST_AT_ONCE, 2 * MOST_AT_ONCE, 3 * MOST_AT_ONCE, 30]
 
 
 def test_a_question_that_fails_is_told_and_keeps_none_behind_it(caplog: pytest.LogCaptureFixture):

@@ -137,7 +137,7 @@ def test_a_round_adds_no_more_than_so_many_questions():
     slow = SlowAnswers(source, EVERYTHING, later)
     counts = []
     for turn in range(4):
-        slow.current(wanted, 5.0 * turn)
+        slow.current(wanted, 4.0 * turn)
         later.run()
         counts.append(len(source.asked))
     assert counts == [MOST_AT_ONCE, 2 * MOST_AT_ONCE, 3 * MOST_AT_ONCE, 30]

@@ -190,7 +190,8 @@ def test_without_an_objective_nothing_is_learned():
 def test_the_share_of_a_replica_is_learned_where_the_policy_does_not_give_it():
     learning = policy(inFlight=None, slo={"latencySeconds": 6.0})
     first = decide(learning, serving(4, 60.0), None, 0.0)
-    assert "at 16 a replica (until it is learned from the tokens that the server counts)" in first.reasons[0].sentence
+    assumed = "at 16 a replica (until it is learned from the tokens that the server counts)"
+    assert assumed in first.reasons[0].sentence
     state: State | None = first.state
     for minute in range(40):
         running = 40.0 + 20.0 * (minute % 3)

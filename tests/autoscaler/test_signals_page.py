@@ -28,7 +28,7 @@ def test_the_limits_are_those_of_the_scrape():
     assert f"every {SignalSources().every_seconds:g} s" in SECTION
     assert f"Above {MOST_PODS} pods" in SECTION
     assert f"At most {PODS_A_SECOND:g} pods a second are asked, {WORKERS} at once, a second each" in SECTION
-    assert (PROBED_PODS, TIMEOUT_SECONDS, MOST_AT_ONCE) == (2, 1.0, 12)  # told in words
+    assert (PROBED_PODS, TIMEOUT_SECONDS, MOST_AT_ONCE) == (2, 1.0, 8)  # told in words
 
 
 def test_the_table_names_every_server_and_what_it_tells():

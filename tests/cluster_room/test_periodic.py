@@ -160,7 +160,12 @@ def test_long_work_gives_way_between_its_steps():
 def waits(gate: Gate, *, fresh: bool) -> bool:
     """Whether who comes now has to wait; lets them go afterwards."""
     through = threading.Event()
-    thread = threading.Thread(target=lambda: (gate.wait(fresh=fresh), through.set()))
+
+    def come() -> None:
+        gate.wait(fresh=fresh)
+        through.set()
+
+    thread = threading.Thread(target=come)
     thread.start()
     waited = not through.wait(0.2)
     gate.release()

@@ -18,6 +18,7 @@ from autoscaler.scale_reads import read_all
 from autoscaler.targets import ScaleSight, Target, TargetRefused, Targets
 from cluster.client import Api
 from deploy.local.control_plane import ControlPlane
+from deploy.local.rest import RequestRefused
 from tests.cluster.test_autoscaler_on_real_control_plane import MODEL_CRD
 from tests.polling import until
 
@@ -63,7 +64,10 @@ def kind(control_plane: ControlPlane) -> Iterator[str]:
         groups = control_plane.request("GET", "/apis")["groups"]
         if GROUP not in {group["name"] for group in groups}:
             return False
-        found = control_plane.request("GET", f"/apis/{GROUP}/v1")["resources"]
+        try:
+            found = control_plane.request("GET", f"/apis/{GROUP}/v1")["resources"]
+        except RequestRefused:  # the group is listed a moment before its version is served
+            return False
         return any(one["name"] == "countedmodels/scale" for one in found)
 
     until(served, 20.0, "the kind to be served")

@@ -15,7 +15,7 @@ import yaml
 
 from autoscaler.__main__ import parser as controller_parser
 from deploy.local import binaries, commands
-from deploy.local.apply import load
+from deploy.local.apply import load, object_path
 from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
 from deploy.local.rest import SUCCESS
 from scheduler.__main__ import parser as scheduler_parser
@@ -78,14 +78,21 @@ def test_both_scheduler_configurations_are_the_same_profile():
 @pytest.fixture
 def applied(control_plane):
     """The shipped manifests on the API server; what they run is not started by anybody."""
-    for file in ("policy.yaml", "scheduler.yaml", "controller.yaml"):
-        assert control_plane.apply(MANIFESTS / file)
+    found = [
+        document
+        for file in ("policy.yaml", "scheduler.yaml", "controller.yaml")
+        for document in control_plane.apply(MANIFESTS / file)
+    ]
     yield control_plane
-    for name in DEPLOYMENTS:
-        path = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/{name}?propagationPolicy=Background"
-        control_plane.request("DELETE", path, accepted=SUCCESS | {404})
-    path = f"/api/v1/namespaces/{SYSTEM}/configmaps/slicewise-policy"
-    control_plane.request("DELETE", path, accepted=SUCCESS | {404})
+    # All of it, its rights above all: other tests look at what the accounts may do without it.
+    with control_plane.connect() as connection:
+        for document in found:
+            path = object_path(connection, document, SYSTEM, {})
+            control_plane.request("DELETE", f"{path}?propagationPolicy=Background", accepted=SUCCESS | {404})
+    pods = f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector=app.kubernetes.io/name%3Dslicewise"
+    until(
+        lambda: not control_plane.request("GET", pods)["items"], 60, "the pods of the Deployments to be gone"
+    )
 
 
 def ready(port):

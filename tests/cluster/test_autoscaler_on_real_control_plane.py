@@ -206,7 +206,8 @@ def model_kind(control_plane: ControlPlane) -> Iterator[str]:
     crd = f"{crds}/{MODEL_CRD['metadata']['name']}"
 
     def established() -> bool:
-        conditions = control_plane.request("GET", crd).get("status", {}).get("conditions", ())
+        # A definition just made lists its conditions as null.
+        conditions = control_plane.request("GET", crd).get("status", {}).get("conditions") or ()
         return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
     eventually("the custom kind to be served", established)

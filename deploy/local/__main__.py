@@ -20,6 +20,7 @@ from pathlib import Path
 from deploy.local.apply import ManifestRefused
 from deploy.local.binaries import CONTROL_PLANE, BinaryUnavailable, ensure
 from deploy.local.control_plane import ControlPlane
+from deploy.local.extras import ensure_extra, extras
 from deploy.local.named import (
     DEFAULT_NAME,
     BadName,
@@ -77,7 +78,10 @@ def _run(options: argparse.Namespace) -> int:
         case "kubeconfig":
             print(look_up(options.name).kubeconfig)
         case "binaries":
-            for name, path in ensure(EVERYTHING, options.version, _say).items():
+            found = ensure(EVERYTHING, options.version, _say)
+            for extra in options.extras:
+                found.update(ensure_extra(extra, _say).programs)
+            for name, path in found.items():
                 print(f"{name + ':':<25}{path}")
     return 0
 
@@ -219,6 +223,15 @@ def _parser() -> argparse.ArgumentParser:
                 "--version",
                 default=DEFAULT_KUBERNETES,
                 help=f"Kubernetes version, one of {known} (default: %(default)s)",
+            )
+        if name == "binaries":
+            command.add_argument(
+                "--with",
+                dest="extras",
+                action="append",
+                default=[],
+                choices=sorted(extras()),
+                help="build this one too, which only tests against it need (may be repeated)",
             )
         if name == "up":
             command.add_argument("--detach", action="store_true", help="return when the cluster is ready")

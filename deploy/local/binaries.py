@@ -11,13 +11,22 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from deploy.local.build import BinaryUnavailable, Progress, build
 from deploy.local.versions import DEFAULT_KUBERNETES, Program, UnknownVersion, programs
 
-__all__ = ["CONTROL_PLANE", "BinaryUnavailable", "UnknownVersion", "cache_folder", "ensure", "find"]
+__all__ = [
+    "CONTROL_PLANE",
+    "BinaryUnavailable",
+    "UnknownVersion",
+    "cache_folder",
+    "ensure",
+    "ensure_programs",
+    "find",
+    "find_program",
+]
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)\b")
@@ -43,8 +52,12 @@ def ensure(
     Raises UnknownVersion for a Kubernetes version that is not pinned here, BinaryUnavailable when a program
     is missing and Go is too or the build fails.
     """
-    wanted = [_program(name, kubernetes) for name in names]
-    paths = {program.name: _find(program) for program in wanted}
+    return ensure_programs([_program(name, kubernetes) for name in names], progress)
+
+
+def ensure_programs(wanted: Sequence[Program], progress: Progress = _silent) -> dict[str, Path]:
+    """As `ensure`, of programs told whole. Raises BinaryUnavailable."""
+    paths = {program.name: find_program(program) for program in wanted}
     missing = [program for program in wanted if paths[program.name] is None]
     for number, program in enumerate(missing, start=1):
         position = f"{number} of {len(missing)}"
@@ -54,7 +67,7 @@ def ensure(
 
 def find(name: str, kubernetes: str = DEFAULT_KUBERNETES) -> Path | None:
     """Where the wanted version of a program is, or None where it would have to be built."""
-    return _find(_program(name, kubernetes))
+    return find_program(_program(name, kubernetes))
 
 
 def cached_path(program: Program) -> Path:
@@ -69,7 +82,8 @@ def _program(name: str, kubernetes: str) -> Program:
     return known[name]
 
 
-def _find(program: Program) -> Path | None:
+def find_program(program: Program) -> Path | None:
+    """Where a program is in its wanted version, or None where it would have to be built."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets:
         given = Path(assets) / program.name

@@ -71,6 +71,11 @@ def command(go: str, program: Program, output: Path) -> list[str]:
     ]
 
 
+def go_environment(cgo: bool = False) -> dict[str, str]:
+    """The environment of Go's commands: the module of the folder alone counts."""
+    return {**os.environ, "CGO_ENABLED": "1" if cgo else "0", "GOWORK": "off"}
+
+
 def _run(go: str, program: Program, destination: Path, progress: Progress, position: str) -> None:
     began = time.monotonic()
     prefix = f".building-{destination.name}-"
@@ -105,7 +110,7 @@ def _follow(arguments: list[str], program: Program, progress: Progress, position
         progress(f"building {program.label} ({position}): {done}")
 
     progress(f"building {program.label} ({position})")
-    environment = {**os.environ, "CGO_ENABLED": "1" if program.cgo else "0", "GOWORK": "off"}
+    environment = go_environment(program.cgo)
     status, last = follow(
         arguments, line, report, kept_lines=_KEPT_LINES, folder=program.module, environment=environment
     )

@@ -9,6 +9,8 @@ set of programs, so that the dependencies of one do not drag another's along:
 - `containerd`, `runc`, `cni-plugins`, `workload` (our own source): what a real node (`real_node.py`) runs
   beside its kubelet
 
+Programs that only some tests need are told by `extras.py`.
+
 It reads those files and nothing else; `binaries.py` looks for the programs, `build.py` makes them.
 """
 

@@ -145,4 +145,9 @@ def _keda() -> Extra:
         Program(f"keda-{name}", "keda", version, module, f"{path}/cmd/{name}", values)
         for name in ("operator", "adapter")
     )
-    return Extra("keda", path, programs, ("config/crd/bases/*.yaml", "config/rbac/*.yaml", "config/metrics-server/*.yaml"))
+    return Extra(
+        "keda",
+        path,
+        programs,
+        ("config/crd/bases/*.yaml", "config/rbac/*.yaml", "config/metrics-server/*.yaml"),
+    )

@@ -33,7 +33,8 @@ MOST_CHANGES: Final = 2
 OURSELVES: Final = "slicewise-controller"
 _HPAS: Final = "/apis/autoscaling/v2/horizontalpodautoscalers"
 _SCALED_OBJECTS: Final = "/apis/keda.sh/v1alpha1/scaledobjects"
-_PAUSED: Final = ("autoscaling.keda.sh/paused", "autoscaling.keda.sh/paused-replicas")
+_PAUSED, _PAUSED_AT = "autoscaling.keda.sh/paused", "autoscaling.keda.sh/paused-replicas"
+_NO: Final = frozenset({"0", "f", "F", "false", "False", "FALSE"})  # as KEDA reads it; anything else pauses
 
 Aim = tuple[str, str, str, str]
 """API group, kind, namespace and name of a target."""
@@ -147,7 +148,8 @@ class Autoscalers:
 
 def _aimed_at(item: Autoscaler) -> Aim | None:
     """What an autoscaler scales; None for one that is paused."""
-    if any(item.metadata.annotations.get(note, "false") != "false" for note in _PAUSED):
+    notes = item.metadata.annotations
+    if _PAUSED_AT in notes or notes.get(_PAUSED, "false") not in _NO:
         return None
     reference = item.spec.scale_target_ref
     return _group(reference.api_version), reference.kind, item.metadata.namespace, reference.name

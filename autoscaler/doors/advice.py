@@ -39,11 +39,12 @@ class NotKnown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Advised:
-    """The decision about the workload of one policy, ``age_seconds`` old."""
+    """The decision about the workload of one policy, ``age_seconds`` old; ``current`` were set by then."""
 
     policy: PolicyKey
     target: Target
     replicas: int
+    current: int
     in_flight: float | NoData
     age_seconds: float
 
@@ -126,7 +127,8 @@ class Advice:
                 f"{target}: the last decision is {age:.0f} s old, expected at most {fresh:.0f} s; "
                 f"the Events of {key[1]} and the controller's log tell why",
             )
-        return Advised(key, target, view.decision.replicas, view.signals.in_flight, age)
+        replicas, signals = view.decision.replicas, view.signals
+        return Advised(key, target, replicas, signals.current, signals.in_flight, age)
 
     def _view(self, target: Target) -> View | None:
         """Views are indexed once a round, however many ask."""

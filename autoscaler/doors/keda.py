@@ -7,13 +7,25 @@ given as a whole one and as a floating-point one, for KEDA before and after 2.18
 
 What is not known ends the call with a status and the sentence why, never with a number: NOT_FOUND where no
 policy names the workload, INVALID_ARGUMENT for metadata that name none, else UNAVAILABLE. KEDA keeps the
-replicas then, or does what the ScaledObject's ``fallback`` says. ``StreamIsActive`` sends at once and on
-every change; ``StreamMetricSpec`` sends at once, and nothing later since the target never changes.
+replicas then, or does what the ScaledObject's ``fallback`` says. ``StreamMetricSpec`` sends at once, and
+nothing later since the target never changes. ``StreamIsActive`` sends what is known, at once and on every
+change, and
+
+- says nothing while nothing is known: KEDA comes back after an error only when a pause has passed that
+  doubles up to a minute, and a workload at zero would wait for it;
+- repeats *active* while the workload has no replica: KEDA hears it once, and drops it where it has no metric
+  name yet or the API server refuses its write.
+
+Streams end in order (and KEDA's pause begins anew at its shortest) when the door closes and every
+``STREAM_SECONDS``, since KEDA forgets earlier failures at no other time (kedacore/keda,
+pkg/scalers/external_scaler.go and pkg/scaling/scale_handler.go, v2.21).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
@@ -25,6 +37,8 @@ from autoscaler.doors.external_metrics import DESIRED_REPLICAS
 from autoscaler.doors.externalscaler import externalscaler_pb2 as pb
 
 PUSH_SECONDS: Final = 0.5
+REPEAT_SECONDS: Final = 2.0
+STREAM_SECONDS: Final = 600.0
 TARGET: Final = 1
 
 
@@ -65,25 +79,46 @@ class ExternalScaler:
         advice: Advice,
         *,
         push_seconds: float = PUSH_SECONDS,
+        repeat_seconds: float = REPEAT_SECONDS,
+        stream_seconds: float = STREAM_SECONDS,
         observe: Observer = lambda _result: None,
     ) -> None:
-        """``push_seconds``: seconds between looks of a stream. ``observe`` hears of numbers and errors."""
+        """``push_seconds``: between looks of a stream. ``repeat_seconds``: until *active* is said again to a
+        workload at zero. ``stream_seconds``: how long a stream lasts. ``observe`` hears of each answer.
+        """
         self._advice = advice
         self._observe = observe
         self._push_seconds = push_seconds
+        self._repeat_seconds = repeat_seconds
+        self._stream_seconds = stream_seconds
+        self._closing = asyncio.Event()
+
+    def opened(self) -> None:
+        """Streams that begin from now on last. Called, as ``close`` is, by the thread that serves."""
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """End every stream in order."""
+        self._closing.set()
 
     async def IsActive(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         """Whether the workload should have a replica at all."""
         return pb.IsActiveResponse(result=(await self._advised(request, context)).replicas > 0)
 
     async def StreamIsActive(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
-        """The same, at once and on every change."""
+        """The same, at once and on every change, as the module says."""
+        closing, ends = self._closing, time.monotonic() + self._stream_seconds
+        key = await self._key(request, context)
         sent: bool | None = None
-        while True:
-            active = (await self._advised(request, context)).replicas > 0
-            if active != sent:
-                sent = active
-                yield pb.IsActiveResponse(result=active)
+        sent_at_seconds = 0.0
+        while not closing.is_set() and (now := time.monotonic()) < ends:
+            advised = await self._known(key, context)
+            if advised is not None:
+                active = advised.replicas > 0
+                asleep = active and advised.current == 0
+                if active != sent or (asleep and now - sent_at_seconds >= self._repeat_seconds):
+                    sent, sent_at_seconds = active, now
+                    yield pb.IsActiveResponse(result=active)
             await asyncio.sleep(self._push_seconds)
 
     async def GetMetricSpec(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -93,9 +128,11 @@ class ExternalScaler:
 
     async def StreamMetricSpec(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """The same, at once; it never changes."""
+        closing = self._closing
         await self._key(request, context)
         yield _specs()
-        await asyncio.Event().wait()  # until the client or the server ends the stream
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(closing.wait(), self._stream_seconds)
 
     async def GetMetrics(self, request: Any, context: Any) -> Any:  # noqa: N802
         """The decided count."""
@@ -131,6 +168,15 @@ class ExternalScaler:
             code = grpc.StatusCode.NOT_FOUND if unknown.cause == "not_found" else grpc.StatusCode.UNAVAILABLE
             await self._refuse(context, code, str(unknown))
         raise AssertionError("abort raises")
+
+    async def _known(self, key: PolicyKey, context: Any) -> Advised | None:
+        """The decision; None while nothing is known. A policy that is gone ends the call."""
+        try:
+            return self._advice.of(key)
+        except NotKnown as unknown:
+            if unknown.cause == "not_found":
+                await self._refuse(context, grpc.StatusCode.NOT_FOUND, str(unknown))
+            return None
 
     async def _refuse(self, context: Any, code: grpc.StatusCode, sentence: str) -> None:
         self._observe("not_known" if code is grpc.StatusCode.UNAVAILABLE else "mistaken")

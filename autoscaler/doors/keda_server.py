@@ -1,7 +1,8 @@
 """The gRPC server of the KEDA door: it listens only while this replica leads.
 
-KEDA keeps its connection, so a replica that lost the lead has to end it, and one that does not lead must not
-be connected to: whoever dials again reaches the leader, or is refused and dials once more. Plaintext without
+KEDA keeps its connection, so a replica that lost the lead has to end it (its streams in order first), and one
+that does not lead must not be connected to: whoever dials again reaches the leader, or is refused and dials
+once more. Plaintext without
 a certificate, as KEDA's own default (``enableTLS`` off); with one TLS, and with an authority for clients
 mutual TLS (``tlsClientCert`` in the TriggerAuthentication).
 """
@@ -70,16 +71,20 @@ class KedaServer:
                 complained = server is None
             elif not leading and server is not None:
                 log.info("KEDA door: closed, this replica does not lead")
-                self.bound_port = 0
-                await server.stop(_GRACE_SECONDS)
+                await self._close(server)
                 server = None
             await asyncio.sleep(_LOOK_SECONDS)
-        self.bound_port = 0
         if server is not None:
-            await server.stop(_GRACE_SECONDS)
+            await self._close(server)
+
+    async def _close(self, server: Any) -> None:
+        self.bound_port = 0
+        self._scaler.close()
+        await server.stop(_GRACE_SECONDS)
 
     async def _listen(self, complained: bool) -> Any:
         """A server that listens, or None (and, but for the first time, silence) when it cannot."""
+        self._scaler.opened()
         server = grpc.aio.server(options=_OPTIONS)
         pb_grpc.add_ExternalScalerServicer_to_server(self._scaler, server)
         try:

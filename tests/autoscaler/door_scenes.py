@@ -40,12 +40,19 @@ class Decided:
     now: float = 1000.0
     results: list[str] = field(default_factory=list)
 
-    def say(self, name: str, replicas: int, in_flight: float | NoData = 0.0, namespace: str = "n") -> None:
+    def say(
+        self,
+        name: str,
+        replicas: int,
+        in_flight: float | NoData = 0.0,
+        namespace: str = "n",
+        current: int = 1,
+    ) -> None:
         key = (namespace, f"{name}-policy")
         if key not in self.policies:
             self.policies = {**self.policies, key: policy(name)}
         target = Target.of(self.policies[key], namespace)
-        signals = Signals(current=1, ready=1, in_flight=in_flight)
+        signals = Signals(current=current, ready=current, in_flight=in_flight)
         decision = Decision(replicas, (Reason("Steady", "as written by the test"),), State.begun(1, self.now))
         view = View(target, signals, decision, False, self.now)
         self.views = (*(one for one in self.views if one.target != target), view)

@@ -181,21 +181,108 @@ def test_what_is_not_known_is_a_status_and_never_a_number(server: KedaServer, de
     with dial(server) as channel:
         keda = Keda(channel, policy="chat-policy")
         decided.now += 16.0
-        for call in (keda.value, keda.active, lambda: next(keda.stub.StreamIsActive(keda.ref))):
+        for call in (keda.value, keda.active):
             code, words = refusal(call)
             assert code is grpc.StatusCode.UNAVAILABLE
             assert "the last decision is 16 s old" in words
         assert keda.target() == ("slicewise_desired_replicas", 1, 1.0)  # KEDA can still make its HPA
-    assert decided.results == ["not_known"] * 3
+    assert decided.results == ["not_known"] * 2
 
 
-def test_a_push_stream_ends_when_the_decision_goes_stale(server: KedaServer, decided: Decided):
+class Heard:
+    """Listens to a push stream in a thread: what was said, and how it ended (None while it lasts)."""
+
+    def __init__(self, keda: Keda) -> None:
+        self.said: list[bool] = []
+        self.ended: grpc.StatusCode | None = None
+        self._stream = keda.stub.StreamIsActive(keda.ref)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(grpc.RpcError):
+            for message in self._stream:
+                self.said.append(message.result)
+        self.ended = self._stream.code()
+
+    def hears(self, expected: list[bool]) -> None:
+        until(partial(self.said.__eq__, expected), SECONDS, f"{expected} is heard")
+
+
+def silent(heard: Heard) -> bool:
+    """Whether nothing is said for a while."""
+    before = len(heard.said)
+    pause(0.3)
+    return len(heard.said) == before
+
+
+def test_a_push_stream_is_silent_while_nothing_is_known_and_goes_on(server: KedaServer, decided: Decided):
+    """An error would have KEDA come back after up to a minute, however soon a decision is there again."""
     with dial(server) as channel:
-        keda = Keda(channel, policy="chat-policy")
-        stream = keda.stub.StreamIsActive(keda.ref, timeout=SECONDS)
-        assert next(stream).result
         decided.now += 16.0
-        assert refusal(lambda: next(stream))[0] is grpc.StatusCode.UNAVAILABLE
+        heard = Heard(Keda(channel, policy="chat-policy"))
+        pause(0.2)
+        assert heard.said == []
+        decided.say("chat", 7)
+        heard.hears([True])
+        decided.now += 16.0
+        pause(0.2)
+        decided.say("chat", 0)
+        heard.hears([True, False])
+        assert heard.ended is None
+    assert decided.results == []
+
+
+def test_a_push_stream_repeats_itself_until_the_workload_wakes(decided: Decided):
+    scaler = ExternalScaler(decided.advice(), push_seconds=0.02, repeat_seconds=0.04)
+    server = KedaServer(scaler, "127.0.0.1:0", is_leader=lambda: True)
+    server.start()
+    try:
+        with dial(server) as channel:
+            decided.say("chat", 0, current=0)
+            heard = Heard(Keda(channel, policy="chat-policy"))
+            heard.hears([False])
+            pause(0.2)
+            assert heard.said == [False]  # who sleeps rightly is left alone
+            decided.say("chat", 3, current=0)
+            until(lambda: heard.said.count(True) > 3, SECONDS, "it is told again and again")
+            decided.say("chat", 3, current=1)
+            until(lambda: silent(heard), SECONDS, "it is told no more")
+    finally:
+        server.stop()
+
+
+def test_streams_end_in_order_with_time_and_with_the_lead(decided: Decided):
+    """KEDA's pause between its tries grows with each failure, and begins anew only after such an end."""
+    scaler = ExternalScaler(decided.advice(), push_seconds=0.02, stream_seconds=0.3)
+    server = KedaServer(scaler, "127.0.0.1:0", is_leader=lambda: decided.leader)
+    server.start()
+    try:
+        with dial(server) as channel:
+            keda = Keda(channel, policy="chat-policy")
+            heard = Heard(keda)
+            until(lambda: heard.ended, SECONDS, "the stream ends by itself")
+            assert (heard.said, heard.ended) == ([True], grpc.StatusCode.OK)
+            assert len(list(keda.stub.StreamMetricSpec(keda.ref))) == 1
+            scaler._stream_seconds = 3600.0
+            targets = keda.stub.StreamMetricSpec(keda.ref)
+            next(targets)
+            heard = Heard(keda)
+            heard.hears([True])
+            decided.leader = False
+            until(lambda: heard.ended, SECONDS, "the stream ends with the lead")
+            assert heard.ended is grpc.StatusCode.OK
+            assert list(targets) == []
+    finally:
+        server.stop()
+
+
+def test_a_push_stream_ends_when_its_policy_goes(server: KedaServer, decided: Decided):
+    with dial(server) as channel:
+        heard = Heard(Keda(channel, policy="chat-policy"))
+        heard.hears([True])
+        decided.policies = {}
+        until(lambda: heard.ended, SECONDS, "the stream ends")
+        assert heard.ended is grpc.StatusCode.NOT_FOUND
 
 
 def test_a_decision_that_holds_for_want_of_signals_is_served(server: KedaServer, decided: Decided):
@@ -241,7 +328,7 @@ def test_only_the_leader_listens_and_a_lost_lead_ends_connections(server: KedaSe
         next(stream)
         decided.leader = False
         until(lambda: not server.bound_port, SECONDS, "the door closes")
-        assert refusal(lambda: next(stream))[0] in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        assert list(stream) == []
     decided.leader = True
     with dial(server) as channel:
         assert Keda(channel, policy="chat-policy").value() == (7, 7.0)

@@ -32,7 +32,10 @@ def sight(replicas: int, target: Target = TARGET) -> ScaleSight:
 
 
 def autoscaler(name: str, aims_at: str = "llm", *, paused: bool = False, **reference: str) -> Autoscaler:
-    notes = {"autoscaling.keda.sh/paused": "true"} if paused else {}
+    return noted({"autoscaling.keda.sh/paused": "true"} if paused else {}, name, aims_at, **reference)
+
+
+def noted(notes: dict[str, str], name: str = "a", aims_at: str = "llm", **reference: str) -> Autoscaler:
     return msgspec.convert(
         {
             "metadata": {"name": name, "namespace": "n", "annotations": notes},
@@ -170,6 +173,25 @@ def test_autoscalers_come_go_move_and_pause():
     known.changed("MODIFIED", autoscaler("a", "elsewhere", paused=True))
     known.changed("DELETED", autoscaler("a", "elsewhere", paused=True))
     assert known.by_aim == {}
+
+
+@pytest.mark.parametrize(
+    ("notes", "counts"),
+    [
+        ({"paused": "true"}, False),
+        ({"paused": ""}, False),
+        ({"paused": "False"}, True),
+        ({"paused": "0"}, True),
+        ({"paused-replicas": "0"}, False),
+        ({"paused-replicas": "false"}, False),
+        ({"paused": "false", "paused-replicas": "3"}, False),
+        ({"paused-scale-in": "true"}, True),
+    ],
+)
+def test_a_scaled_object_is_paused_as_keda_reads_it(notes: dict[str, str], counts: bool):
+    known = Autoscalers("ScaledObject")
+    known.changed("ADDED", noted({f"autoscaling.keda.sh/{name}": value for name, value in notes.items()}))
+    assert bool(known.by_aim) is counts
 
 
 def test_a_look_asks_nobody():

@@ -1,9 +1,13 @@
-"""Decisions by hand for the doors: a table of workloads in place of the controller."""
+"""Decisions by hand for the doors, a table in place of the controller; and what the documentation shows."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from autoscaler.controller import Policies
 from autoscaler.decide import Decision
@@ -15,6 +19,33 @@ from autoscaler.targets import Target
 from autoscaler.view import View
 from cluster.policy import AutoscalingPolicy
 from metrics.samples import NoData
+
+PAGE = Path(__file__).parents[2] / "docs" / "autoscaling.md"
+
+
+def documented(what: str) -> dict[str, Any]:
+    """A manifest as docs/autoscaling.md shows it."""
+    found = re.search(rf"```yaml {what}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert found is not None, f"{PAGE} shows no manifest {what!r}"
+    return dict(yaml.safe_load(found[1]))
+
+
+def deployment(name: str, replicas: int = 1) -> dict[str, Any]:
+    """A Deployment of model servers."""
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "server", "image": "example.org/vllm:1"}]},
+            },
+        },
+    }
 
 
 def policy(name: str, **changes: Any) -> AutoscalingPolicy:

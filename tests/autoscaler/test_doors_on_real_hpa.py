@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import base64
 import http.client
-import re
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -35,14 +32,13 @@ from deploy.local.control_plane import RBAC_MANIFEST, SYSTEM_NAMESPACE, ControlP
 from deploy.local.kwok_nodes import create_nodes, node_manifest
 from deploy.local.rest import RequestRefused
 from metrics.samples import NoData
-from tests.autoscaler.door_scenes import Decided
+from tests.autoscaler.door_scenes import Decided, deployment, documented
 from tests.cluster.autoscaled import ModelServers
 from tests.polling import throughout, until
 
 pytestmark = pytest.mark.cluster
 
 MANIFESTS = RBAC_MANIFEST.parent
-PAGE = Path(__file__).parents[2] / "docs" / "autoscaling.md"
 SERVICE = "slicewise-external-metrics"
 NAMESPACE = "serving"
 POLICY = ("serving", "llm-policy")
@@ -50,13 +46,6 @@ SECONDS = 90.0
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/llm"
 HPA = f"/apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers/llm"
 METRICS = f"/apis/external.metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}"
-
-
-def documented(what: str) -> dict[str, Any]:
-    """A manifest as docs/autoscaling.md shows it."""
-    found = re.search(rf"```yaml {what}\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert found is not None, f"{PAGE} shows no manifest {what!r}"
-    return dict(yaml.safe_load(found[1]))
 
 
 class Scene:
@@ -93,24 +82,7 @@ class Scene:
 
     def create(self) -> None:
         """The Deployment, with the HPA of the documentation."""
-        labels = {"app": "llm"}
-        self.cluster.request(
-            "POST",
-            DEPLOYMENT.removesuffix("/llm"),
-            {
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
-                "metadata": {"name": "llm"},
-                "spec": {
-                    "replicas": 1,
-                    "selector": {"matchLabels": labels},
-                    "template": {
-                        "metadata": {"labels": labels},
-                        "spec": {"containers": [{"name": "server", "image": "example.org/vllm:1"}]},
-                    },
-                },
-            },
-        )
+        self.cluster.request("POST", DEPLOYMENT.removesuffix("/llm"), deployment("llm"))
         self.cluster.request("POST", HPA.removesuffix("/llm"), documented("hpa"))
 
     def delete(self) -> None:

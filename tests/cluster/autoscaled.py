@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -20,11 +20,13 @@ from autoscaler.compose import Options, Parts, build
 from autoscaler.view import View
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, node_manifest
+from tests.custom_kinds import condition
 from tests.loopback_pages import text_page
 from tests.polling import until
 
 PER_REPLICA = 16
 _numbers = itertools.count(1)
+T = TypeVar("T")
 
 
 class ModelServers:
@@ -57,9 +59,7 @@ class ModelServers:
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
-    conditions = pod.get("status", {}).get("conditions", ())
-    leaving = "deletionTimestamp" in pod["metadata"]
-    return not leaving and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return "deletionTimestamp" not in pod["metadata"] and condition(pod, "Ready") == "True"
 
 
 @dataclass
@@ -116,8 +116,8 @@ class Scene:
         return [e for e in found if (e["regarding"]["kind"], e["regarding"]["name"]) == (kind, name)]
 
 
-def eventually(what: str, condition: Callable[[], object], seconds: float = 30.0) -> None:
-    until(condition, seconds, what, every_seconds=0.1)
+def eventually(what: str, condition: Callable[[], T], seconds: float = 30.0) -> T:
+    return until(condition, seconds, what, every_seconds=0.1)
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def autoscaled(cluster: ControlPlane, name: str) -> Iterator[Scene]:
             kubeconfig=str(cluster.kubeconfig_for("slicewise-controller")),
             lease=f"{name}-{number}",
             identity="a-test",
-            prometheus_timeout_seconds=2.0,
+            prometheus_timeout_seconds=5.0,
         )
     )
     parts.start()

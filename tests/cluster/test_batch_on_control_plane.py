@@ -83,15 +83,28 @@ def start(cluster, account, module, *arguments):
     cluster.wait_until_healthy(account, lambda: plain_get(f"http://127.0.0.1:{port}/readyz", 2.0))
 
 
-def create_job(cluster, namespace, name, annotations, labels=None, gpus=1, **spec):
+def job_manifest(name, annotations, labels=None, gpus=1, **spec):
     container = {"name": "c", "image": "train:1", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
-    manifest = {
+    return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": name, "annotations": annotations, "labels": labels or {}},
         "spec": {"template": {"spec": {"containers": [container], "restartPolicy": "Never"}}, **spec},
     }
+
+
+def create_job(cluster, namespace, *arguments, **spec):
+    manifest = job_manifest(*arguments, **spec)
     return cluster.request("POST", f"/apis/batch/v1/namespaces/{namespace}/jobs", manifest)
+
+
+def pod_manifest(annotations):
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "bare", "annotations": annotations},
+        "spec": {"containers": [{"name": "c", "image": "train:1"}]},
+    }
 
 
 def read_job(cluster, namespace, name):
@@ -99,24 +112,20 @@ def read_job(cluster, namespace, name):
 
 
 def suspended_by_admission(cluster, namespace):
-    """Admission policies take a moment to be in force: create until one works."""
-
-    def probe():
-        made = create_job(cluster, namespace, "probe", {WINDOW: "24h"})
-        cluster.request(
-            "DELETE", f"/apis/batch/v1/namespaces/{namespace}/jobs/probe?propagationPolicy=Background"
+    """Admission policies take a moment to be in force, each its own: ask until both work."""
+    window = {WINDOW: "24h"}
+    asked = {
+        f"/apis/batch/v1/namespaces/{namespace}/jobs": (job_manifest("probe", window), "suspend"),
+        f"/api/v1/namespaces/{namespace}/pods": (pod_manifest(window), "schedulingGates"),
+    }
+    for path, (manifest, key) in asked.items():
+        until(
+            lambda path=path, manifest=manifest, key=key: cluster.request(
+                "POST", f"{path}?dryRun=All", manifest
+            )["spec"].get(key),
+            20.0,
+            f"the admission policy sets {key}",
         )
-        return made["spec"].get("suspend")
-
-    def again():
-        try:
-            return probe()
-        except Exception as problem:  # the former probe is still being deleted
-            if "AlreadyExists" not in str(problem) and "409" not in str(problem):
-                raise
-            return False
-
-    until(again, 20.0, "the admission policy suspends a Job", every_seconds=0.3)
 
 
 def events(cluster, namespace, name):
@@ -137,14 +146,8 @@ def test_jobs_wait_for_the_clean_hour_and_then_run(batch_cluster, namespace, req
     queued = create_job(
         cluster, namespace, "queued-1", window, {"kueue.x-k8s.io/queue-name": "team"}, suspend=True
     )
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "bare", "annotations": window},
-        "spec": {"containers": [{"name": "c", "image": "train:1"}]},
-    }
-    gates = cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod)["spec"]["schedulingGates"]
-    assert [gate["name"] for gate in gates] == ["slicewise.io/window"]
+    pod = cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod_manifest(window))
+    assert [gate["name"] for gate in pod["spec"]["schedulingGates"]] == ["slicewise.io/window"]
 
     request.getfixturevalue("controller")
     near = create_job(cluster, namespace, "near-1", {WINDOW: "20m", EXPECTED: "20m"})

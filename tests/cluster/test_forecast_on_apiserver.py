@@ -31,7 +31,7 @@ from scheduler.packing.forecast import (
     write_forecasts,
 )
 from scheduler.planner.admission import constraints_of
-from tests.polling import until
+from tests.polling import SOON_SECONDS, until
 
 pytestmark = pytest.mark.cluster
 
@@ -44,7 +44,7 @@ def test_what_the_controller_writes_is_what_the_scheduler_foresees(
     watch = forecast_reflector(api, namespace, book)
     watch.start()
     try:
-        assert watch.synced.wait(20)
+        assert watch.synced.wait(SOON_SECONDS)
         assert book.known() == {}
         wanted = {"whole:1/8000m/65536Mi": Forecast(3.5, 1.2)}
         body = {
@@ -131,7 +131,7 @@ def test_the_leader_s_forecast_reaches_the_scheduler_and_ends_when_it_is_not_ren
     )
     watch.start()
     try:
-        assert watch.synced.wait(20)
+        assert watch.synced.wait(SOON_SECONDS)
         leads[0] = False
         writer.turn()
         leads[0] = True

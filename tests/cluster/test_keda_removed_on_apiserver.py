@@ -5,13 +5,12 @@ from __future__ import annotations
 from autoscaler.other_writer import OtherWriters
 from autoscaler.selectors import parse_selector
 from autoscaler.targets import ScaleSight, Target
-from cluster.api_errors import ApiError
 from cluster.client import Api
 from cluster.wire import ObjectReference
 from deploy.local.control_plane import ControlPlane
+from tests.custom_kinds import defined
 from tests.polling import until
 
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 CRD = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
@@ -54,22 +53,10 @@ def test_a_removed_keda_holds_nobody(control_plane: ControlPlane, namespace: str
     watched.start()
     try:
         for _ in range(2):
-            control_plane.request("POST", CRDS, CRD)
-            until(lambda: served(api), 30.0, "ScaledObjects are served")
-            control_plane.request("POST", objects, body)
-            until(lambda: look() == "ScaledObject theirs", 60.0, "theirs counts")
-            control_plane.request("DELETE", f"{CRDS}/scaledobjects.keda.sh")
+            with defined(control_plane, CRD):
+                control_plane.request("POST", objects, body)
+                until(lambda: look() == "ScaledObject theirs", 60.0, "theirs counts")
             until(lambda: look() is None, 60.0, "it holds nobody")
-            until(lambda: not served(api), 60.0, "ScaledObjects are served no more")
     finally:
         watched.stop()
         api.close()
-
-
-def served(api: Api) -> bool:
-    """Whether the API server serves ScaledObjects."""
-    try:
-        api.get("/apis/keda.sh/v1alpha1/scaledobjects", dict)
-    except ApiError:
-        return False
-    return True

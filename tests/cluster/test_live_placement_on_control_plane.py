@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from autoscaler import reasons
+from autoscaler.placeable import NodeRequest
 from autoscaler.targets import Target, TargetRefused, Targets
 from cluster import event_reasons
 from cluster.client import Api
@@ -72,6 +73,10 @@ def metric(scene: Scene, namespace: str, name: str, workload: str) -> float | No
     return scene.parts.exposition.registry.get_sample_value(name, labels)
 
 
+def requests(scene: Scene) -> tuple[NodeRequest, ...]:
+    return scene.parts.controller.node_requests
+
+
 def first_reason(scene: Scene, namespace: str, name: str) -> str:
     view = scene.view(namespace, name)
     return "" if view is None else view.decision.reasons[0].code
@@ -93,10 +98,19 @@ def test_a_workload_settles_at_what_the_fleet_holds_and_goes_on_when_a_node_come
         lambda: first_reason(scene, namespace, "llm") == reasons.NOT_PLACEABLE,
     )
     throughout(lambda: scene.replicas(path) == 4, 3.0, "4 replicas while there is no room for more")
-    (request,) = scene.parts.controller.node_requests
-    assert (request.target.name, request.replicas, request.demand.whole_gpus) == ("llm", 2, 1)
-    assert metric(scene, namespace, "slicewise_autoscaler_placeable_replicas", "llm") == 4
-    assert metric(scene, namespace, "slicewise_autoscaler_unplaceable_replicas", "llm") == 2
+    eventually(
+        "a request for the rest",
+        lambda: (
+            [(one.target.name, one.replicas, one.demand.whole_gpus) for one in requests(scene)]
+            == [("llm", 2, 1)]
+        ),
+    )
+
+    def counted() -> tuple[float | None, ...]:
+        names = ("placeable", "unplaceable")
+        return tuple(metric(scene, namespace, f"slicewise_autoscaler_{n}_replicas", "llm") for n in names)
+
+    eventually("the metrics to say so", lambda: counted() == (4, 2))
     eventually(
         "an Event about the limit",
         lambda: any(
@@ -112,13 +126,12 @@ def test_a_workload_settles_at_what_the_fleet_holds_and_goes_on_when_a_node_come
         rows = json.loads(capsys.readouterr().out)["workloads"]
         return rows[0] if rows else {}
 
-    eventually("kubectl to show it", lambda: shown().get("unplaceable") == 2)
-    row = shown()
-    assert (row["current"], row["desired"], row["placeable"], row["reason"]) == (4, 4, 4, "NotPlaceable")
+    wanted = {"current": 4, "desired": 4, "placeable": 4, "unplaceable": 2, "reason": "NotPlaceable"}
+    eventually("kubectl to show it", lambda: wanted.items() <= shown().items())
 
     create_nodes(scene.cluster, [gpu_node("gpus-2")])
     eventually("6 replicas on the new node", lambda: scene.replicas(path) == 6)
-    eventually("nothing to ask nodes for", lambda: scene.parts.controller.node_requests == ())
+    eventually("nothing to ask nodes for", lambda: not requests(scene))
 
 
 def test_two_workloads_do_not_ask_for_the_same_room(scene: Scene, namespace: str, gpus: None):
@@ -187,7 +200,10 @@ def test_one_change_by_hand_is_taken_over_and_a_second_one_stops_us(scene: Scene
         ),
     )
     assert first_reason(scene, namespace, "llm") != reasons.OTHER_WRITER
-    assert metric(scene, namespace, "slicewise_autoscaler_foreign_changes_total", "llm") == 1
+    eventually(
+        "it to be counted",
+        lambda: metric(scene, namespace, "slicewise_autoscaler_foreign_changes_total", "llm") == 1,
+    )
     scene.servers.load(namespace, "llm", 6 * PER_REPLICA)
     eventually("6 replicas: autoscaling goes on", lambda: scene.replicas(path) == 6)
     by_hand(3)

@@ -20,7 +20,7 @@ from autoscaler.nodes.scale_down_loop import CLUSTER_AUTOSCALER, KARPENTER, NOTE
 from cluster import event_reasons
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
-from tests.polling import until
+from tests.polling import SOON_SECONDS, until
 
 pytestmark = pytest.mark.cluster
 
@@ -132,7 +132,7 @@ def test_pods_and_nodes_as_the_api_server_serialises_them_are_understood(
         request.nodeBytesMap[group] = serialised(control_plane, f"/api/v1/nodes/{name}")
     assert advisor.nodes.expander is not None
     with grpc.insecure_channel(f"127.0.0.1:{advisor.nodes.expander.port}") as channel:
-        response = ExpanderStub(channel).BestOptions(request, timeout=5.0)
+        response = ExpanderStub(channel).BestOptions(request, timeout=SOON_SECONDS)
     assert [option.nodeGroupId for option in response.options] == ["l40s"]
     assert response.options[0].podBytes[0] == pod_bytes
 
@@ -140,8 +140,8 @@ def test_pods_and_nodes_as_the_api_server_serialises_them_are_understood(
         events = control_plane.request("GET", "/apis/events.k8s.io/v1/namespaces/slicewise-system/events")
         return [e["note"] for e in events["items"] if e["reason"] == event_reasons.NODE_GROUP_CHOSEN]
 
-    until(told, 10.0, "an Event that says why")
-    assert told()[0].startswith("l40s: 1 GPU pods on 1 nodes at 2.00 USD an hour each")
+    why = "l40s: 1 GPU pods on 1 nodes at 2.00 USD an hour each"
+    until(lambda: any(one.startswith(why) for one in told()), 10.0, f"an Event that says {why}")
 
 
 def test_daemon_sets_are_watched_and_taken_off_a_new_node(
@@ -198,12 +198,12 @@ def test_daemon_sets_are_watched_and_taken_off_a_new_node(
 
         def verdict() -> str:
             before = {word: observed.labels(word)._value.get() for word in ("chosen", "left")}
-            ExpanderStub(channel).BestOptions(request, timeout=5.0)
+            ExpanderStub(channel).BestOptions(request, timeout=SOON_SECONDS)
             [word] = [one for one, count in before.items() if observed.labels(one)._value.get() > count]
             return word
 
         path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets"
-        assert verdict() == "chosen"
+        until(lambda: verdict() == "chosen", 10.0, "the node to be enough")
         control_plane.request("POST", path, daemons)
         until(lambda: verdict() == "left", 10.0, "the DaemonSet to be seen")
         control_plane.request("DELETE", f"{path}/agent")

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.scheduler_run import extended_config, gpu_nodes, gpu_pod
 from deploy.local.kwok_nodes import create_nodes, delete_nodes
-from deploy.local.rest import plain_get
+from deploy.local.rest import SUCCESS, plain_get
 from tests.polling import until
 
 MANIFESTS = Path("deploy/manifests")
@@ -43,6 +43,9 @@ def gpu_cluster(control_plane):
     control_plane.processes.stop(["slicewise-scheduler"], 10)
     delete_nodes(control_plane, names)
     control_plane.request("DELETE", "/api/v1/namespaces/slicewise-system/configmaps/slicewise-policy")
+    for plural in ("mutatingadmissionpolicybindings", "mutatingadmissionpolicies"):
+        path = f"/apis/admissionregistration.k8s.io/v1/{plural}/slicewise-plan-gate"
+        control_plane.request("DELETE", path, accepted=SUCCESS | {404})
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def start(cluster, account, module, port, *arguments):
     kubeconfig = str(cluster.kubeconfig_for(account))
     command = [sys.executable, "-m", module, "--listen", f"127.0.0.1:{port}", "--kubeconfig", kubeconfig]
     cluster.processes.start(account, [*command, *arguments])
-    cluster.wait_until_healthy(account, lambda: plain_get(f"http://127.0.0.1:{port}/readyz", 2.0))
+    cluster.wait_until_healthy(account, lambda: plain_get(f"http://127.0.0.1:{port}/readyz", 10.0))
 
 
 def pods(cluster, namespace):
@@ -76,7 +79,7 @@ def create(cluster, namespace, name, gpus, **spec):
     pod = gpu_pod(name, gpus)
     pod["metadata"]["namespace"] = namespace
     pod["spec"].update(spec)
-    cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
+    return cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
 
 
 def nodes_by_pod(cluster, namespace, count):
@@ -149,8 +152,8 @@ def test_without_a_controller_the_scheduler_process_releases_the_gate_after_the_
 ):
     gate_policy(gpu_cluster, namespace)
     started = time.monotonic()
-    create(gpu_cluster, namespace, "alone", 1)
-    assert pods(gpu_cluster, namespace)["alone"]["spec"]["schedulingGates"] == [{"name": "slicewise.io/plan"}]
+    alone = create(gpu_cluster, namespace, "alone", 1)
+    assert alone["spec"]["schedulingGates"] == [{"name": "slicewise.io/plan"}]
     nodes_by_pod(gpu_cluster, namespace, 1)
     assert time.monotonic() - started >= GATE_TIMEOUT_SECONDS
 

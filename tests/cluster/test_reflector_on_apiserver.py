@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -12,6 +11,8 @@ from cluster.client import Api, ApiRefused, connect
 from cluster.reflector import Reflector
 from cluster.wire import ConfigMap, Namespace, Pod
 from deploy.local.control_plane import ControlPlane
+from tests.custom_kinds import defined
+from tests.polling import SOON_SECONDS, until
 
 pytestmark = pytest.mark.cluster
 
@@ -38,7 +39,7 @@ class Mirror:
                 self.state[item.metadata.name] = item.data.get("k", "")
             self._news.notify_all()
 
-    def wait(self, condition: Callable[[dict[str, str]], bool], seconds: float = 10.0) -> None:
+    def wait(self, condition: Callable[[dict[str, str]], bool], seconds: float = SOON_SECONDS) -> None:
         with self._news:
             assert self._news.wait_for(lambda: condition(self.state), seconds), self.state
 
@@ -76,7 +77,7 @@ def test_the_mirror_follows_the_server(
         put(api, namespace, f"c{number}", "old")
     state, reflector = mirror
     reflector.start()
-    assert reflector.synced.wait(10)
+    assert reflector.synced.wait(SOON_SECONDS)
     assert state.state == {f"c{number}": "old" for number in range(10)}
 
     put(api, namespace, "c3", "new", create=False)
@@ -92,40 +93,27 @@ def test_a_watch_that_ends_is_resumed_without_a_new_list(
     state, reflector = mirror
     reflector._watch_seconds = 1
     reflector.start()
-    deadline = time.monotonic() + 10
-    while reflector.watches < 3:
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.02)
+    until(lambda: reflector.watches >= 3, 10, "three watches")
     put(api, namespace, "late", "x")
     state.wait(lambda seen: seen.get("late") == "x")
     assert (reflector.lists, reflector.failures) == (1, 0)
 
 
 @pytest.fixture
-def young_resource(api: Api) -> Iterator[str]:
+def young_resource(control_plane: ControlPlane) -> Iterator[str]:
     """The path of a resource so new that the server's history of it begins after version 1."""
     group = "test.slicewise.io"
     names = {"plural": "mirrors", "singular": "mirror", "kind": "Mirror", "listKind": "MirrorList"}
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     body = {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {"name": f"mirrors.{group}"},
         "spec": {"group": group, "names": names, "scope": "Namespaced", "versions": [version]},
     }
-    api.post(collection, body)
-    yield f"/apis/{group}/v1"
-    api.delete(f"{collection}/mirrors.{group}")
-
-
-def served(api: Api, path: str) -> bool:
-    try:
-        api.list_raw(path)
-    except ApiRefused:
-        return False
-    return True
+    with defined(control_plane, body):
+        yield f"/apis/{group}/v1"
 
 
 def test_a_version_that_is_no_longer_kept_leads_to_a_new_list(
@@ -138,17 +126,13 @@ def test_a_version_that_is_no_longer_kept_leads_to_a_new_list(
         "metadata": {"name": "a"},
         "data": {"k": "x"},
     }
-    deadline = time.monotonic() + 20
-    while not served(api, path):
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.05)
     api.post(path, body)
     state = Mirror()
     reflector = Reflector(api, path, ConfigMap, state)
     reflector.resource_version = "1"  # as if it had listed long ago
     reflector.start()
     try:
-        state.wait(lambda seen: seen == {"a": "x"}, 20)
+        state.wait(lambda seen: seen == {"a": "x"})
         assert reflector.gone == 1
         assert reflector.lists == 1
     finally:

@@ -80,13 +80,13 @@ def test_two_pods_share_the_cheaper_gpu_until_it_is_full(control_plane: ControlP
                 create(cluster, namespace, asking("second"))
                 until(lambda: len(bound(cluster, namespace)) == 2, 30, "both pods bound")
                 assert set(bound(cluster, namespace).values()) == {CHEAP}
-                allocated = until(lambda: results() if len(results()) == 2 else None, 10, "two allocations")
-                assert allocated is not None
+                until(lambda: len(results()) == 2, 10, "two allocations")
+                allocated = results()
                 assert {result["device"] for result in allocated} == {"gpu-0"}
                 assert len({result["shareID"] for result in allocated}) == 2
                 assert {result["consumedCapacity"]["share"] for result in allocated} == {"1"}
-                text = until(lambda: refused().get(CHEAP), 10, "the extender to count both")
-                assert text == "needs 1 shared GPU; 0 of 2 are free"
+                text = "needs 1 shared GPU; 0 of 2 are free"
+                until(lambda: refused().get(CHEAP) == text, 10, "the extender to count both")
                 create(cluster, namespace, asking("third"))
                 where = until(lambda: bound(cluster, namespace).get("third"), 30, "the third pod bound")
                 assert where == DEAR

@@ -97,7 +97,7 @@ def applied(control_plane):
 
 def ready(port):
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2.0) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10.0) as answer:
             return answer.status == 200
     except (OSError, urllib.error.URLError):
         return False
@@ -152,7 +152,7 @@ def test_the_scheduler_of_the_manifest_binds_with_the_rights_of_the_manifest(app
         )
         lease = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/slicewise-kube-scheduler"
         assert cluster.request("GET", lease)["spec"]["holderIdentity"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{listening}/metrics", timeout=5.0) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{listening}/metrics", timeout=30.0) as answer:
             page = answer.read().decode()
         asked = re.search(
             r'slicewise_extender_request_duration_seconds_count\{.*verb="filter".*\} (\S+)', page

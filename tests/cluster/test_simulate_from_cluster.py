@@ -66,7 +66,7 @@ def test_a_scattered_cluster_is_shown_what_packing_would_have_freed(control_plan
         [*command, "--kubeconfig", kubeconfig, "--seeds", "1", "-o", "json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

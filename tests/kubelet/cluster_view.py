@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from deploy.local.control_plane import ControlPlane
 from deploy.local.node_configuration import WORKLOAD_IMAGE
 from deploy.local.rest import SUCCESS
+from tests.polling import patient
 
 DEADLINE_SECONDS = 60.0
 _POLL_SECONDS = 0.03
@@ -18,13 +19,15 @@ T = TypeVar("T")
 
 
 def until(what: str, probe: Callable[[], T | None], seconds: float = DEADLINE_SECONDS) -> T:
-    """The probe's first answer that is neither None nor False; fails with `what` when none comes in time."""
-    deadline = time.monotonic() + seconds
+    """The probe's first answer that is neither None nor False, within `seconds` on an idle machine; fails
+    with `what` when none comes in patient time.
+    """
+    deadline = time.monotonic() + patient(seconds)
     while True:
         answer = probe()
         if answer is not None and answer is not False:
             return answer
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not within {patient(seconds):.0f} s: {what}"
         time.sleep(_POLL_SECONDS)
 
 
@@ -103,7 +106,7 @@ def seen_inside(running_pod: Mapping[str, Any]) -> dict[str, Any]:
 
     def ask() -> dict[str, Any] | None:
         try:
-            with urllib.request.urlopen(f"http://{address}:8080/", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{address}:8080/", timeout=20) as answer:
                 found: dict[str, Any] = json.load(answer)
                 return found
         except OSError:  # it listens a moment after its container runs

@@ -79,8 +79,9 @@ def test_a_killed_caller_leaves_no_process_mount_interface_or_control_group(node
     assert groups
     assert interface
     until("the node's folder is removed", lambda: not Path(folder).exists(), 20)
-    assert not Path(f"/proc/{containerd}").exists()
-    assert not Path("/sys/class/net", link).exists()
+    until("containerd has ended", lambda: not Path(f"/proc/{containerd}").exists(), 10)
+    # The kernel takes a network namespace apart after the last process in it has ended.
+    until("the interface is gone", lambda: not Path("/sys/class/net", link).exists(), 20)
     assert roots(f"slicewise-{name}") == []
     assert folder not in Path("/proc/self/mounts").read_text()
     until("no process knows the node's folder", lambda: not _mentions(folder), 10)

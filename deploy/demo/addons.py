@@ -24,7 +24,7 @@ from deploy.local.control_plane import ControlPlane
 from deploy.local.processes import ServerFailed
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
-_READY_SECONDS = 60.0
+_READY_SECONDS = 180.0
 _NOMINATIONS = "slicewise_planner_nominations_total"
 
 

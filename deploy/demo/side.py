@@ -45,7 +45,7 @@ from deploy.local.control_plane import SYSTEM_NAMESPACE, ControlPlane
 from deploy.local.processes import ServerFailed
 from dra.resource_api import ResourceClaim
 
-_READY_SECONDS = 60.0
+_READY_SECONDS = 180.0
 _SAMPLE_SECONDS = 1.0
 
 Report = Callable[[float, str], None]

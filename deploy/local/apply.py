@@ -1,7 +1,7 @@
 """Server-side apply of manifests, by discovery of the paths that the API server serves.
 
 Documents are applied in their order; a kind that a CustomResourceDefinition before it has just
-introduced is waited for a few seconds (KEP-555, fields of other owners are taken over by force: a
+introduced is waited for (KEP-555, fields of other owners are taken over by force: a
 local cluster has one installer).
 """
 
@@ -18,7 +18,7 @@ import yaml
 from deploy.local.rest import APPLY_PATCH, Connection, RequestRefused
 
 FIELD_MANAGER = "slicewise-local"
-_KIND_DEADLINE_SECONDS = 10.0
+_KIND_DEADLINE_SECONDS = 30.0
 _KIND_POLL_SECONDS = 0.1
 
 Document = Mapping[str, Any]

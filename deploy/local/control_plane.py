@@ -46,10 +46,10 @@ RBAC_MANIFEST = Path(__file__).parent.parent / "manifests" / "rbac.yaml"
 STAGES = Path(__file__).parent / "stages"
 SYSTEM_NAMESPACE = "slicewise-system"
 DEFAULT_SCHEDULER = "kube-scheduler"
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0  # a busy machine takes several times what an idle one does
 _READY_POLL_SECONDS = 0.03
 _GRACE_SECONDS = 5.0
-_PROBE_SECONDS = 5.0
+_PROBE_SECONDS = 15.0
 
 
 class ControlPlane:
@@ -67,6 +67,7 @@ class ControlPlane:
         runtime_config: Mapping[str, str] | None = None,
         extra_arguments: Mapping[str, Sequence[str]] | None = None,
         manifests: Sequence[Path] = (RBAC_MANIFEST,),
+        mount_tokens: bool = False,
         progress: Progress | None = None,
     ) -> None:
         """Nothing is started yet.
@@ -75,7 +76,8 @@ class ControlPlane:
         cluster. scheduler_config: a KubeSchedulerConfiguration without connection and leader election.
         with_scheduler: False to begin without one (`start_scheduler` later). extra_arguments: more flags by
         server name, as in {"kube-controller-manager": ["--horizontal-pod-autoscaler-sync-period=2s"]}.
-        manifests: applied when the API server is ready. progress: told about builds.
+        manifests: applied when the API server is ready. mount_tokens: into pods, as elsewhere; no pod can then
+        be made before the controllers have made its namespace's service account. progress: told about builds.
         """
         self.version = version
         self.name = name
@@ -86,6 +88,7 @@ class ControlPlane:
         self._runtime_config = dict(runtime_config or {})
         self._extra = {server: list(arguments) for server, arguments in (extra_arguments or {}).items()}
         self._manifests = tuple(manifests)
+        self._mount_tokens = mount_tokens
         self._progress: Progress = progress or (lambda _: None)
         self._ports = PortClaims()
         self._lock = threading.RLock()
@@ -310,6 +313,7 @@ class ControlPlane:
             front_proxy=self._accounts.front_proxy,
             feature_gates=self._gates,
             runtime_config=self._runtime_config,
+            mount_tokens=self._mount_tokens,
         )
         self._launch("kube-apiserver", argv, self._https_probe(self._api_port, "/readyz"), needs=["etcd"])
 

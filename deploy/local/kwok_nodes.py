@@ -18,7 +18,7 @@ from deploy.local.control_plane import ControlPlane
 from deploy.local.rest import SUCCESS, Connection
 
 CONNECTIONS = 8
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 NOT_READY_TAINT = "node.kubernetes.io/not-ready"
 _POLL_SECONDS = 0.05
 _POLL_PAUSE_FACTOR = 10.0
@@ -95,7 +95,7 @@ def wait_ready(cluster: ControlPlane, names: Iterable[str], within_seconds: floa
 
 def can_take_pods(node: Manifest) -> bool:
     """Whether the scheduler may use the node: Ready, and the taint of its start is gone."""
-    conditions = node.get("status", {}).get("conditions", ())
+    conditions = node.get("status", {}).get("conditions") or ()
     ready = any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
     return ready and all(taint["key"] != NOT_READY_TAINT for taint in node["spec"].get("taints", ()))
 

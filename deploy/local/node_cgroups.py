@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 _MOUNT = Path("/sys/fs/cgroup")
-_DEADLINE_SECONDS = 5.0
+_DEADLINE_SECONDS = 20.0
 _POLL_SECONDS = 0.05
 
 
@@ -25,7 +25,7 @@ def roots(name: str) -> list[Path]:
 
 
 def remove(name: str) -> list[Path]:
-    """Remove the node's groups, deepest first; what is left of them after a few seconds."""
+    """Remove the node's groups, deepest first; what is left of them after the deadline."""
     deadline = time.monotonic() + _DEADLINE_SECONDS
     while True:
         for root in roots(name):
@@ -41,7 +41,7 @@ def remove(name: str) -> list[Path]:
 
 
 def wait_for_end(pid: int) -> None:
-    """Until the process has ended, or for a few seconds."""
+    """Until the process has ended, or until the deadline."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:

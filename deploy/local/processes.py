@@ -18,7 +18,7 @@ from typing import Any
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _LOG_TAIL_LINES = 20
 _LOG_TAIL_BYTES = 16_384
-_LEAVE_SECONDS = 30.0
+_LEAVE_SECONDS = 90.0  # longer than what is due at the end may take
 
 
 class ServerFailed(RuntimeError):

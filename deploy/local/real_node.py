@@ -6,8 +6,9 @@
 The container runtime, the kubelet and all containers live in namespaces of their own (`node_room.py`) that
 go with their first process, and that ends with this one, whatever ends it (`supervisor.py`). Needs root
 (`node_support.why_not`). Images come from this machine only (WORKLOAD_IMAGE, `import_image`): a pod says
-`imagePullPolicy: Never`. Pods reach each other and this machine's addresses other than loopback; there are no
-Services and no cluster DNS. A model server from a virtual environment runs with hostPath mounts of it and of
+`imagePullPolicy: Never`. Pods reach each other, this machine's addresses other than loopback (`reached` for
+a port of that) and, at its Service's address, the API server; there are no other Services and no cluster DNS.
+A model server from a virtual environment runs with hostPath mounts of it and of
 /usr, /lib and /lib64.
 """
 
@@ -25,11 +26,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
 from deploy.local import images, node_configuration
 from deploy.local.binaries import BinaryUnavailable, ensure
 from deploy.local.build import Progress
 from deploy.local.certificates import Identity
+from deploy.local.commands import SERVICE_ADDRESS
 from deploy.local.control_plane import ControlPlane
 from deploy.local.node_configuration import PAUSE_IMAGE, WORKLOAD_IMAGE, NodeAddresses
 from deploy.local.node_support import PROGRAMS, why_not
@@ -43,9 +46,10 @@ _PYTHON = (sys.executable, "-I", "-S")
 # Short, since a Unix socket's path ends at 107 bytes and a plugin's name carries a pod's UID; and outside
 # /var and /run, which the room covers.
 _PARENT = "/tmp"
-_READY_SECONDS = 60.0
+_READY_SECONDS = 180.0
 _POLL_SECONDS = 0.03
 _GRACE_SECONDS = 10.0
+_HTTPS = 443
 
 
 class RealNode:
@@ -102,6 +106,7 @@ class RealNode:
         self._processes = Processes(self.folder / "logs", self.folder)
         try:
             self._make_room()
+            self._relay(SERVICE_ADDRESS, _HTTPS, urlsplit(self._cluster.url).port or _HTTPS, self._room_pid)
             self._start_containerd()
             self.start_kubelet()
         except BaseException:
@@ -204,15 +209,30 @@ class RealNode:
         url = f"https://{self.addresses.machine}:{self._kubelet_ports[0]}"
         return self._cluster.read(url, path)
 
-    def import_image(self, archive: bytes) -> None:
-        """Make an image (`images.archive`) known to the container runtime. Raises ServerFailed."""
+    def reached(self, port: int) -> str:
+        """`address:port` at which pods reach a server on this machine's loopback, with this node's life."""
+        address = str(self.addresses.machine)
+        self._relay(address, port, port)
+        return f"{address}:{port}"
+
+    def import_image(self, archive: bytes | Path) -> None:
+        """Make an image (`images.archive`, or a file of one) known to the container runtime.
+
+        Raises ServerFailed.
+        """
+        if isinstance(archive, Path):
+            self._import(archive)
+            return
         path = self.folder / "image.tar"
         path.write_bytes(archive)
+        self._import(path)
+        path.unlink()
+
+    def _import(self, path: Path) -> None:
         argv = [str(self._paths["ctr"]), f"--address={self._runtime_socket}", "--namespace=k8s.io"]
         answer = subprocess.run(
             [*argv, "images", "import", str(path)], capture_output=True, text=True, check=False
         )
-        path.unlink()
         if answer.returncode != 0:
             raise ServerFailed(f"ctr could not import an image: {answer.stderr.strip()}")
 
@@ -258,10 +278,19 @@ class RealNode:
             ("address", "add", node, "dev", inner),
             ("link", "set", inner, "up"),
             ("link", "set", "lo", "up"),
+            ("address", "add", f"{SERVICE_ADDRESS}/32", "dev", "lo"),
             ("route", "add", "default", "via", str(self.addresses.machine)),
         ):
             _run([_tool("nsenter"), f"--net=/proc/{self._room_pid}/ns/net", _tool("ip"), *words])
         _ip("route", "add", str(self.addresses.pods), "via", str(self.addresses.node))
+
+    def _relay(self, address: str, port: int, target: int, room: int | None = None) -> None:
+        """Hand connections to an address of this machine, or of the node, on to a port of the loopback."""
+        name = f"relay-{port}"
+        ready = self.folder / f"{name}.ready"
+        words = (address, port, target, ready, *([] if room is None else [room]))
+        self.processes.start(name, [*_PYTHON, str(_SCRIPTS / "node_relay.py"), *map(str, words)])
+        self._wait(name, ready.exists)
 
     def _start_containerd(self) -> None:
         folder = self.folder / "c"
@@ -304,7 +333,7 @@ class RealNode:
     def _node_is_ready(self) -> bool:
         plain_get(f"http://127.0.0.1:{self._kubelet_ports[1]}/healthz")
         node = self._cluster.request("GET", f"/api/v1/nodes/{self.name}")
-        conditions = {entry["type"]: entry["status"] for entry in node["status"].get("conditions", ())}
+        conditions = {entry["type"]: entry["status"] for entry in node["status"].get("conditions") or ()}
         return conditions.get("Ready") == "True"
 
     def _launch(

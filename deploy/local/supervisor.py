@@ -34,7 +34,7 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1
 _ENDING_GRACE_SECONDS = 0.0  # the caller is gone: nobody will look at the data again
 _POLL_SECONDS = 0.02
-_AT_END_SECONDS = 15.0
+_AT_END_SECONDS = 60.0
 
 
 def _die_with(supervisor_pid: int, prctl: Any) -> Callable[[], None]:

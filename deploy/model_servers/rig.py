@@ -33,7 +33,7 @@ from deploy.model_servers.watching import PodWatch
 
 START_SECONDS = 180.0
 SCRAPE_INTERVAL = "2s"
-_READY_SECONDS = 60.0
+_READY_SECONDS = 180.0
 _LEAVE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _CONTROLLER = "slicewise-controller"

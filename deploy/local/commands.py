@@ -16,6 +16,7 @@ from deploy.local.certificates import KeyPair
 from deploy.local.ports import LOOPBACK
 
 SERVICE_CIDR = "10.96.0.0/16"
+SERVICE_ADDRESS = "10.96.0.1"  # the API server's own Service gets the first one
 POD_CIDR = "10.128.0.0/9"
 KWOK_NODE_ANNOTATION = "kwok.x-k8s.io/node"
 KWOK_NODE_VALUE = "fake"
@@ -60,6 +61,7 @@ def api_server(
     front_proxy: KeyPair,
     feature_gates: Mapping[str, bool],
     runtime_config: Mapping[str, str],
+    mount_tokens: bool = False,
 ) -> list[str]:
     """kube-apiserver with TLS, client certificates, Node and RBAC authorisation, aggregation of further APIs.
 
@@ -92,8 +94,8 @@ def api_server(
         "--authorization-mode=Node,RBAC",
         f"--service-cluster-ip-range={SERVICE_CIDR}",
         "--allow-privileged=true",
-        # It would make pods wait for the service account of a namespace just created.
-        "--disable-admission-plugins=ServiceAccount",
+        # It mounts the token, and would make pods wait for the account of a namespace just created.
+        *([] if mount_tokens else ["--disable-admission-plugins=ServiceAccount"]),
         "--max-requests-inflight=2000",
         "--max-mutating-requests-inflight=1000",
         "--shutdown-delay-duration=0s",

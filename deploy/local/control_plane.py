@@ -76,8 +76,8 @@ class ControlPlane:
         cluster. scheduler_config: a KubeSchedulerConfiguration without connection and leader election.
         with_scheduler: False to begin without one (`start_scheduler` later). extra_arguments: more flags by
         server name, as in {"kube-controller-manager": ["--horizontal-pod-autoscaler-sync-period=2s"]}.
-        manifests: applied when the API server is ready. mount_tokens: into pods, as elsewhere; no pod can then
-        be made before the controllers have made its namespace's service account. progress: told about builds.
+        manifests: applied when the API server is ready. mount_tokens: into pods, as elsewhere; a pod can
+        then be made only after its namespace's service account was. progress: told about builds.
         """
         self.version = version
         self.name = name

@@ -15,7 +15,7 @@ from deploy.local import images
 
 _LIBRARIES = ("/usr", "/lib", "/lib64", "/bin")
 # The names that the C library wants to know.
-_NAMES = {
+NAMES = {
     "/etc/passwd": b"root:x:0:0:root:/tmp:/bin/sh\n",
     "/etc/group": b"root:x:0:\n",
     "/etc/nsswitch.conf": b"passwd: files\nhosts: files dns\n",
@@ -26,7 +26,7 @@ def image(
     name: str, files: Mapping[str, bytes] | None = None, path: Sequence[str] = images.COMMAND_FOLDERS
 ) -> bytes:
     """The archive of an image of mount points. files: more than the C library's; path: where commands lie."""
-    return images.archive(name, {**_NAMES, **(files or {})}, ("/bin/sh",), path=path)
+    return images.archive(name, {**NAMES, **(files or {})}, ("/bin/sh",), path=path)
 
 
 def base_prefix(python: Path) -> Path:

@@ -8,8 +8,7 @@ go with their first process, and that ends with this one, whatever ends it (`sup
 (`node_support.why_not`). Images come from this machine only (WORKLOAD_IMAGE, `import_image`): a pod says
 `imagePullPolicy: Never`. Pods reach each other, this machine's addresses other than loopback (`reached` for
 a port of that) and, at its Service's address, the API server; there are no other Services and no cluster DNS.
-A model server from a virtual environment runs with hostPath mounts of it and of
-/usr, /lib and /lib64.
+A model server from a virtual environment runs with hostPath mounts of it and of /usr, /lib and /lib64.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.client import Api
@@ -24,6 +23,7 @@ from deploy.local import machine_python
 from deploy.local.build import Progress
 from deploy.local.control_plane import ControlPlane
 from deploy.local.model_servers import ensure
+from deploy.local.pod_scrape import pods_by_annotation
 from deploy.local.processes import ServerFailed
 from deploy.local.real_node import RealNode
 from deploy.local.rest import SUCCESS
@@ -31,10 +31,11 @@ from deploy.model_servers import manifests
 from deploy.model_servers.servers import ModelServer
 from deploy.model_servers.watching import PodWatch
 
-START_SECONDS = 180.0
+START_SECONDS = 360.0
 SCRAPE_INTERVAL = "2s"
 _READY_SECONDS = 180.0
-_LEAVE_SECONDS = 60.0
+_LEAVE_SECONDS = 180.0
+_ANSWER_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _CONTROLLER = "slicewise-controller"
 T = TypeVar("T")
@@ -75,7 +76,8 @@ class Rig:
         self._stack.callback(reflector.stop)
         self._stack.callback(self.cluster.processes.stop, self._names, 10.0)
         prometheus, controller = self._names
-        self.prometheus = self.cluster.start_prometheus([self._scrape()], SCRAPE_INTERVAL, name=prometheus)
+        scrape = pods_by_annotation(self.cluster.kubeconfig, [self.namespace])
+        self.prometheus = self.cluster.start_prometheus([scrape], SCRAPE_INTERVAL, name=prometheus)
         port = self.cluster.claim_port()
         self.controller = f"http://127.0.0.1:{port}"
         kubeconfig = self.cluster.kubeconfig_for(_CONTROLLER)
@@ -113,7 +115,7 @@ class Rig:
 
     def decision(self, server: ModelServer) -> dict[str, Any] | None:
         """The controller's newest decision about the server's Deployment."""
-        with urllib.request.urlopen(f"{self.controller}/decisions", timeout=5.0) as answer:
+        with urllib.request.urlopen(f"{self.controller}/decisions", timeout=_ANSWER_SECONDS) as answer:
             found: list[dict[str, Any]] = json.load(answer)
         mine = (self.namespace, server.name)
         return next((d for d in found if (d["target"]["namespace"], d["target"]["name"]) == mine), None)
@@ -144,45 +146,10 @@ class Rig:
         words += [f"{event['reason']}: {event.get('message')}" for event in events[-10:]]
         return "\n".join(words)
 
-    def _scrape(self) -> dict[str, Any]:
-        """Prometheus' usual way of finding pods: by annotations, labelled with namespace and pod."""
-        meta = "__meta_kubernetes_pod_"
-        port = f"{meta}annotation_prometheus_io_port"
-        return {
-            "job_name": "pods",
-            "kubernetes_sd_configs": [
-                {
-                    "role": "pod",
-                    "kubeconfig_file": str(Path(self.cluster.kubeconfig)),
-                    "namespaces": {"names": [self.namespace]},
-                }
-            ],
-            "relabel_configs": [
-                {
-                    "source_labels": [f"{meta}annotation_prometheus_io_scrape"],
-                    "regex": "true",
-                    "action": "keep",
-                },
-                {"source_labels": [f"{meta}ip"], "regex": ".+", "action": "keep"},
-                {
-                    "source_labels": [f"{meta}annotation_prometheus_io_path"],
-                    "regex": "(.+)",
-                    "target_label": "__metrics_path__",
-                },
-                {
-                    "source_labels": [f"{meta}ip", port],
-                    "separator": ":",
-                    "target_label": "__address__",
-                },
-                {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-                {"source_labels": [f"{meta}name"], "target_label": "pod"},
-            ],
-        }
-
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2.0):
+        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS):
             return True
     except (OSError, urllib.error.URLError):
         return False

@@ -28,6 +28,7 @@ STEP = 5.0
 BEFORE_SECONDS = 6.0
 _LONGEST_BEFORE_SECONDS = 120.0
 _LONGEST_STEP_SECONDS = 120.0
+_LONGEST_STEP_STARTS = 6.0  # a machine that starts a server slowly also needs longer for a further one
 _LONGEST_DOWN_SECONDS = 120.0
 _LONGEST_DOWN_STARTS = (
     12.0  # the controller's window to scale down is three start-ups at least, for each step
@@ -95,7 +96,8 @@ class Trial:
         self._load.set_rate(BASE_RATE * STEP)
         self._step_at = rig.clock()
         rig.progress(f"{name}: {BASE_RATE:g} -> {BASE_RATE * STEP:g} requests a second")
-        while rig.clock() - self._step_at < _LONGEST_STEP_SECONDS and not self._settled():
+        longest = max(_LONGEST_STEP_SECONDS, _LONGEST_STEP_STARTS * max(self._starts()))
+        while rig.clock() - self._step_at < longest and not self._settled():
             self._pass(0.5)
         self._load.set_rate(BASE_RATE)
         self._back_at = rig.clock()

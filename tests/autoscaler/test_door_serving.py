@@ -22,6 +22,7 @@ from cluster.client import Api
 from deploy.local.certificates import Authority, Identity, KeyPair
 from deploy.local.control_plane import ControlPlane
 from tests.autoscaler.refusals import refusal
+from tests.polling import SOON_SECONDS
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -35,7 +36,7 @@ async def who(scope: Any, receive: Any, send: Any) -> None:
 
 
 def asked(port: int, context: ssl.SSLContext) -> Any:
-    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10.0)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=SOON_SECONDS)
     try:
         connection.request("GET", "/")
         return json.loads(connection.getresponse().read())

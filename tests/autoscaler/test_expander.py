@@ -24,6 +24,7 @@ from metrics.carbon.intensity import Intensity
 from scheduler.fleet import Fleet
 from scheduler.service import Service, Sources
 from tests.autoscaler.expander_questions import node_message, pod_message, question
+from tests.polling import SOON_SECONDS
 from tests.scheduler.fleet_objects import (
     H100,
     L40S,
@@ -115,7 +116,7 @@ def serve() -> Iterator[Callable[..., tuple[Asker, Observer]]]:
             channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(ca.read_bytes()))
         channels.append(channel)
         stub = ExpanderStub(channel)
-        return lambda request: stub.BestOptions(request, timeout=5.0), observer
+        return lambda request: stub.BestOptions(request, timeout=SOON_SECONDS), observer
 
     yield start
     for channel in channels:

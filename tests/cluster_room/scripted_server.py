@@ -9,6 +9,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.polling import LONGEST_SECONDS
+
 
 class Exchange:
     """One request, and the ways to answer it."""
@@ -67,7 +69,7 @@ class Exchange:
 
     def hang(self) -> None:
         """Stay silent until the test ends."""
-        self.released.wait(30)
+        self.released.wait(LONGEST_SECONDS)
         self._handler.close_connection = True
 
 
@@ -109,7 +111,7 @@ class ScriptedServer:
         self._released.set()
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join()
 
 
 def config_map(name: str, version: int, **data: str) -> dict[str, object]:

@@ -3,9 +3,9 @@
 import threading
 
 from cluster.periodic import Gate, Periodic
+from tests.polling import SOON_SECONDS
 
 NEVER_SECONDS = 3600.0
-SOON_SECONDS = 10.0
 
 
 def test_the_first_turn_comes_a_period_after_the_start():
@@ -157,16 +157,31 @@ def test_long_work_gives_way_between_its_steps():
     loop.stop()
 
 
-def waits(gate: Gate, *, fresh: bool) -> bool:
-    """Whether who comes now has to wait; lets them go afterwards."""
+def come(gate: Gate, *, fresh: bool) -> tuple[threading.Thread, threading.Event]:
+    """Somebody comes to the gate; the event says when they are through."""
     through = threading.Event()
 
-    def come() -> None:
+    def wait() -> None:
         gate.wait(fresh=fresh)
         through.set()
 
-    thread = threading.Thread(target=come)
+    thread = threading.Thread(target=wait)
     thread.start()
+    return thread, through
+
+
+def passes(gate: Gate, *, fresh: bool) -> bool:
+    """Whether who comes now gets through with nobody letting them; shut and opened afterwards."""
+    thread, through = come(gate, fresh=fresh)
+    passed = through.wait(SOON_SECONDS)
+    gate.release()
+    thread.join(SOON_SECONDS)
+    return passed
+
+
+def waits(gate: Gate, *, fresh: bool) -> bool:
+    """Whether who comes now has to wait; lets them go afterwards."""
+    thread, through = come(gate, fresh=fresh)
     waited = not through.wait(0.2)
     gate.release()
     thread.join(SOON_SECONDS)
@@ -176,13 +191,13 @@ def waits(gate: Gate, *, fresh: bool) -> bool:
 
 def test_long_work_begins_right_after_the_gate_was_opened_and_not_before_it_is_shut_again():
     now = [100.0]
-    gate = Gate(5.0, clock=lambda: now[0])
-    assert not waits(gate, fresh=True), "nobody uses it"
+    gate = Gate(2 * SOON_SECONDS, clock=lambda: now[0])
+    assert passes(gate, fresh=True), "nobody uses it"
     now[0] += 0.5
-    assert not waits(gate, fresh=True), "it was just opened"
+    assert passes(gate, fresh=True), "it was just opened"
     now[0] += 3.0
-    assert not waits(gate, fresh=False)
+    assert passes(gate, fresh=False)
     now[0] += 3.0
     assert waits(gate, fresh=True), "it may be shut at any moment"
-    now[0] += 60.0
-    assert not waits(gate, fresh=True), "nobody has used it for long"
+    now[0] += 10 * SOON_SECONDS
+    assert passes(gate, fresh=True), "nobody has used it for long"

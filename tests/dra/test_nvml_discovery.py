@@ -21,7 +21,7 @@ def discover(*arguments, environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
 
 

@@ -24,6 +24,7 @@ from tests.fake_nvml.state import (
     UNKNOWN,
     FakeNode,
 )
+from tests.polling import SOON_SECONDS
 
 ONE, ONE_MEDIA, TWO, THREE, FOUR, SEVEN = 19, 20, 14, 9, 5, 0
 
@@ -227,7 +228,9 @@ def test_a_process_that_dies_leaves_a_legal_card_that_the_next_one_can_mend(
     node.fault(symbol, when)
     uuid = node.uuid(0)
     environment = {**os.environ, **node.environment(library)}
-    done = subprocess.run([sys.executable, "-c", CREATE, uuid], env=environment, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", CREATE, uuid], env=environment, check=False, timeout=2 * SOON_SECONDS
+    )
     assert done.returncode == -9
     assert tuple(instance.compute for instance in node.instances()) == left
     with cards_of(node, library) as nvml:
@@ -256,11 +259,11 @@ def test_threads_on_two_cards_do_not_disturb_each_other(node, nvml):
 
 def test_a_slow_card_does_not_hold_up_the_other(node, nvml):
     symbol = "nvmlGpuInstanceCreateComputeInstance"
-    node.fault(symbol, "slow", 1000)
+    node.fault(symbol, "slow", 3000)
     slow = threading.Thread(target=nvml.create, args=(node.uuid(0), ONE, 0))
     slow.start()
-    until = time.monotonic() + 20
-    while node.values()["fault.1"] != f"{symbol} 0 0 slow 1000":
+    until = time.monotonic() + SOON_SECONDS
+    while node.values()["fault.1"] != f"{symbol} 0 0 slow 3000":
         assert time.monotonic() < until, "the slow call was never made"
     nvml.create(node.uuid(1), ONE, 0)
     assert slow.is_alive()
@@ -275,7 +278,7 @@ def test_an_xid_is_delivered_with_its_card_and_instance(node, nvml):
     assert nvml.wait_event(0) is None
     node.xid(1, 79)
     node.xid(0, 94, gpu_instance=7)
-    first, second = nvml.wait_event(5), nvml.wait_event(5)
+    first, second = nvml.wait_event(SOON_SECONDS), nvml.wait_event(SOON_SECONDS)
     assert (first.gpu_uuid, first.kind, first.code, first.gpu_instance_id) == (node.uuid(1), "xid", 79, None)
     assert (second.gpu_uuid, second.code, second.gpu_instance_id) == (node.uuid(0), 94, 7)
     assert nvml.wait_event(0) is None
@@ -284,7 +287,7 @@ def test_an_xid_is_delivered_with_its_card_and_instance(node, nvml):
 def test_a_harmful_event_makes_the_card_unhealthy_until_it_was_reset(node, nvml):
     for code in (79, 31, 94, 79):
         node.xid(1, code)
-        assert nvml.wait_event(5).code == code
+        assert nvml.wait_event(SOON_SECONDS).code == code
     good, bad = nvml.cards()
     assert good.health.state == "healthy"
     assert bad.health.state == "unhealthy"
@@ -299,7 +302,7 @@ def test_a_waiting_thread_is_woken_by_an_event(node, nvml):
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(nvml.wait_event, 30)
         node.event(0, DOUBLE_BIT_ECC)
-        assert waiting.result(timeout=20).kind == "ecc"
+        assert waiting.result(timeout=SOON_SECONDS).kind == "ecc"
 
 
 def test_what_happened_before_is_not_delivered(node, library):
@@ -310,7 +313,7 @@ def test_what_happened_before_is_not_delivered(node, library):
 
 def test_a_card_that_is_lost_is_told_once(node, nvml):
     node.lose(1)
-    event = nvml.wait_event(5)
+    event = nvml.wait_event(SOON_SECONDS)
     assert (event.gpu_uuid, event.kind) == (node.uuid(1), "lost")
     assert nvml.wait_event(0) is None
 
@@ -331,16 +334,16 @@ def test_a_failing_event_set_is_a_refusal(node, nvml):
 
 def test_close_ends_a_wait_soon_and_may_be_called_twice(node, library):
     with pynvml_on(node, library), cards_of(node, library) as nvml, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(nvml.wait_event, 60)
+        waiting = pool.submit(nvml.wait_event, 10 * SOON_SECONDS)
         nvml.close()
-        assert waiting.result(timeout=20) is None
+        assert waiting.result(timeout=SOON_SECONDS) is None
         nvml.close()
 
 
 def test_an_event_of_a_card_that_is_gone_still_names_it(node, nvml, monkeypatch):
     node.xid(1, 79)
     node.fault("nvmlDeviceGetUUID", "error", GPU_IS_LOST)
-    assert nvml.wait_event(5).gpu_uuid == node.uuid(1)
+    assert nvml.wait_event(SOON_SECONDS).gpu_uuid == node.uuid(1)
 
 
 def test_events_without_any_card_is_nothing(node, nvml):

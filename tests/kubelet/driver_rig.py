@@ -83,8 +83,13 @@ class DriverRig:
         return plain_get(f"http://127.0.0.1:{self._pages[name]}/metrics")
 
     def registered(self, name: str = "driver") -> bool:
-        """Whether the kubelet has told the instance that it is registered."""
-        return re.search(r"^slicewise_node_registered(\{[^}]*\})? 1", self.page(name), re.M) is not None
+        """Whether the kubelet has told the instance that it is registered; not before it serves its page."""
+        self._node.processes.check([name])
+        try:
+            page = self.page(name)
+        except (RequestRefused, OSError):
+            return False
+        return re.search(r"^slicewise_node_registered(\{[^}]*\})? 1", page, re.M) is not None
 
     def stop(self, name: str = "driver", grace_seconds: float = 10.0) -> None:
         """End an instance; 0 seconds of grace is kill -9."""

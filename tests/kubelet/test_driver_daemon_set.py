@@ -6,6 +6,7 @@ import pytest
 
 from deploy.local.apply import load
 from dra.slice_parts import SLICEWISE_DRIVER
+from tests.custom_kinds import condition
 from tests.fake_nvml.fixtures import library as library
 from tests.fake_nvml.state import FakeNode
 from tests.kubelet.cluster_view import delete, running, seen_inside, until
@@ -52,8 +53,7 @@ def test_it_registers_publishes_and_gives_a_pod_its_instance(
     running(control_plane, NAMESPACE, name)
 
     def ready():
-        conditions = drivers()[0]["status"].get("conditions", ())
-        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        return any(condition(one, "Ready") == "True" for one in drivers())
 
     def published():
         selector = f"?fieldSelector=spec.driver%3D{SLICEWISE_DRIVER},spec.nodeName%3D{real_node.name}"

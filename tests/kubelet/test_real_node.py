@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deploy.local import machine_python
 from deploy.local.node_cgroups import roots
+from tests.custom_kinds import condition
 from tests.kubelet.cluster_view import container, delete, pod, running, seen_inside, until
 
 
@@ -33,8 +34,8 @@ def test_a_python_of_this_machine_runs_as_a_pod_by_host_path_mounts(control_plan
     found = running(control_plane, namespace, "python")
 
     def ready() -> bool:
-        status = control_plane.request("GET", f"/api/v1/namespaces/{namespace}/pods/python")["status"]
-        return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in status["conditions"])
+        found = control_plane.request("GET", f"/api/v1/namespaces/{namespace}/pods/python")
+        return condition(found, "Ready") == "True"
 
     until(f"the probe reaches {found['status']['podIP']}", ready)
     delete(control_plane, namespace, "python")
@@ -57,7 +58,8 @@ import json, sys, time
 from deploy.local.control_plane import ControlPlane
 from deploy.local.real_node import RealNode
 with ControlPlane() as cluster, RealNode(cluster) as node:
-    from tests.kubelet.cluster_view import pod, running
+    from tests.custom_kinds import condition
+from tests.kubelet.cluster_view import pod, running
     cluster.apply([pod("left", node.name)])
     running(cluster, "default", "left")
     print(json.dumps([node.name, str(node.folder), node.pid("containerd"), node.addresses.link_names[0]]))

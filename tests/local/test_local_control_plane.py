@@ -16,6 +16,7 @@ from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
 from deploy.local.processes import ServerFailed
 from deploy.local.rest import JSON, MERGE_PATCH, RequestRefused, plain_get
 from deploy.local.versions import programs
+from tests.custom_kinds import condition
 from tests.polling import until
 
 WAIT_SECONDS = 30.0
@@ -75,9 +76,13 @@ def test_a_node_keeps_the_hardware_of_its_manifest_and_becomes_ready(control_pla
 def test_a_pod_is_scheduled_and_becomes_running_and_ready(control_plane, node, namespace):
     control_plane.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod_manifest("quick"))
     wait_for(lambda: phase(control_plane, namespace, "quick") == "Running", "pod running")
-    pod = control_plane.request("GET", f"/api/v1/namespaces/{namespace}/pods/quick")
+
+    def ready() -> Any:
+        pod = control_plane.request("GET", f"/api/v1/namespaces/{namespace}/pods/quick")
+        return pod if condition(pod, "Ready") == "True" else None
+
+    pod = wait_for(ready, "pod ready")
     assert pod["spec"]["nodeName"] == node
-    assert {item["type"]: item["status"] for item in pod["status"]["conditions"]}["Ready"] == "True"
     assert pod["status"]["podIP"]
 
 
@@ -154,7 +159,9 @@ def allowed(
     ],
 )
 def test_each_component_has_its_own_rights(control_plane, component, verb, resource, expected):
-    assert allowed(control_plane, component, verb, resource) is expected
+    # The controller manager puts the aggregated role together after the start.
+    look = lambda: allowed(control_plane, component, verb, resource) is expected  # noqa: E731
+    wait_for(look, f"{component} may {'' if expected else 'not '}{verb} {resource}")
 
 
 @pytest.mark.parametrize(
@@ -248,8 +255,8 @@ def test_a_restarted_scheduler_uses_its_new_profiles(control_plane, node, namesp
         )
         control_plane.request("POST", path, manifest)
         wait_for(lambda: phase(control_plane, namespace, "particular") == "Running", "pod running")
-        metrics = control_plane.scheduler_metrics("second-scheduler")
-        assert 'scheduler_schedule_attempts_total{profile="particular",result="scheduled"} 1' in metrics
+        attempt = 'scheduler_schedule_attempts_total{profile="particular",result="scheduled"} 1'
+        wait_for(lambda: attempt in control_plane.scheduler_metrics("second-scheduler"), "it is counted")
     finally:
         control_plane.stop_scheduler("second-scheduler")
 

@@ -17,7 +17,7 @@ import pytest
 from deploy.local.processes import Processes, ServerFailed
 
 REPOSITORY = Path(__file__).parents[2]
-ENDING_SECONDS = 10.0
+ENDING_SECONDS = 60.0
 
 CALLER = """
 import os, sys

@@ -13,6 +13,7 @@ from metrics.carbon import Intensity, cache
 from metrics.carbon.board import CarbonBoard
 from metrics.samples import NoData
 from tests.metrics.absences import absent
+from tests.polling import SOON_SECONDS
 
 # An absence where a value is due fails the test by its missing attribute.
 CachedProvider: Any = cache.CachedProvider
@@ -170,10 +171,10 @@ def test_board_refreshes_in_its_own_thread_and_stops(script):
 
     board = CarbonBoard(script, lambda: ["DE"], lambda: 0.0, period_seconds=3600, observer=observe)
     board.start()
-    assert told.wait(5)
+    assert told.wait(SOON_SECONDS)
     told.clear()
     script.answer = 200.0
     board.replace(script)  # wakes the thread before its period is over
-    assert told.wait(5)
+    assert told.wait(SOON_SECONDS)
     board.stop()
     assert seen == [("DE", 100.0), ("DE", 200.0)]

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from metrics.prometheus import Prometheus, token_in
+from metrics.prometheus import PARALLEL_QUERIES, Prometheus, token_in
 from metrics.samples import Vector
 from tests.metrics.absences import absent
+from tests.polling import SOON_SECONDS
 
 QUERY = "/api/v1/query"
 
@@ -78,9 +79,7 @@ def test_a_bad_query_is_refused_in_prometheus_own_words(api, prometheus):
 @pytest.mark.parametrize("status", [401, 403, 404, 500, 502, 503, 504])
 def test_an_http_error_is_refused_at_once_without_retries(api, prometheus, status):
     api.answers[QUERY] = (status, b"no", {})
-    began = time.monotonic()
     assert str(status) in absent(prometheus.query("up", 0.0), "refused")
-    assert time.monotonic() - began < 1.0
     assert len(api.asked) == 1
 
 
@@ -140,7 +139,7 @@ def test_a_trickling_answer_ends_at_the_deadline(api):
         handler.send_response(200)
         handler.send_header("Content-Length", "1000000")
         handler.end_headers()
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + SOON_SECONDS
         while time.monotonic() < deadline:
             handler.wfile.write(b" ")  # ends with a broken pipe as soon as the client has gone
             handler.wfile.flush()
@@ -149,11 +148,11 @@ def test_a_trickling_answer_ends_at_the_deadline(api):
     with Prometheus(api.url, timeout_seconds=0.4) as prometheus:
         began = time.monotonic()
         absent(prometheus.query("up", 0.0), "timeout")
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < SOON_SECONDS, "not when the answer was complete"
 
 
 def silence(asked, handler):
-    handler.connection.settimeout(5.0)
+    handler.connection.settimeout(SOON_SECONDS)
     with contextlib.suppress(TimeoutError):
         handler.connection.recv(1)  # returns when the client hangs up
     handler.close_connection = True
@@ -167,10 +166,11 @@ def test_a_silent_server_is_a_timeout(api):
 
 def test_a_batch_against_a_silent_server_takes_one_timeout(api):
     api.answers[QUERY] = silence
-    with Prometheus(api.url, timeout_seconds=0.4) as prometheus:
+    timeout, many = 1.0, 20
+    with Prometheus(api.url, timeout_seconds=timeout) as prometheus:
         began = time.monotonic()
-        answers: Any = prometheus.query_many({f"q{i}": "up" for i in range(20)}, 0.0)
-        assert time.monotonic() - began < 1.5
+        answers: Any = prometheus.query_many({f"q{i}": "up" for i in range(many)}, 0.0)
+        assert time.monotonic() - began < timeout * many / PARALLEL_QUERIES, "not one for each turn of some"
     assert len(answers) == 20
     assert {answer.cause for answer in answers.values()} == {"timeout"}
 
@@ -223,7 +223,7 @@ def test_the_observer_is_told_of_every_query(api):
         api.answers[QUERY] = vector()
         prometheus.query("up", 0.0)
     assert [result for result, _ in told] == ["data", "empty"]
-    assert all(0 <= seconds < 5 for _, seconds in told)
+    assert all(0 <= seconds < SOON_SECONDS for _, seconds in told)
 
 
 @pytest.mark.parametrize("arguments", [{"url": "prometheus:9090"}, {"url": "http://x", "timeout_seconds": 0}])

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.fake_nvml.state import FakeNode
 
 START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
 
 
 class DriverProcess:

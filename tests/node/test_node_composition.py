@@ -25,7 +25,7 @@ from node.options import OptionsRefused, add_arguments, serve_options
 from node.order_tables import OrderTables
 from tests.dra.memory_cards import POOL, Node, card
 from tests.kubeconfigs import nobody
-from tests.polling import until
+from tests.polling import SOON_SECONDS, until
 
 SOON = 10.0
 
@@ -147,7 +147,7 @@ def test_a_refused_device_order_leaves_the_last_one_in_force():
 
 def page(port, path):
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=SOON_SECONDS) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as answer:
         with answer:

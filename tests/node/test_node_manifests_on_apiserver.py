@@ -102,7 +102,7 @@ def test_the_classes_are_those_of_the_catalogue():
 
 def test_wrong_usage_is_told_in_one_line(tmp_path):
     command = [sys.executable, "-m", "node", "serve", "--node-name", "n", "--sharing", str(tmp_path / "none")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2
     assert "No such file" in done.stderr
     assert "Traceback" not in done.stderr

@@ -13,6 +13,7 @@ from scheduler.planner.nominate import Nominator, Outcome
 from scheduler.planner.plan import Chosen, Nowhere
 from scheduler.planner.queue import PLAN_GATE, WaitingPod
 from tests.planner.test_plan_queue import pod
+from tests.polling import SOON_SECONDS
 
 
 class Clock:
@@ -170,7 +171,7 @@ def test_the_thread_plans_what_the_watch_brings():
     seen.planned = planned_and_done
     planner.start()
     planner.changed("ADDED", pod("a"))
-    assert done.wait(5)
+    assert done.wait(SOON_SECONDS)
     planner.stop()
     assert [one.waiting.uid for one in seen.rounds[0][0].nominations] == ["a"]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.extender.server import CannotListen, ExtenderServer, Tls, listen
+from tests.polling import SOON_SECONDS
 from tests.scheduler.extender_calls import Scripted, app_over
 
 POD = {"metadata": {"name": "p", "namespace": "d"}, "spec": {"containers": [{"name": "c"}]}}
@@ -57,7 +58,7 @@ def test_one_connection_serves_cycle_after_cycle_of_five_thousand_names():
     names = [f"ip-10-0-{i // 256}-{i % 256}.eu-north-1.compute.internal" for i in range(5000)]
     body = json.dumps({"Pod": POD, "NodeNames": names})
     with Running(app_over(Scripted(scores=[5] * 5000))) as running:
-        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=SOON_SECONDS)
         connection.connect()
         first = connection.sock
         for _ in range(3):
@@ -73,7 +74,7 @@ def test_one_connection_serves_cycle_after_cycle_of_five_thousand_names():
 def test_an_oversized_body_is_refused_and_the_next_request_is_served():
     with Running(app_over(Scripted(), max_body_bytes=lambda: 200_000)) as running:
         for size in (250_000, 8_000_000):
-            connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=SOON_SECONDS)
             answer, content = exchange(connection, "/scheduler/filter", b" " * size)
             assert answer.status == 413
             assert json.loads(content)["expected"] == "at most 200000 bytes"
@@ -123,7 +124,9 @@ def test_sigterm_drains_and_leaves_in_order():
         text=True,
     )
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", int(child.stdout.readline()), timeout=10)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", int(child.stdout.readline()), timeout=SOON_SECONDS
+        )
         body = json.dumps({"Pod": POD, "NodeNames": ["n"]})
         assert exchange(connection, "/scheduler/filter", body)[0].status == 200
         child.send_signal(signal.SIGTERM)
@@ -135,7 +138,7 @@ def test_sigterm_drains_and_leaves_in_order():
             closing = answer.headers["Connection"] == "close"
         assert closing
         assert child.stdout.readline() == "left in order\n"
-        assert child.wait(10) == 0
+        assert child.wait(SOON_SECONDS) == 0
     finally:
         child.kill()
         child.wait()
@@ -179,7 +182,9 @@ def test_tls_serves_clients_that_trust_the_certificate(tmp_path):
     crt, key = certificate(tmp_path)
     with Running(app_over(Scripted()), tls=Tls(crt, key)) as running:
         trusting = ssl.create_default_context(cafile=crt)
-        connection = http.client.HTTPSConnection("127.0.0.1", running.port, context=trusting, timeout=10)
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", running.port, context=trusting, timeout=SOON_SECONDS
+        )
         body = json.dumps({"Pod": POD, "NodeNames": ["n"]})
         assert exchange(connection, "/scheduler/filter", body)[0].status == 200
         connection.close()
@@ -187,10 +192,10 @@ def test_tls_serves_clients_that_trust_the_certificate(tmp_path):
 
 def test_a_client_that_speaks_no_http_gets_an_answer_or_a_closed_connection():
     with Running(app_over(Scripted())) as running:
-        with socket.create_connection(("127.0.0.1", running.port), timeout=10) as raw:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=SOON_SECONDS) as raw:
             raw.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
             assert raw.recv(4096)[:12] in (b"HTTP/1.1 400", b"")
-        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=SOON_SECONDS)
         connection.request("GET", "/healthz")
         assert connection.getresponse().read() == b"ok"
         connection.close()

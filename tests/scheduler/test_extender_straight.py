@@ -11,6 +11,7 @@ import pytest
 
 from scheduler.extender.exchange import Hot
 from scheduler.extender.straight import read_head
+from tests.polling import SOON_SECONDS
 from tests.scheduler.extender_calls import Scripted, app_over
 from tests.scheduler.test_extender_server import Running
 
@@ -47,7 +48,7 @@ def running():
 
 @pytest.fixture
 def connection(running):
-    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as made:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=SOON_SECONDS) as made:
         yield made
 
 
@@ -78,7 +79,7 @@ def test_what_is_unusual_is_left_to_uvicorn(unusual):
 def test_both_ways_answer_alike(running, connection):
     connection.sendall(request())
     ((status, straight),) = answers(connection, 1)
-    with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=5)) as other:
+    with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=SOON_SECONDS)) as other:
         other.request("POST", "/scheduler/filter", iter([BODY]), {"Content-Type": "application/json"})
         roundabout = other.getresponse()
         assert (status, straight) == (roundabout.status, roundabout.read())
@@ -137,7 +138,7 @@ def test_what_follows_a_decision_runs_after_its_answer():
     scripted = Scripted(scores=[5, 7])
     with (
         Running(app_over(scripted)) as running,
-        socket.create_connection(("127.0.0.1", running.port), timeout=5) as made,
+        socket.create_connection(("127.0.0.1", running.port), timeout=SOON_SECONDS) as made,
     ):
         for _ in range(2):
             made.sendall(request(line=b"POST /scheduler/prioritize HTTP/1.1"))

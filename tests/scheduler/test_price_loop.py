@@ -13,6 +13,7 @@ from scheduler.packing.forecast import Forecast
 from scheduler.packing.prices import FleetSummary
 from scheduler.packing.supply import HostPool
 from scheduler.price_loop import Conditions, PriceLoop
+from tests.polling import SOON_SECONDS
 
 A100 = models()["A100-80GB"]
 
@@ -151,10 +152,10 @@ def test_the_thread_solves_at_once_when_nudged_and_stops_when_told(world):
     )
     loop.start()
     try:
-        assert rounds.acquire(timeout=10)
+        assert rounds.acquire(timeout=SOON_SECONDS)
         world.conditions = conditions(price=5.0)
         loop.nudge()
-        assert rounds.acquire(timeout=10)
+        assert rounds.acquire(timeout=SOON_SECONDS)
         assert loop.current().version == 2
     finally:
         loop.stop()

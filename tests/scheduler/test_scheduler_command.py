@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from scheduler.snapshot import Snapshot, encode
+from tests.polling import SOON_SECONDS
 
 ROOT = Path(__file__).parents[2]
 POLICY = "apiVersion: slicewise.io/v1alpha1\nkind: ClusterPolicy\n"
@@ -55,7 +56,7 @@ def test_a_snapshot_is_served_without_a_cluster(tmp_path):
         line = process.stdout.readline()
         address = re.search(r"serving 2 nodes of \S+ on http://127\.0\.0\.1:(\d+)", line)
         assert address is not None, line
-        connection = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=SOON_SECONDS)
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
         assert json.loads(answer.read()) == {"fleet": True, "policy": True, "prices": True, "serving": True}
@@ -74,7 +75,7 @@ def test_a_snapshot_is_served_without_a_cluster(tmp_path):
         assert re.search(r"^slicewise_price_tables_age_seconds \d", page, re.MULTILINE)
         connection.close()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(SOON_SECONDS) == 0
         assert process.stderr.read() == ""
     finally:
         process.kill()
@@ -106,7 +107,7 @@ def test_a_snapshot_is_served_without_a_cluster(tmp_path):
 )
 def test_a_users_mistake_is_one_sentence_and_status_2(flags, words):
     process = start(*flags)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=2 * SOON_SECONDS)
     assert process.returncode == 2
     assert re.search(words, errors), errors
     assert "Traceback" not in errors
@@ -117,7 +118,7 @@ def test_a_refused_policy_in_the_snapshot_is_named(tmp_path):
     path = tmp_path / "cluster.json"
     path.write_bytes(encode(Snapshot(policy=POLICY + "prices: {gpuHour: -1}\n")))
     process = start("--from-snapshot", path, "--listen", "127.0.0.1:0")
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=2 * SOON_SECONDS)
     assert process.returncode == 2
     assert "prices.gpuHour" in errors
     assert "got -1" in errors

@@ -19,8 +19,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from deploy.local.control_plane import ControlPlane
-from deploy.local.rest import RequestRefused
+from deploy.local.rest import SUCCESS, RequestRefused
+from tests.custom_kinds import condition
 from tests.loopback_pages import Answering
+from tests.polling import SOON_SECONDS, until
 
 SYNC_SECONDS = 1.0
 DOWN_WINDOW_SECONDS = 20.0
@@ -151,6 +153,21 @@ class SeriesDoor:
                 path = f"/apis/autoscaling/v2/namespaces/{self._namespace}/horizontalpodautoscalers"
                 connection.request("POST", path, case.autoscaler())
 
+    def remove(self, cases: list[Case]) -> None:
+        """Delete them; returns when none of their pods is left."""
+        with self._cluster.connect() as connection:
+            for case in cases:
+                for group, plural in (
+                    ("autoscaling/v2", "horizontalpodautoscalers"),
+                    ("apps/v1", "deployments"),
+                ):
+                    path = f"/apis/{group}/namespaces/{self._namespace}/{plural}/{case.name}"
+                    connection.request("DELETE", f"{path}?propagationPolicy=Background")
+            pods = f"/api/v1/namespaces/{self._namespace}/pods"
+            until(
+                lambda: not connection.request("GET", pods)["items"], 30, "the pods of all cases to be gone"
+            )
+
     def stop(self) -> None:
         self._http.shutdown()
         self._http.server_close()
@@ -199,7 +216,9 @@ class SeriesDoor:
         """Write down what HPA finds, and take the next value of the series."""
         asked = time.monotonic()
         path = f"/apis/apps/v1/namespaces/{self._namespace}/deployments/{case.name}"
-        found = connection.request("GET", path)
+        found = connection.request("GET", path, accepted=SUCCESS | {404})
+        if found["kind"] == "Status":  # removed while HPA was looking
+            return None, []
         replicas = int(found["spec"]["replicas"])
         before, case.settled = case.settled, (replicas, int(found["status"].get("replicas", 0)))
         if before != (replicas, replicas):
@@ -220,7 +239,7 @@ class SeriesDoor:
         """The running pods and the number of pending ones, once nothing moves."""
         path = f"/api/v1/namespaces/{self._namespace}/pods?labelSelector=app%3D{case.name}"
         before: tuple[list[str], int] | None = None
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + SOON_SECONDS
         while time.monotonic() < deadline:
             pods = [
                 p
@@ -281,5 +300,4 @@ def available(cluster: ControlPlane, group: str) -> bool:
         found = cluster.request("GET", f"/apis/apiregistration.k8s.io/v1/apiservices/{version}.{group}")
     except RequestRefused:
         return False
-    conditions = found.get("status", {}).get("conditions", ())
-    return any(c["type"] == "Available" and c["status"] == "True" for c in conditions)
+    return condition(found, "Available") == "True"

@@ -36,6 +36,7 @@ pytestmark = pytest.mark.cluster
 STEPS = 32
 NAMESPACE = "hpa"
 MOST_SLACK_SECONDS = 3.0
+ATTEMPTS = 3
 Shape = AsShipped | WithBehaviour
 
 
@@ -98,11 +99,14 @@ class Edges:
     period: float = 0.0
 
 
-def edges_of(syncs: list[Sync]) -> list[Edges]:
+def slack_seconds(syncs: list[Sync]) -> float:
     """HPA decides after our answer, and a sync period before it asks again: how well its clock is known."""
-    slack = max(after.asked - 0.95 * SYNC_SECONDS - sync.at for sync, after in pairwise(syncs))
-    wide = max(0.1, slack)
-    assert wide < MOST_SLACK_SECONDS, f"this machine is too busy: HPA takes {wide:.1f} s for a sync"
+    return max(after.asked - 0.95 * SYNC_SECONDS - sync.at for sync, after in pairwise(syncs))
+
+
+def edges_of(syncs: list[Sync]) -> list[Edges]:
+    """What the windows may have been for HPA."""
+    wide = max(0.1, slack_seconds(syncs))
     steps = [wide * step / 3 for step in range(-3, 4)]
     return [Edges(*three) for three in product(steps, repeat=3)]
 
@@ -171,7 +175,11 @@ def behaving(case: Case, up: Rate, down: Rate) -> Callable[[Edges], Shape]:
     return shape
 
 
-def test_replicas_are_the_same_at_every_sync(door: SeriesDoor):
+Written = list[tuple[Case, tuple[Rate, Rate]]]
+
+
+def all_cases() -> tuple[list[Case], Written, list[Case]]:
+    """Without a behaviour, with one written out, and with a metric of each pod."""
     burst = [20.0] * 4 + [300.0] * 2 + [60.0] * 10 + [25.0] * 18
     shipped = [
         Case("walk-1", walk(1, 5, 200), 10.0, replicas=3),
@@ -234,10 +242,23 @@ def test_replicas_are_the_same_at_every_sync(door: SeriesDoor):
             silent=1,
         ),
     ]
-    cases = [*shipped, *(case for case, _ in written), *pods]
-    door.run(cases)
-    for case in cases:
-        assert case.finished.wait(6.0 * STEPS), f"{case.name}: {len(case.syncs)} syncs only"
+    return shipped, written, pods
+
+
+@pytest.mark.timeout(1200)
+def test_replicas_are_the_same_at_every_sync(door: SeriesDoor):
+    for _ in range(ATTEMPTS):
+        shipped, written, pods = all_cases()
+        cases = [*shipped, *(case for case, _ in written), *pods]
+        door.run(cases)
+        for case in cases:
+            assert case.finished.wait(12.0 * STEPS), f"{case.name}: {len(case.syncs)} syncs only"
+        door.remove(cases)
+        slack = max(slack_seconds(case.syncs) for case in cases)
+        if slack < MOST_SLACK_SECONDS:
+            break
+    else:
+        pytest.skip(f"too busy a machine to know HPA's clock: it took {slack:.1f} s for a sync")
     results = [compared(case, as_shipped(case), by_external(case)) for case in shipped]
     for case, rates in written:
         tolerances = (0.0, 0.05) if case.name == "exact" else (0.1, 0.1)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-ENDING_SECONDS = 10.0
+ENDING_SECONDS = 60.0
 
 STUDY = """
 import os

@@ -177,9 +177,9 @@ class Controller:
             self._forget(target)
         for target in set(wanted) - set(self._memories):
             self._adopt(target)
-        if self._store is not None and self._store.begin():
+        for target in () if self._store is None else self._store.begin(self._memories):
             # Rounds that could not read it began to learn anew: what is kept is worth more than theirs.
-            self._memories = {t: replace(memory, state=None) for t, memory in self._memories.items()}
+            self._memories[target] = replace(self._memories[target], state=None)
         workloads = self._read(wanted)
         signals_of = self._collector.ask(workloads, self._wall_clock(), enter)
         enter("decisions")
@@ -353,7 +353,7 @@ class Controller:
         if self._store is None or self._dry_run or not self._is_leader() or not self._store.due:
             return
         states = {target: memory.state for target, memory in self._memories.items()}
-        self._store.keep(lambda: {t: "" if s is None else s.remembered() for t, s in states.items()})
+        self._store.keep(states, lambda target: "" if (s := states[target]) is None else s.remembered())
 
     def _failed(self, target: Target, about: ObjectReference, cause: Cause, sentence: str) -> None:
         """Count a failure; say it once, and again when it becomes another one."""

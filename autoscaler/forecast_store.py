@@ -2,17 +2,18 @@
 ``scheduler.forecasts``.
 
 Twice a minute the leader puts what it expects of every workload (``coming_replicas``) into classes of GPU
-demand, those of its replicas (``replica_shape``). It writes them when they have changed by more than a tenth
-of a replica, or are half out of date; a forecast that nobody renews ends by itself. What a replica asks for
-is read once a revision, at most ``MOST_READ`` workloads a turn, so a thousand workloads do not come down on
-the API server at once: in rotation, since templates of workloads without pods are read again and again. What
-is not read yet is left out, and so is what cannot be counted in pods.
+demand, those of its replicas (``replica_shape``). It writes their sums when one has changed by more than a
+tenth of a replica, or they are half out of date; a forecast that nobody renews ends by itself. What a replica
+asks for is read once a revision, at most ``MOST_READ`` workloads a turn, so a thousand workloads do not come
+down on the API server at once: in rotation, since templates of workloads without pods are read again and
+again. What is not read yet is left out, and so is what cannot be counted in pods.
 
 A failure costs foresight and nothing else: it is said once and tried again. Decides nothing.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -38,12 +39,14 @@ from scheduler.packing.forecast import (
 )
 from scheduler.packing.mix import classes_of
 
+log = logging.getLogger(__name__)
+
 PERIOD_SECONDS: Final = 30.0
 VALID_SECONDS: Final = 300.0
 MOST_READ: Final = 50
 _SAME: Final = 0.1
 
-Forecasts = Mapping[str, Mapping[str, Forecast]]
+Forecasts = Mapping[str, Forecast]
 
 
 class ForecastWriter(Periodic):
@@ -74,6 +77,7 @@ class ForecastWriter(Periodic):
         self._written: Forecasts = {}
         self._until = 0.0
         self._last_read = ""
+        self._left_out = 0
 
     def turn(self) -> None:
         """Write if the forecast has changed, or would soon end."""
@@ -84,11 +88,15 @@ class ForecastWriter(Periodic):
         if self._until - now > VALID_SECONDS / 2.0 and not differ(self._written, wanted):
             return
         until = now + VALID_SECONDS
-        if self._keeper.replace(write_forecasts(wanted), {VALID_UNTIL_ANNOTATION: f"{until:.0f}"}):
+        data, left_out = write_forecasts(wanted)
+        if left_out and not self._left_out:
+            log.warning("forecast: no room in ConfigMap %s for %d classes", FORECAST_CONFIG_MAP, left_out)
+        self._left_out = left_out
+        if self._keeper.replace(data, {VALID_UNTIL_ANNOTATION: f"{until:.0f}"}):
             self._written, self._until = wanted, until
 
     def expected(self) -> Forecasts:
-        """What is coming, by ``namespace.workload`` and class of demand."""
+        """What is coming of all workloads, by class of demand."""
         policies = {Target.of(policy, key[0]): policy for key, policy in self._policies().items()}
         coming: dict[Target, Forecast] = {}
         for view in self._views():
@@ -98,17 +106,16 @@ class ForecastWriter(Periodic):
                 if forecast.mean > 0.0 or forecast.spread > 0.0:
                     coming[view.target] = forecast
         self._read_shapes(coming)
-        found: dict[str, dict[str, Forecast]] = {}
         with self._decider.fleet.lock:
             shapes = {target: self._shapes.shape(target) for target in coming}
+        found: dict[str, Forecast] = {}
         for target, forecast in coming.items():
             shape = shapes[target]
             if isinstance(shape, NoData):
                 continue
-            classes = found.setdefault(f"{target.namespace}.{target.name}", {})
             for name, count in classes_of(shape.demand).items():
                 more = Forecast(count * forecast.mean, count * forecast.spread)
-                classes[name] = classes[name] + more if name in classes else more
+                found[name] = found.get(name, Forecast(0.0)) + more
         return found
 
     def _read_shapes(self, targets: Iterable[Target]) -> None:
@@ -133,8 +140,6 @@ def differ(one: Forecasts, other: Forecasts) -> bool:
     if one.keys() != other.keys():
         return True
     return any(
-        abs(a.mean - b.mean) > _SAME or abs(a.spread - b.spread) > _SAME
-        for workload in one
-        for name in one[workload].keys() | other[workload].keys()
-        for a, b in [(one[workload].get(name, Forecast(0.0)), other[workload].get(name, Forecast(0.0)))]
+        abs(one[name].mean - other[name].mean) > _SAME or abs(one[name].spread - other[name].spread) > _SAME
+        for name in one
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from autoscaler.targets import ScaleSight, Target
@@ -26,14 +26,14 @@ class Scales(ScaleReads, Protocol):
 class Store(Protocol):
     """What is needed of ``learned_store.LearnedStore``: what was learned outlives this process."""
 
-    def begin(self) -> bool: ...
+    def begin(self, targets: Iterable[Target]) -> Collection[Target]: ...
 
     def text_of(self, target: Target) -> str: ...
 
     @property
     def due(self) -> bool: ...
 
-    def keep(self, texts: Callable[[], Mapping[Target, str]]) -> None: ...
+    def keep(self, targets: Iterable[Target], text_of: Callable[[Target], str]) -> None: ...
 
     def forget(self) -> None: ...
 

@@ -54,6 +54,14 @@ class KeptMap:
         owner: Params = {"fieldManager": FIELD_MANAGER, "force": True}
         self.api.patch(f"{self._path}/{self.name}", self._whole(data, annotations), APPLY_PATCH, owner)
 
+    def delete(self) -> None:
+        """Take the ConfigMap away; one that is not there is as good. Raises ApiError."""
+        try:
+            self.api.delete(f"{self._path}/{self.name}")
+        except ApiRefused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise
+
     def _whole(self, data: Mapping[str, str], annotations: Mapping[str, str]) -> dict[str, Any]:
         labels = {"app.kubernetes.io/name": "slicewise", "app.kubernetes.io/component": self.component}
         metadata: dict[str, Any] = {"name": self.name, "namespace": self.namespace, "labels": labels}
@@ -82,8 +90,17 @@ class Keeper:
         try:
             return self._kept.read() or {}
         except ApiError as problem:
-            self._tell("read", problem)
+            self.tell_unread(problem)
             return None
+
+    def tell_unread(self, problem: ApiError) -> None:
+        """Tell that somebody else could not read it."""
+        self._tell("read", problem)
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether the last failure was an API server that is away, and not one that refuses."""
+        return self._told is not None and self._told[1] == 0
 
     def write(self, data: Mapping[str, str]) -> bool:
         """``KeptMap.write``; whether it succeeded, else why not is told."""
@@ -93,15 +110,19 @@ class Keeper:
         """``KeptMap.replace``; whether it succeeded, else why not is told."""
         return self._tried(lambda: self._kept.replace(data, annotations))
 
+    def delete(self) -> bool:
+        """``KeptMap.delete``; whether it succeeded, else why not is told."""
+        return self._tried(self._kept.delete, "delete")
+
     def refuse(self, problem: Exception) -> None:
         """Tell that what was read makes no sense."""
         log.warning("ConfigMap %s: %s; it is begun anew", self._kept, problem)
 
-    def _tried(self, write: Callable[[], None]) -> bool:
+    def _tried(self, do: Callable[[], None], what: str = "write") -> bool:
         try:
-            write()
+            do()
         except ApiError as problem:
-            self._tell("write", problem)
+            self._tell(what, problem)
             return False
         self._told = None
         return True

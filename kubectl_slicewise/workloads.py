@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from autoscaler.workload_page import CONFIG_MAP, KEY, LONGEST_SECONDS, Page, Row
+from autoscaler.workload_page import CONFIG_MAP, KEY, LONGEST_SECONDS, Page, Row, page_of
 from cluster.autoscaling_policy import load_autoscaling_policy
 from cluster.client import Api, ApiRefused
-from cluster.kept_map import KeptMap
+from cluster.numbered_maps import Found, look, map_names
 from cluster.policy_source import AUTOSCALING_SELECTOR
 from cluster.policy_text import PolicyRefused
 from cluster.wire import ConfigMap
@@ -52,18 +52,17 @@ def run(options: argparse.Namespace) -> int:
     """Print the page. Raises ApiError; NotFound where there is none, or none that can be read."""
     api = Api.connect(options.kubeconfig, options.context)
     try:
-        data = KeptMap(api, options.policy_namespace, CONFIG_MAP).read() or {}
+        found = look(api, options.policy_namespace, CONFIG_MAP)
         policies = policy_maps(api, options.namespace)
     finally:
         api.close()
     where = f"ConfigMap {options.policy_namespace}/{CONFIG_MAP}"
-    text = data.get(KEY, "")
-    if not text:
+    if not any(KEY in data for data in found.data.values()):
         raise NotFound(
             f"{where} is not there; slicewise-controller writes it once it leads and has decided: see "
             "whether it runs, without --dry-run, and with an autoscaling policy"
         )
-    page = read_page(text, where)
+    page = read_page(found, where)
     if options.namespace is not None:
         kept = tuple(row for row in page.workloads if row.namespace == options.namespace)
         page = msgspec.structs.replace(page, workloads=kept)
@@ -71,8 +70,12 @@ def run(options: argparse.Namespace) -> int:
         print(msgspec.json.format(msgspec.json.encode(page), indent=2).decode())
     else:
         print(as_table(page.workloads))
-    for sentence in undecided(policies, page.workloads):
+    missing = absent(found, options.policy_namespace)
+    # Of a workload in a ConfigMap that is missing nothing can be said.
+    for sentence in missing or undecided(policies, page.workloads):
         print(f"note: {sentence}", file=sys.stderr)
+    if not page.written_at:
+        return 0
     age = (datetime.now(UTC) - datetime.fromisoformat(page.written_at)).total_seconds()
     if age > _OLD_SECONDS:
         print(
@@ -114,17 +117,29 @@ def undecided(policies: Iterable[ConfigMap], decided: Iterable[Row]) -> list[str
     return sorted(found)
 
 
-def read_page(text: str, where: str) -> Page:
-    """Read the text of the page. Raises NotFound for one that is none."""
+def read_page(found: Found, where: str) -> Page:
+    """Put the page of all ConfigMaps together. Raises NotFound for what is none."""
     try:
-        page = msgspec.json.decode(text.encode(), type=Page)
-        datetime.fromisoformat(page.written_at)
-    except (msgspec.DecodeError, ValueError) as problem:
+        page = page_of(found)
+        if 0 in found.data:
+            datetime.fromisoformat(page.written_at)
+    except ValueError as problem:
         raise NotFound(
             f"{where}, {KEY}: {problem}; expected what slicewise-controller of this version writes: update "
             "the older of the two"
         ) from None
     return page
+
+
+def absent(found: Found, namespace: str) -> list[str]:
+    """A sentence for each ConfigMap whose workloads are not on the page."""
+    names = map_names(CONFIG_MAP)
+    sentences = {number: f"cannot be read: {why}" for number, why in found.unread.items()}
+    sentences |= dict.fromkeys(found.gone, "is gone; slicewise-controller makes it again within ten minutes")
+    return [
+        f"ConfigMap {namespace}/{names[number]} {sentence}; its workloads are missing here"
+        for number, sentence in sorted(sentences.items())
+    ]
 
 
 def as_table(workloads: tuple[Row, ...]) -> str:

@@ -28,7 +28,7 @@ from metrics.samples import NoData
 KEPT_RATIOS: Final = 256
 KEPT_RUNS: Final = 16
 KEPT_WAITS: Final = 128
-KEPT_FAMILIES: Final = 512
+KEPT_FAMILIES: Final = 10_240
 SETTLED: Final = 30
 LEAST_FACTOR: Final = 1.1
 _DEVIATIONS: Final = 3.3
@@ -36,9 +36,11 @@ _LONGER_WAIT: Final = 1.25
 
 
 class _Text(msgspec.Struct, forbid_unknown_fields=True):
-    runs: dict[str, list[float]] = {}
+    """Of all families together; ``runs`` only in what was kept before each family had a text."""
+
     ratios: list[float] = []
     waits: list[float] = []
+    runs: dict[str, list[float]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,17 @@ class Durations:
         ratios = self.ratios
         if not isinstance(expected, NoData):
             ratios = (*ratios, seconds / expected)[-KEPT_RATIOS:]
-        runs = {name: kept for name, kept in self.runs.items() if name != family}
-        runs[family] = (*self.runs.get(family, ()), seconds)[-KEPT_RUNS:]
-        for name in list(runs)[: max(0, len(runs) - KEPT_FAMILIES)]:
-            del runs[name]
+        runs = dict(self.runs)
+        runs[family] = (*runs.pop(family, ()), seconds)[-KEPT_RUNS:]  # the newest last
+        while len(runs) > KEPT_FAMILIES:
+            del runs[next(iter(runs))]
         return replace(self, runs=runs, ratios=ratios)
+
+    def with_earlier(self, earlier: Durations) -> Durations:
+        """What is known when the runs of ``earlier`` came before."""
+        names = [*(name for name in earlier.runs if name not in self.runs), *self.runs]
+        runs = {name: (*earlier.runs.get(name, ()), *self.runs.get(name, ()))[-KEPT_RUNS:] for name in names}
+        return replace(self, runs=dict(list(runs.items())[-KEPT_FAMILIES:]))
 
     def waited(self, seconds: float) -> Durations:
         """Return what is known after one more wait for GPUs between release and running."""
@@ -92,22 +100,32 @@ class Durations:
         """How long a released job may wait for GPUs; ``stated`` is the policy's."""
         return max(stated, _LONGER_WAIT * max(self.waits, default=0.0))
 
-    def remembered(self) -> str:
-        """The text to keep over a restart."""
-        text = _Text({name: list(runs) for name, runs in self.runs.items()}, [*self.ratios], [*self.waits])
-        return msgspec.json.encode(text).decode()
+    def remembered(self) -> tuple[str, dict[str, str]]:
+        """The texts to keep over a restart: of all families together, and of each."""
+        text = _Text([*map(_short, self.ratios)], [*map(_short, self.waits)])
+        families = {
+            name: msgspec.json.encode([*map(_short, runs)]).decode() for name, runs in self.runs.items()
+        }
+        return msgspec.json.encode(text).decode(), families
 
     @classmethod
-    def recalled(cls, text: str) -> Durations:
+    def recalled(cls, text: str, families: Mapping[str, str]) -> Durations:
         """What ``remembered`` kept. Raises ValueError for anything else."""
         read = msgspec.json.decode(text.encode(), type=_Text)
-        values = [*read.ratios, *(value for runs in read.runs.values() for value in runs)]
+        texts = {name: msgspec.json.decode(runs, type=list[float]) for name, runs in families.items()}
+        every = read.runs | texts
+        values = [*read.ratios, *(value for runs in every.values() for value in runs)]
         if any(not (math.isfinite(value) and value > 0.0) for value in values):
             raise ValueError("got a run or ratio that is not above 0")
         if any(not (math.isfinite(value) and value >= 0.0) for value in read.waits):
             raise ValueError("got a wait that is below 0")
         return cls(
-            {name: tuple(runs[-KEPT_RUNS:]) for name, runs in read.runs.items() if runs},
+            {name: tuple(runs[-KEPT_RUNS:]) for name, runs in every.items() if runs},
             tuple(read.ratios[-KEPT_RATIOS:]),
             tuple(read.waits[-KEPT_WAITS:]),
         )
+
+
+def _short(value: float) -> float:
+    """With six digits, which a duration is never worth more than: thousands of families share 1 MiB."""
+    return float(f"{value:.6g}")

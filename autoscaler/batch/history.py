@@ -74,22 +74,27 @@ class GridHistory:
         known = self.zones.get(zone)
         return NoData(f"zone {zone!r} was not seen yet", "empty") if known is None else known.forecast(now)
 
-    def remembered(self) -> str:
-        """The text to keep over a restart."""
-        texts = {
-            zone: _Text(
-                one.hour, [None if math.isnan(value) else round(value, _DIGITS) for value in one.values]
-            )
+    def with_earlier(self, earlier: GridHistory) -> GridHistory:
+        """The histories where those of zones that are not known here are taken from ``earlier``."""
+        return replace(self, zones={**earlier.zones, **self.zones})
+
+    def remembered(self) -> dict[str, str]:
+        """The text of each zone, to keep over a restart."""
+        return {
+            zone: msgspec.json.encode(
+                _Text(
+                    one.hour, [None if math.isnan(value) else round(value, _DIGITS) for value in one.values]
+                )
+            ).decode()
             for zone, one in sorted(self.zones.items())
         }
-        return msgspec.json.encode(texts).decode()
 
     @classmethod
-    def recalled(cls, text: str) -> GridHistory:
+    def recalled(cls, texts: Mapping[str, str]) -> GridHistory:
         """What ``remembered`` kept. Raises ValueError for anything else."""
-        read = msgspec.json.decode(text.encode(), type=dict[str, _Text])
         zones = {}
-        for zone, one in read.items():
+        for zone, text in texts.items():
+            one = msgspec.json.decode(text, type=_Text)
             values = tuple(math.nan if value is None else value for value in one.grams[-KEPT_HOURS:])
             if not values or any(value < 0.0 or math.isinf(value) for value in values):
                 raise ValueError(f"zone {zone!r}: got no hour, or one below 0")

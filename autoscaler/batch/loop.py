@@ -143,7 +143,7 @@ class BatchLoop(Periodic):
         if known is not None:  # else what is kept would be written over, and what ended forgotten
             learned = self._learned = self._learn(learned, now)
             if not self._read_only:
-                self._memory.keep(learned)
+                learned = self._learned = self._memory.keep(learned)
         batch = self._policy().batch
         if batch.mode == "off":
             self.view = None

@@ -2,14 +2,18 @@
 
 The autoscaler knows three things that no pod shows yet: replicas it wants but that do not exist, how far it
 may still go (``maxReplicas``), and what its own forecast says. ``expected_more`` puts them together for one
-workload. The controller writes the answers of all workloads as text into one ConfigMap of the add-on's own
+workload. The controller writes the sums over all workloads as text into one ConfigMap of the add-on's own
 namespace, and whoever solves prices reads it there (``scheduler.forecasts``):
 
     metadata.annotations:
       slicewise.io/valid-until: "1795252800"         Unix seconds: that of a dead controller ends
     data:
-      shop.llm: "whole:1/8000m/65536Mi 3.5±1.2"      namespace.workload: a class a line, how many more of it
-                                                     than exist now, mean ± standard deviation
+      classes: "whole:1/8000m/65536Mi 3.5±1.2"       a class a line, how many more of it than exist now, mean
+                                                     ± standard deviation
+
+Prices want no more than the sums, so it grows with the classes of demand and not with the workloads: ten
+thousand classes fit into the 1 MiB of a ConfigMap. Of more, those of which least is expected are left out.
+Keys do not count: several are added up, as earlier versions wrote one a workload.
 
 One object of ours, and not annotations on the policies of users: those come out of repositories, and tools
 that keep them so would fight over it. What is absent or unreadable is told and left out, never read as 0.
@@ -28,8 +32,10 @@ from metrics.samples import NoData
 FORECAST_CONFIG_MAP = "slicewise-forecast"
 VALID_UNTIL_ANNOTATION = "slicewise.io/valid-until"
 
+KEY = "classes"
+MOST_BYTES = 1_000_000
+
 _LINE = re.compile(r"(\S+)\s+(\d{1,9}(?:\.\d+)?)(?:\s*(?:±|\+-|\+/-)\s*(\d{1,9}(?:\.\d+)?))?")
-_MOST_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +67,30 @@ def expected_more(current: int, wanted: int, most: int, predicted: Forecast | No
     return Forecast(mean, min(max(0.0, predicted.spread), float(headroom - missing)))
 
 
-def write_forecasts(by_workload: Mapping[str, Mapping[str, Forecast]]) -> dict[str, str]:
-    """``data`` of the ConfigMap: by ``namespace.workload``, the forecasts by class name."""
-    return {
-        workload: "\n".join(f"{name} {forecast}" for name, forecast in sorted(found.items()))
-        for workload, found in sorted(by_workload.items())
-        if found
-    }
+def write_forecasts(by_class: Mapping[str, Forecast]) -> tuple[dict[str, str], int]:
+    """``data`` of the ConfigMap, and how many classes it has no room for."""
+    lines = {name: f"{name} {forecast}" for name, forecast in by_class.items()}
+    size, kept = 0, set()
+    for name in sorted(lines, key=lambda name: (-by_class[name].mean - by_class[name].spread, name)):
+        size += len(lines[name].encode()) + 1
+        if size > MOST_BYTES:
+            break
+        kept.add(name)
+    return {KEY: "\n".join(lines[name] for name in sorted(kept))}, len(lines) - len(kept)
 
 
 def read_forecasts(data: Mapping[str, str]) -> tuple[dict[str, Forecast], list[str]]:
-    """Sum up the forecasts of all workloads by class name; and a sentence for each line that is left out."""
+    """Sum up all forecasts by class name; and a sentence for each line that is left out."""
     total: dict[str, Forecast] = {}
     problems: list[str] = []
-    for workload, text in sorted(data.items()):
-        for number, line in enumerate(text[:_MOST_CHARACTERS].splitlines(), start=1):
+    for key, text in sorted(data.items()):
+        for number, line in enumerate(text.splitlines(), start=1):
             if not line.strip():
                 continue
             found = _LINE.fullmatch(line.strip())
             if found is None:
                 problems.append(
-                    f"{workload}, line {number}: got {line.strip()[:60]!r}, expected a class, a mean and a "
+                    f"{key}, line {number}: got {line.strip()[:60]!r}, expected a class, a mean and a "
                     "deviation such as whole:1/8000m/65536Mi 3.5±1.2"
                 )
                 continue

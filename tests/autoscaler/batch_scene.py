@@ -128,6 +128,7 @@ class Memory:
 
     def keep(self, learned):
         self.kept = learned
+        return learned
 
 
 class Scene:

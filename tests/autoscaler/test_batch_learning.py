@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 
@@ -9,14 +10,15 @@ import numpy as np
 import pytest
 
 from autoscaler.batch.curve import HOUR_SECONDS, Curve
-from autoscaler.batch.durations import SETTLED, Durations
+from autoscaler.batch.durations import KEPT_FAMILIES, SETTLED, Durations
 from autoscaler.batch.grid_forecast import KEPT_HOURS, day_ahead
 from autoscaler.batch.history import GridHistory
-from autoscaler.batch.memory import BatchMemory, Learned, as_text, from_text
+from autoscaler.batch.memory import CONFIG_MAP, KEY, BatchMemory, Learned, as_texts, from_texts
 from autoscaler.batch.outlook import lead_error, outlook, tariff
-from cluster.api_errors import ApiUnreachable
+from cluster.numbered_maps import map_names
 from metrics.carbon.intensity import Intensity
 from metrics.samples import NoData
+from tests.cluster_room.kept_maps import Maps
 
 HOUR = HOUR_SECONDS
 DAY = [300 + 100 * math.sin(hour / 24 * 2 * math.pi) for hour in range(24)]
@@ -137,49 +139,102 @@ def test_runs_of_no_length_teach_nothing():
     assert Durations().ran("a/b", 0.0, None) == Durations()
 
 
+HISTORY = GridHistory().seen("DE", 100.0, 10 * HOUR).seen("DE", 110.0, 12 * HOUR)
+KNOWN = Learned(HISTORY, Durations().ran("a/b", 100.0, 80.0).waited(5.0), 1234.0)
+
+
 def test_memory_comes_back_as_it_was():
-    history = GridHistory().seen("DE", 100.0, 10 * HOUR).seen("DE", 110.0, 12 * HOUR)
-    jobs = Durations().ran("a/b", 100.0, 80.0).waited(5.0)
-    learned = Learned(history, jobs, 1234.0)
-    again = from_text(as_text(learned))
-    assert again.jobs == learned.jobs
+    again = from_texts(as_texts(KNOWN))
+    assert again.jobs == KNOWN.jobs
     assert again.learned_until_seconds == 1234.0
-    assert as_text(again) == as_text(learned)
+    assert as_texts(again) == as_texts(KNOWN)
 
 
-@pytest.mark.parametrize("text", ["{", '{"grids": "[]"}', '{"jobs": "{\\"ratios\\": [-1]}"}'])
-def test_a_memory_that_cannot_be_read_is_refused(text):
-    with pytest.raises(ValueError, match=r".+"):
-        from_text(text)
+def test_the_families_seen_longest_ago_are_forgotten_first():
+    known = Durations()
+    for index in range(KEPT_FAMILIES):
+        known = known.ran(f"a/{index}", 100.0, None)
+    known = known.ran("a/0", 100.0, None).ran("a/new", 100.0, None)
+    assert len(known.runs) == KEPT_FAMILIES
+    assert "a/1" not in known.runs
+    assert {"a/0", "a/2", "a/new"} <= known.runs.keys()
 
 
-class KeptApi:
-    def __init__(self, text=None):
-        self.text, self.down = text, False
+def batch_maps(texts):
+    return Maps({CONFIG_MAP: {KEY: texts if isinstance(texts, str) else json.dumps(texts)}})
 
-    def get(self, path, kind):
-        if self.down:
-            raise ApiUnreachable("away")
-        return kind(data={} if self.text is None else {"memory.json": self.text})
 
-    def patch(self, path, body):
-        if self.down:
-            raise ApiUnreachable("away")
-        self.text = body["data"]["memory.json"]
+@pytest.mark.parametrize(
+    "texts",
+    ["{", "[]", {"zone DE": "[]"}, {"family a": "[-1]"}, {"": json.dumps({"jobs": '{"ratios": [-1]}'})}, ""],
+)
+def test_a_memory_that_makes_no_sense_is_told_and_begun_anew(texts, caplog):
+    memory = BatchMemory(batch_maps(texts).api, "ns")
+    assert memory.read() == Learned()
+    assert f"ConfigMap ns/{CONFIG_MAP}: " in caplog.text
+
+
+def test_what_was_kept_in_one_text_is_taken_up():
+    zones = {"DE": {"hour": 12, "grams": [100.0, None, 110.0]}}
+    jobs = {"runs": {"a/b": [100.0]}, "ratios": [1.25], "waits": [5.0]}
+    one = {"grids": json.dumps(zones), "jobs": json.dumps(jobs), "learned_until": 1234.0}
+    api = batch_maps(one)
+    memory = BatchMemory(api.api, "ns", clock=lambda: 0.0)
+    found = memory.read()
+    assert as_texts(found) == as_texts(KNOWN)
+    memory.keep(found)
+    assert as_texts(BatchMemory(api.api, "ns").read()) == as_texts(KNOWN)
 
 
 def test_memory_is_written_when_it_changed_and_an_outage_stops_nothing():
-    api, now = KeptApi(), [0.0]
-    memory = BatchMemory(api, "slicewise-system", period_seconds=60.0, clock=lambda: now[0])
+    api, now = Maps(), [0.0]
+    memory = BatchMemory(api.api, "ns", period_seconds=60.0, clock=lambda: now[0])
     assert memory.read() == Learned()
     learned = Learned(jobs=Durations().waited(5.0))
-    memory.keep(learned)
-    assert from_text(api.text) == learned
-    api.down, now[0] = True, 100.0
+    assert memory.keep(learned) == learned
+    assert from_texts(json.loads(api.data[CONFIG_MAP][KEY])) == learned
+    api.left, now[0] = -1, 100.0
     memory.keep(Learned())
     assert memory.read() is None
-    api.down, api.text = False, "nonsense"
-    assert memory.read() == Learned()
+    api.left = 10**9
+    assert memory.read() == learned
+
+
+def many_families():
+    runs = [float(f"{1000.0 + math.sin(index) * 900.0:.6g}") for index in range(16)]
+    return {f"team-{index % 50}/training-{index}": tuple(runs) for index in range(10_000)}
+
+
+def test_ten_thousand_families_are_kept():
+    api = Maps()
+    learned = Learned(HISTORY, Durations(many_families(), (1.5,), (5.0,)), 1234.0)
+    memory = BatchMemory(api.api, "ns", clock=lambda: 0.0)
+    memory.read()
+    memory.keep(learned)
+    assert 1 < len(api.data) <= 4
+    assert all(len(data[KEY]) < 2**20 for data in api.data.values())
+    again = BatchMemory(api.api, "ns").read()
+    assert again.jobs.runs == learned.jobs.runs
+    assert (again.grids.zones.keys(), again.learned_until_seconds) == ({"DE"}, 1234.0)
+
+
+def test_what_could_not_be_read_at_first_is_put_before_what_was_learned_since():
+    api, now = Maps(), [0.0]
+    memory = BatchMemory(api.api, "ns", period_seconds=60.0, clock=lambda: now[0])
+    memory.read()
+    memory.keep(Learned(HISTORY, Durations(many_families())))
+    last = map_names(CONFIG_MAP)[len(api.data) - 1]
+    away = next(name for name in json.loads(api.data[last][KEY]) if name.startswith("family "))[7:]
+    api.refused = {last}
+    again = BatchMemory(api.api, "ns", period_seconds=60.0, clock=lambda: now[0])
+    known = again.read()
+    assert away not in known.jobs.runs
+    known = again.keep(Learned(known.grids, known.jobs.ran(away, 77.0, None)))
+    assert known.jobs.runs[away] == (77.0,)
+    api.refused, now[0] = set(), 100.0
+    known = again.keep(known)
+    assert known.jobs.runs[away] == (*many_families()[away][1:], 77.0)
+    assert known.jobs.runs.keys() == many_families().keys()
 
 
 def step(at, grams, hours=1.0):

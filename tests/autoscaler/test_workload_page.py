@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -16,13 +16,22 @@ from autoscaler.signals import Signals
 from autoscaler.state import State
 from autoscaler.targets import Target
 from autoscaler.view import View
-from autoscaler.workload_page import LONGEST_SECONDS, Row, WorkloadPage, rows
-from cluster.api_errors import ApiRefused
+from autoscaler.workload_page import (
+    CONFIG_MAP,
+    HEALING_SECONDS,
+    KEY,
+    LONGEST_SECONDS,
+    Row,
+    WorkloadPage,
+    rows,
+)
+from cluster.numbered_maps import Found, look, map_names
 from cluster.wire import ConfigMap, ObjectMeta
 from kubectl_slicewise.policy_files import NotFound
-from kubectl_slicewise.workloads import as_table, read_page, undecided
+from kubectl_slicewise.workloads import absent, as_table, read_page, undecided
 from scheduler.demand import Demand, GpuRequest
 from scheduler.planner.admission import Constraints
+from tests.cluster_room.kept_maps import Maps
 
 LIMITED = Reason(reasons.NOT_PLACEABLE, "6 replicas are wanted, 4 can be placed: not asking for the others")
 
@@ -55,23 +64,22 @@ def test_the_table_shows_dashes_where_there_is_nothing_to_say():
     assert lines[2].split()[5:7] == ["4", "2"]
 
 
-@dataclass
-class Maps:
-    """An API server that takes one ConfigMap."""
+class PageMaps(Maps):
+    """And what was written of the first."""
 
-    written: list[dict[str, Any]] = field(default_factory=list)
-    refuse: bool = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[dict[str, Any]] = []
 
-    def patch(self, path: str, body: Any) -> bytes:
-        if self.refuse:
-            raise ApiRefused(403, "Forbidden", "no", where=path)
-        self.written.append(json.loads(body["data"]["workloads.json"]))
-        return b"{}"
+    def _write(self, name: str, data: Mapping[str, str]) -> None:
+        super()._write(name, data)
+        if name == CONFIG_MAP:
+            self.pages.append(json.loads(data[KEY]))
 
 
-def page_of(api: Maps, current: list[Row], now: list[float], leads: list[bool]) -> WorkloadPage:
+def page_on(api: Maps, current: list[Row], now: list[float], leads: list[bool]) -> WorkloadPage:
     return WorkloadPage(
-        api,  # type: ignore[arg-type]
+        api.api,
         "slicewise-system",
         lambda: tuple(current),
         active=lambda: leads[0],
@@ -80,39 +88,53 @@ def page_of(api: Maps, current: list[Row], now: list[float], leads: list[bool]) 
 
 
 def test_the_page_is_written_when_something_changes_and_when_it_grows_old():
-    api, current, now, leads = Maps(), list(rows([view("a")], [])), [0.0], [True]
-    page = page_of(api, current, now, leads)
+    api, current, now, leads = PageMaps(), list(rows([view("a")], [])), [0.0], [True]
+    page = page_on(api, current, now, leads)
     page.step()
     current[:] = rows([view("a", why=Reason(LIMITED.code, "other words"))], [])
     page.step()
-    assert len(api.written) == 1  # words alone are no news
+    assert len(api.pages) == 1  # words alone are no news
     current[:] = rows([view("a", replicas=5)], [])
     page.step()
-    assert [one["workloads"][0]["desired"] for one in api.written] == [4, 5]
+    assert [one["workloads"][0]["desired"] for one in api.pages] == [4, 5]
     now[0] = LONGEST_SECONDS
     page.step()
-    assert [one["writtenAt"] for one in api.written[1:]] == ["1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z"]
+    assert [one["writtenAt"] for one in api.pages[1:]] == ["1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z"]
 
 
 def test_only_who_leads_writes():
-    api, leads = Maps(), [False]
-    page = page_of(api, list(rows([view("a")], [])), [0.0], leads)
+    api, leads = PageMaps(), [False]
+    page = page_on(api, list(rows([view("a")], [])), [0.0], leads)
     page.step()
-    assert api.written == []
+    assert api.pages == []
     leads[0] = True
     page.step()
-    assert len(api.written) == 1
+    assert len(api.pages) == 1
 
 
 def test_a_refused_write_is_told_once_and_tried_again(caplog: pytest.LogCaptureFixture):
-    api = Maps(refuse=True)
-    page = page_of(api, list(rows([view("a")], [])), [0.0], [True])
+    api, current, now = PageMaps(), list(rows([view("a")], [])), [0.0]
+    page = page_on(api, current, now, [True])
+    page.step()
+    api.refused, current[:] = {CONFIG_MAP}, rows([view("a", replicas=5)], [])
     page.step()
     page.step()
     assert caplog.text.count("cannot write ConfigMap slicewise-system/slicewise-workloads") == 1
-    api.refuse = False
+    api.refused = set()
     page.step()
-    assert len(api.written) == 1
+    assert [one["workloads"][0]["desired"] for one in api.pages] == [4, 5]
+
+
+def test_nothing_is_written_before_it_is_known_how_many_there_are(caplog: pytest.LogCaptureFixture):
+    api = PageMaps()
+    api.refused = {CONFIG_MAP}
+    page = page_on(api, list(rows([view("a")], [])), [0.0], [True])
+    page.step()
+    page.step()
+    assert caplog.text.count("cannot read ConfigMap slicewise-system/slicewise-workloads") == 1
+    api.refused = set()
+    page.step()
+    assert len(api.pages) == 1
 
 
 def test_a_policy_without_a_decision_is_told_with_where_the_reason_stands():
@@ -131,28 +153,87 @@ def test_a_policy_without_a_decision_is_told_with_where_the_reason_stands():
 
 
 def test_what_was_written_can_be_read():
-    api = Maps()
-    page_of(api, list(rows([view("a", placeable=4)], [])), [0.0], [True]).step()
-    assert read_page(json.dumps(api.written[0]), "here").workloads == rows([view("a", placeable=4)], [])
-    with pytest.raises(NotFound, match=r"here, workloads.json: .*update the older"):
-        read_page("{", "here")
+    api = PageMaps()
+    page_on(api, list(rows([view("a", placeable=4)], [])), [0.0], [True]).step()
+    found = look(api.api, "slicewise-system", CONFIG_MAP)
+    assert read_page(found, "here").workloads == rows([view("a", placeable=4)], [])
+    for broken in ("{", '{"workloads": []}'):
+        with pytest.raises(NotFound, match=r"here, workloads.json: .*update the older"):
+            read_page(Found(1, {0: {KEY: broken}}, {}), "here")
 
 
 def test_a_thousand_workloads_fit_into_a_config_map():
     long = Reason(LIMITED.code, "x" * 1000)
-    api = Maps()
+    api = PageMaps()
     many = rows([view(f"{'name-' * 8}{index}", why=long) for index in range(1000)], [])
-    page_of(api, list(many), [0.0], [True]).step()
-    assert len(json.dumps(api.written[0])) < 2**20
+    page_on(api, list(many), [0.0], [True]).step()
+    assert len(json.dumps(api.pages[0])) < 2**20
 
 
 def test_a_large_page_is_written_less_often():
-    api, now = Maps(), [0.0]
+    api, now = PageMaps(), [0.0]
     long = Reason(LIMITED.code, "x" * 1000)
     current: list[Row] = []
-    page = page_of(api, current, now, [True])
+    page = page_on(api, current, now, [True])
     for second in range(0, 120, 5):
         now[0] = float(second)
         current[:] = rows([view(f"w{index}", replicas=second, why=long) for index in range(1000)], [])
         page.step()
-    assert 3 <= len(api.written) <= 6
+    assert 3 <= len(api.pages) <= 6
+
+
+def test_ten_thousand_workloads_are_read_back_from_several_config_maps():
+    api = PageMaps()
+    many = rows([view(f"llm-{index}", why=Reason(LIMITED.code, "x" * 200)) for index in range(10_000)], [])
+    page_on(api, list(many), [0.0], [True]).step()
+    assert 4 <= len(api.data) <= 8
+    assert all(len(data[KEY]) < 2**20 for data in api.data.values())
+    found = look(api.api, "slicewise-system", CONFIG_MAP)
+    page = read_page(found, "here")
+    assert (page.workloads, page.written_at) == (many, "1970-01-01T00:00:00Z")
+    assert absent(found, "slicewise-system") == []
+
+
+def test_only_config_maps_with_news_are_written_and_all_now_and_then():
+    api, now = PageMaps(), [0.0]
+    why = Reason(LIMITED.code, "x" * 240)
+    views = [view(f"{'long-' * 20}{index}", why=why) for index in range(4000)]
+    current = list(rows(views, []))
+    page = page_on(api, current, now, [True])
+    page.step()
+    first, *others = map_names(CONFIG_MAP)[: len(api.data)]
+    assert others
+    api.written.clear()
+    now[0] += LONGEST_SECONDS
+    page.step()
+    assert api.written == [first], "when it was written"
+    del api.data[others[-1]]
+    now[0] += HEALING_SECONDS
+    page.step()
+    assert read_page(look(api.api, "slicewise-system", CONFIG_MAP), "here").workloads == tuple(current)
+
+
+def test_a_config_map_that_is_missing_is_told_with_what_is_not_shown():
+    api = PageMaps()
+    many = rows([view(f"{'long-' * 20}{index}") for index in range(6000)], [])
+    page_on(api, list(many), [0.0], [True]).step()
+    _, one, other, *_ = sorted(api.data)
+    del api.data[one]
+    api.refused = {other}
+    found = look(api.api, "slicewise-system", CONFIG_MAP)
+    shown = read_page(found, "here").workloads
+    assert 0 < len(shown) < len(many)
+    gone, unread = absent(found, "slicewise-system")
+    assert gone.startswith(f"ConfigMap slicewise-system/{one} is gone")
+    assert unread.startswith(f"ConfigMap slicewise-system/{other} cannot be read: ")
+    assert unread.endswith("its workloads are missing here")
+
+
+def test_whoever_leads_next_goes_on_with_the_config_maps_there_are():
+    api = PageMaps()
+    many = rows([view(f"{'long-' * 20}{index}") for index in range(6000)], [])
+    page_on(api, list(many), [0.0], [True]).step()
+    assert len(api.data) > 1
+    page_on(api, list(many[:10]), [0.0], [True]).step()
+    assert sorted(api.data) == [CONFIG_MAP]
+    assert read_page(look(api.api, "slicewise-system", CONFIG_MAP), "here").workloads == many[:10]

@@ -54,7 +54,7 @@ def test_what_the_controller_writes_is_what_the_scheduler_foresees(
                 "name": FORECAST_CONFIG_MAP,
                 "annotations": {VALID_UNTIL_ANNOTATION: f"{time.time() + 600:.0f}"},
             },
-            "data": write_forecasts({f"{namespace}.llm": wanted}),
+            "data": write_forecasts(wanted)[0],
         }
         path = f"/api/v1/namespaces/{namespace}/configmaps/{FORECAST_CONFIG_MAP}"
         api.patch(path, body, "application/apply-patch+yaml", {"fieldManager": "test", "force": True})

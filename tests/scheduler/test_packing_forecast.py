@@ -40,19 +40,41 @@ def test_without_a_forecast_what_is_wanted_and_missing_is_expected_for_sure():
 
 @given(
     st.dictionaries(
-        st.sampled_from(["shop.llm", "a.b", "x.y-z"]),
-        st.dictionaries(
-            NAMES, st.builds(Forecast, st.floats(0, 9999).map(lambda x: round(x, 2)), st.floats(0, 99))
-        ),
+        NAMES, st.builds(Forecast, st.floats(0, 9999).map(lambda x: round(x, 2)), st.floats(0, 99))
     )
 )
-def test_what_is_written_is_read_back(by_workload):
-    found, problems = read_forecasts(write_forecasts(by_workload))
-    assert problems == []
-    assert found.keys() == {name for inner in by_workload.values() for name in inner}
+def test_what_is_written_is_read_back(by_class):
+    data, left_out = write_forecasts(by_class)
+    found, problems = read_forecasts(data)
+    assert (problems, left_out) == ([], 0)
+    assert found.keys() == by_class.keys()
     for name, forecast in found.items():
-        wanted = sum(inner[name].mean for inner in by_workload.values() if name in inner)
-        assert forecast.mean == pytest.approx(wanted, rel=1e-4, abs=1e-3)
+        assert forecast.mean == pytest.approx(by_class[name].mean, rel=1e-4, abs=1e-3)
+        assert forecast.spread == pytest.approx(by_class[name].spread, rel=1e-4, abs=1e-3)
+
+
+def test_what_earlier_versions_wrote_a_workload_is_added_up():
+    found, problems = read_forecasts({"shop.llm": "whole:1 3±3", "shop.tts": "whole:1 1±4\nwhole:2 1±0"})
+    assert (found, problems) == ({"whole:1": Forecast(4.0, 5.0), "whole:2": Forecast(1.0)}, [])
+
+
+def test_ten_thousand_classes_fit_and_of_more_the_least_are_left_out():
+    classes = {
+        f"mig:{index % 7 + 1}g.{index % 90 + 10}gb@A100-SXM4-80GB/{1000 + index}m/{1024 + index}Mi": Forecast(
+            index % 500 + 0.5, 12.3456
+        )
+        for index in range(30_000)
+    }
+    data, left_out = write_forecasts(dict(list(classes.items())[:10_000]))
+    assert left_out == 0
+    assert sum(len(text.encode()) for text in data.values()) < 2**20
+    data, left_out = write_forecasts(classes)
+    assert sum(len(text.encode()) for text in data.values()) <= 1_000_000
+    found, problems = read_forecasts(data)
+    assert problems == []
+    assert left_out == len(classes) - len(found) > 0
+    lost = [forecast.mean for name, forecast in classes.items() if name not in found]
+    assert max(lost) <= min(forecast.mean for forecast in found.values())
 
 
 @pytest.mark.parametrize("text", ["whole:1", "whole:1 many", "whole:1 3±", "whole:1 -3±1", "whole:1 1e400"])

@@ -95,9 +95,9 @@ def test_new_loads_are_seen_within_a_turn(started):
         scrape.follow(sight("a", one.port), sight("b", two.port))
         until(lambda: scrape.loads() == {"a": 4.0, "b": 9.0}, 5.0, "both pods")
         one.running = 70.0
-        began = time.monotonic()
-        until(lambda: scrape.loads()["a"] == 71.0, 2.0, "the burst", every_seconds=0.005)
-        assert time.monotonic() - began < 1.0
+        looks = len(one.asked)
+        until(lambda: scrape.loads().get("a") == 71.0, 2.0, "the burst", every_seconds=0.005)
+        until(lambda: len(one.asked) >= looks + 2, 2.0, "it goes on")
 
 
 def test_a_pod_is_asked_at_its_pace(started):
@@ -105,7 +105,7 @@ def test_a_pod_is_asked_at_its_pace(started):
     with pod_server() as one:
         scrape.follow(sight("a", one.port), every=0.2)
         until(lambda: len(one.asked) >= 5, 5.0, "five looks")
-        asked, began = len(one.asked), time.monotonic()
+        began, asked = time.monotonic(), len(one.asked)
         until(lambda: len(one.asked) >= asked + 3, 5.0, "three more")
         assert time.monotonic() - began > 0.35
 
@@ -115,11 +115,14 @@ def test_while_it_is_held_no_pod_is_asked_and_then_all_again(started):
     with pod_server() as one:
         scrape.follow(sight("a", one.port))
         until(scrape.loads, 5.0, "a first look")
-        scrape.scrape.hold()
-        pause(0.1)  # what was begun ends
+        for _ in range(8):
+            scrape.scrape.hold()  # anew each time: nobody is held for long
+            pause(0.05)  # what was begun ends
         asked = len(one.asked)
-        pause(0.3)
-        assert len(one.asked) == asked
+        for _ in range(6):
+            scrape.scrape.hold()
+            pause(0.05)
+            assert len(one.asked) == asked
         scrape.scrape.release()
         until(lambda: len(one.asked) > asked + 2, 0.5, "it goes on at once")
 
@@ -250,10 +253,10 @@ def test_no_more_pods_a_second_than_allowed(started):
     with pod_server() as one:
         scrape.follow(*(sight(f"p{number}", one.port) for number in range(40)), every=0.01)
         until(lambda: len(one.asked) >= 10, 5.0, "looks")
-        asked, began = len(one.asked), time.monotonic()
-        until(lambda: len(one.asked) >= asked + 40, 5.0, "forty more")
-        # Forty turns are 0.8 s apart; those in hand when the count began may have been granted before.
-        assert time.monotonic() - began > 0.3
+        began, asked = time.monotonic(), len(one.asked)
+        until(lambda: len(one.asked) >= asked + 80, 5.0, "eighty more")
+        # Eighty turns are 1.6 s apart; 0.5 s of them may be caught up with, and some were in hand.
+        assert time.monotonic() - began > 0.9
 
 
 def test_a_large_workload_is_sampled_always_the_same_pods():
@@ -291,12 +294,12 @@ def test_a_burst_is_reported_once_until_it_was_read(started):
         until(lambda: scrape.loads() == {"a": 4.0}, 5.0, "the pod")
         throughout(lambda: not bursts, 0.2, "nothing has happened")
         one.running = 10.0
-        until(lambda: scrape.loads()["a"] == 11.0, 5.0, "a growth that the pod has room for")
+        until(lambda: scrape.loads().get("a") == 11.0, 5.0, "a growth that the pod has room for")
         one.running = 90.0
         until(lambda: bursts, 5.0, "the burst")
         asked = len(one.asked)
         until(lambda: len(one.asked) >= asked + 3, 5.0, "more looks at the same")
         assert len(bursts) == 1
-        assert scrape.loads()["a"] == 91.0  # as a round reads it
+        assert scrape.loads().get("a") == 91.0  # as a round reads it
         one.running = 300.0
         until(lambda: len(bursts) == 2, 5.0, "a burst on top of it")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import shutil
 import socket
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
 from selenium import webdriver
+from selenium.common.exceptions import (
+    MoveTargetOutOfBoundsException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
@@ -21,7 +25,9 @@ from scheduler.bill import Bill
 from tests.fleetpage.picture import demo_bills, demo_view
 
 pytestmark = pytest.mark.browser
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
+# The page draws itself anew every second or two: what was found may be gone before it is looked at.
+DRAWN_ANEW = (NoSuchElementException, StaleElementReferenceException, MoveTargetOutOfBoundsException)
 
 
 class Source:
@@ -72,21 +78,42 @@ def url(source: Source) -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
     server.should_exit = True
-    thread.join(timeout=10)
+    thread.join(timeout=WAIT_SECONDS)
     listener.close()
 
 
 @pytest.fixture
 def page(chromium: webdriver.Chrome, url: str) -> webdriver.Chrome:
     chromium.get(url)
-    WebDriverWait(chromium, WAIT_SECONDS).until(
-        lambda browser: browser.find_element(By.TAG_NAME, "body").get_attribute("data-loaded") == "yes"
+    eventually(
+        chromium,
+        lambda browser: browser.find_element(By.TAG_NAME, "body").get_attribute("data-loaded") == "yes",
     )
     return chromium
 
 
+def eventually(browser: webdriver.Chrome, look: Callable[[webdriver.Chrome], object]) -> None:
+    WebDriverWait(browser, WAIT_SECONDS, ignored_exceptions=DRAWN_ANEW).until(look)
+
+
+def texts(browser: webdriver.Chrome, selector: str) -> list[str]:
+    """What the elements say, read at one moment."""
+    script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.innerText)"
+    return list(browser.execute_script(script, selector))
+
+
 def text_of(browser: webdriver.Chrome, selector: str) -> str:
-    return str(browser.find_element(By.CSS_SELECTOR, selector).text)
+    return texts(browser, selector)[0]
+
+
+def choose(browser: webdriver.Chrome, name: str, value: str) -> None:
+    """Choose in a list of the page as a user does."""
+
+    def chosen(page: webdriver.Chrome) -> bool:
+        Select(page.find_element(By.ID, name)).select_by_value(value)
+        return True
+
+    eventually(browser, chosen)
 
 
 def cards(browser: webdriver.Chrome) -> int:
@@ -97,10 +124,13 @@ def test_every_node_is_drawn_with_its_gpus_and_nothing_fails_in_the_console(
     page: webdriver.Chrome, source: Source
 ) -> None:
     assert cards(page) == len(source.view.nodes)
-    bars = page.find_elements(By.CSS_SELECTOR, ".bar")
-    assert len(bars) == source.view.totals.gpus
     # Each bar says in words what it shows in colours.
-    assert all((bar.get_attribute("aria-label") or "").startswith("GPU ") for bar in bars)
+    script = (
+        "return [...document.querySelectorAll('.bar')].map((bar) => bar.getAttribute('aria-label') || '')"
+    )
+    labels = page.execute_script(script)
+    assert len(labels) == source.view.totals.gpus
+    assert all(label.startswith("GPU ") for label in labels)
     for kind in ("free", "k1", "whole"):
         assert page.find_elements(By.CSS_SELECTOR, f".unit.{kind}")
     assert f"{source.view.totals.gpus}" in text_of(page, "#totals")
@@ -111,49 +141,45 @@ def test_every_node_is_drawn_with_its_gpus_and_nothing_fails_in_the_console(
 def test_choosing_a_pod_prices_every_node_and_lists_the_best_four_term_by_term(
     page: webdriver.Chrome,
 ) -> None:
-    Select(page.find_element(By.ID, "pod")).select_by_value("team-b/waiting-0")
-    WebDriverWait(page, WAIT_SECONDS).until(
-        lambda browser: len(browser.find_elements(By.CSS_SELECTOR, "#bill tbody tr")) == 4
-    )
+    choose(page, "pod", "team-b/waiting-0")
+    eventually(page, lambda browser: len(browser.find_elements(By.CSS_SELECTOR, "#bill tbody tr")) == 4)
     bill = text_of(page, "#bill")
     for term in ("fragmentation", "nvlink", "carbon", "money", "locality", "total"):
         assert term in bill
     assert len(page.find_elements(By.CSS_SELECTOR, "article.node .price")) == cards(page)
     assert len(page.find_elements(By.CSS_SELECTOR, ".price.best")) == 1
-    totals = [float(cell.text) for cell in page.find_elements(By.CSS_SELECTOR, "#bill td.total")]
+    totals = [float(text) for text in texts(page, "#bill td.total")]
     assert totals == sorted(totals)
 
 
 def test_the_page_follows_the_cluster_without_a_reload(page: webdriver.Chrome, source: Source) -> None:
     before = text_of(page, "#totals")
     source.view = demo_view(seed=9, fill=0.3, generation=2)
-    WebDriverWait(page, WAIT_SECONDS).until(lambda browser: text_of(browser, "#totals") != before)
+    eventually(page, lambda browser: text_of(browser, "#totals") != before)
     assert "state 2" in text_of(page, "#state")
 
 
 def test_an_outage_is_said_and_the_last_picture_stays(page: webdriver.Chrome, source: Source) -> None:
     shown = cards(page)
     source.broken = True
-    WebDriverWait(page, WAIT_SECONDS).until(
-        lambda browser: "what you see is old" in text_of(browser, "#state")
-    )
+    eventually(page, lambda browser: "what you see is old" in text_of(browser, "#state"))
     assert cards(page) == shown
 
 
 def test_filters_narrow_the_nodes(page: webdriver.Chrome) -> None:
     everything = cards(page)
-    Select(page.find_element(By.ID, "zone")).select_by_value("GB")
-    WebDriverWait(page, WAIT_SECONDS).until(lambda browser: 0 < cards(browser) < everything)
+    choose(page, "zone", "GB")
+    eventually(page, lambda browser: 0 < cards(browser) < everything)
 
 
 def test_hovering_tells_what_a_unit_is(page: webdriver.Chrome) -> None:
-    unit = page.find_element(By.CSS_SELECTOR, ".unit.k1")
-    webdriver.ActionChains(page).move_to_element(unit).perform()
-    deadline = time.monotonic() + WAIT_SECONDS
-    tip = page.find_element(By.ID, "tip")
-    WebDriverWait(page, max(0.1, deadline - time.monotonic())).until(lambda _: tip.is_displayed())
-    assert "1g." in tip.text
-    assert "team-a/pod-" in tip.text
+    def told(browser: webdriver.Chrome) -> bool:
+        unit = browser.find_element(By.CSS_SELECTOR, ".unit.k1")
+        webdriver.ActionChains(browser).move_to_element(unit).perform()
+        tip = browser.find_element(By.ID, "tip")
+        return tip.is_displayed() and "1g." in tip.text and "team-a/pod-" in tip.text
+
+    eventually(page, told)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

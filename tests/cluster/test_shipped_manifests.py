@@ -33,7 +33,8 @@ SYSTEM = "slicewise-system"
 
 
 def containers(name):
-    return DEPLOYMENTS[name]["spec"]["template"]["spec"]["containers"]
+    spec = DEPLOYMENTS[name]["spec"]["template"]["spec"]
+    return [*spec.get("initContainers", ()), *spec["containers"]]
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)

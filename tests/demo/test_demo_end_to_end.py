@@ -64,11 +64,11 @@ def wait_until_gone(folder: Path) -> None:
     until(lambda: not processes_under(folder), 30, f"the processes of {folder} to end")
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(660)
 def test_both_sides_run_and_every_line_is_measured(tmp_path: Path) -> None:
     output, temporary = tmp_path / "demo.json", tmp_path / "t"
     process = demo(output, temporary)
-    text, _ = process.communicate(timeout=240)
+    text, _ = process.communicate(timeout=600)
     assert process.returncode == 0, text
     found: dict[str, Any] = json.loads(output.read_text())
     assert [line["key"] for line in found["lines"]] == [line.key for line in LINES]
@@ -86,7 +86,7 @@ def test_both_sides_run_and_every_line_is_measured(tmp_path: Path) -> None:
     wait_until_gone(temporary)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_an_interrupt_ends_every_process_of_the_demo(tmp_path: Path) -> None:
     temporary = tmp_path / "t"
     process = demo(tmp_path / "demo.json", temporary, "--only", "plain")
@@ -97,7 +97,7 @@ def test_an_interrupt_ends_every_process_of_the_demo(tmp_path: Path) -> None:
 
     until(scheduling, 60, "the demo's scheduler")
     process.send_signal(signal.SIGINT)
-    text, _ = process.communicate(timeout=60)
+    text, _ = process.communicate(timeout=120)
     assert process.returncode == 130, text
     assert "Traceback" not in text
     wait_until_gone(temporary)

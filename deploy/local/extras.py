@@ -9,6 +9,7 @@ cache as the control plane's and lays the manifests of that release beside them;
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -59,7 +60,7 @@ class Built:
 
 def extras() -> Mapping[str, Extra]:
     """All extras by name."""
-    return {extra.name: extra for extra in (_keda(),)}
+    return {extra.name: extra for extra in (_keda(), _karpenter())}
 
 
 def built(name: str) -> Built:
@@ -151,3 +152,17 @@ def _keda() -> Extra:
         programs,
         ("config/crd/bases/*.yaml", "config/rbac/*.yaml", "config/metrics-server/*.yaml"),
     )
+
+
+def _karpenter() -> Extra:
+    """Karpenter with its simulated cloud. Its main function is our own source, so its digest counts too.
+
+    1.14.1 is the newest release that Go 1.26.8 builds. Its NodeOverlays, definition and controller, are those
+    of 1.15.0.
+    """
+    module, path = MODULES / "karpenter", "sigs.k8s.io/karpenter"
+    own = hashlib.sha256((module / "main.go").read_bytes()).hexdigest()[:12]
+    version = required_version(module, path)
+    values = ((f"{path}/pkg/operator.Version", f"v{version}"),)
+    program = Program("karpenter-kwok", "karpenter", f"{version}-{own}", module, ".", values)
+    return Extra("karpenter", path, (program,), ("pkg/apis/crds/*.yaml", "kwok/apis/crds/*.yaml"))

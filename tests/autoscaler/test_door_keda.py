@@ -22,9 +22,9 @@ from autoscaler.grpc_tls import server_credentials
 from deploy.local.certificates import Authority, Identity
 from metrics.samples import NoData
 from tests.autoscaler.door_scenes import Decided
-from tests.polling import pause, until
+from tests.polling import SOON_SECONDS, pause, until
 
-SECONDS = 10.0
+SECONDS = SOON_SECONDS
 
 
 class Keda:

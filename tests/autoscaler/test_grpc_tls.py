@@ -13,8 +13,9 @@ import pytest
 
 from autoscaler.grpc_tls import server_credentials
 from deploy.local.certificates import Authority, KeyPair
+from tests.polling import SOON_SECONDS
 
-SECONDS = 20.0
+SECONDS = SOON_SECONDS
 
 
 class Files:

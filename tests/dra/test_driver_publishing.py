@@ -16,11 +16,11 @@ from dra.driver.publisher import Publisher
 from dra.driver.sharing import Sharing
 from dra.driver.slice_plan import SliceBuilder, kept, plan, pool_name, wanted
 from tests.dra.memory_cards import VERSIONS, card
-from tests.polling import until
+from tests.polling import SOON_SECONDS, until
 
 NODE = "node-1"
 POOL = pool_name(NODE)
-SOON = 10.0
+SOON = SOON_SECONDS
 
 
 class Slices:

@@ -27,7 +27,7 @@ from tests.dra.memory_cards import POOL, Node, card
 from tests.kubeconfigs import nobody
 from tests.polling import SOON_SECONDS, until
 
-SOON = 10.0
+SOON = SOON_SECONDS
 
 
 def options(*arguments):

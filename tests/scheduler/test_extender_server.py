@@ -35,7 +35,7 @@ class Running:
 
     def __enter__(self):
         self.thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + SOON_SECONDS
         while not self.server.started and time.monotonic() < deadline:
             self.thread.join(0.01)
         assert self.server.started
@@ -43,7 +43,7 @@ class Running:
 
     def __exit__(self, *_):
         self.server.stop()
-        self.thread.join(10)
+        self.thread.join(SOON_SECONDS)
         self.listener.close()
         assert not self.thread.is_alive()
 
@@ -117,7 +117,7 @@ print("left in order", flush=True)
 def test_sigterm_drains_and_leaves_in_order():
     root = Path(__file__).parents[2]
     child = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "0.5"],
+        [sys.executable, "-c", PROGRAM, "2.0"],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
         stdout=subprocess.PIPE,
@@ -130,7 +130,7 @@ def test_sigterm_drains_and_leaves_in_order():
         body = json.dumps({"Pod": POD, "NodeNames": ["n"]})
         assert exchange(connection, "/scheduler/filter", body)[0].status == 200
         child.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + SOON_SECONDS
         closing = False
         while not closing and time.monotonic() < deadline:
             answer, _ = exchange(connection, "/scheduler/filter", body)

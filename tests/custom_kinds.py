@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from deploy.local.control_plane import ControlPlane
-from deploy.local.rest import SUCCESS
+from deploy.local.rest import SUCCESS, RequestRefused
 from tests.polling import until
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -29,10 +29,8 @@ def take_away(cluster: ControlPlane, definition: Mapping[str, Any]) -> None:
     """Delete it with all its objects; returns when the API server has forgotten the name."""
     name = definition["metadata"]["name"]
     cluster.request("DELETE", f"{CRDS}/{name}", accepted=SUCCESS | {404})
-    until(lambda: _refused(cluster, f"{CRDS}/{name}"), 30, f"{name} is gone")
-    until(
-        lambda: all(_refused(cluster, one) for one in _collections(definition)), 30, f"{name} is not served"
-    )
+    paths = [f"{CRDS}/{name}", *_collections(definition)]
+    until(lambda: all(_looked_up(cluster, path)[0] == 404 for path in paths), 30, f"{name} is gone")
 
 
 @contextmanager
@@ -46,18 +44,16 @@ def defined(cluster: ControlPlane, definition: Mapping[str, Any]) -> Iterator[st
 
 
 def _served(cluster: ControlPlane, definition: Mapping[str, Any]) -> bool:
-    found = cluster.request("GET", f"{CRDS}/{definition['metadata']['name']}")
-    if condition(found, "Established") != "True":
+    if condition(_looked_up(cluster, f"{CRDS}/{definition['metadata']['name']}")[1], "Established") != "True":
         return False
     # Discovery and the objects' own paths each learn of it by themselves.
     spec, plural = definition["spec"], definition["spec"]["names"]["plural"]
     for version in spec["versions"]:
-        path = f"/apis/{spec['group']}/{version['name']}"
-        listed = cluster.request("GET", path, accepted=SUCCESS | {404}).get("resources", ())
+        _, listed = _looked_up(cluster, f"/apis/{spec['group']}/{version['name']}")
         names = {plural, *(f"{plural}/{part}" for part in version.get("subresources", ()))}
-        if not names <= {one["name"] for one in listed}:
+        if not names <= {one["name"] for one in listed.get("resources", ())}:
             return False
-    return not any(_refused(cluster, one) for one in _collections(definition))
+    return all(_looked_up(cluster, path)[0] == 200 for path in _collections(definition))
 
 
 def _collections(definition: Mapping[str, Any]) -> list[str]:
@@ -66,6 +62,13 @@ def _collections(definition: Mapping[str, Any]) -> list[str]:
     return [f"/apis/{spec['group']}/{version['name']}/{plural}" for version in spec["versions"]]
 
 
-def _refused(cluster: ControlPlane, path: str) -> bool:
-    answer = cluster.request("GET", path, accepted=SUCCESS | {404})
-    return bool(answer is None or answer.get("kind") == "Status")
+def _looked_up(cluster: ControlPlane, path: str) -> tuple[int, dict[str, Any]]:
+    """Status and answer. A path that is not served yet is refused with 404, and while its storage is made,
+    for a moment, with 429 or 503.
+    """
+    try:
+        return 200, cluster.request("GET", path)
+    except RequestRefused as refused:
+        if refused.status not in (404, 429, 503):
+            raise
+        return refused.status, {}

@@ -72,7 +72,9 @@ def parser() -> argparse.ArgumentParser:
         "--hints", action="store_true", help="kinds of node for the pods that wait, the cheapest first"
     )
     advice.add_argument(
-        "--overlays", action="store_true", help="the hints as Karpenter's NodeOverlays, in YAML"
+        "--overlays",
+        action="store_true",
+        help="what risk and carbon add to the price of each kind of node, as Karpenter's NodeOverlays",
     )
     nodes.set_defaults(run=commands.nodes)
 

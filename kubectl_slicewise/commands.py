@@ -83,14 +83,21 @@ def nodes(options: argparse.Namespace) -> int:
         advice = node_advice.scale_down_from(service, snapshot, _budgets(options), policy)
         _print(options, advice_as_json(advice), node_advice.advice_table(advice, policy))
         return 0
-    if options.hints or options.overlays:
+    if options.hints:
         found = node_advice.hints_from(service, snapshot, policy)
-        if options.overlays:
-            import yaml
+        _print(options, [hint_as_json(h) for h in found], node_advice.hints_table(found, policy))
+        return 0
+    if options.overlays:
+        import yaml
 
-            print(yaml.safe_dump_all(overlays(found), sort_keys=False), end="")
-        else:
-            _print(options, [hint_as_json(h) for h in found], node_advice.hints_table(found, policy))
+        made = overlays(node_advice.standing_from(service, snapshot, policy))
+        print(yaml.safe_dump_all(made, sort_keys=False), end="")
+        if not made:
+            print(
+                "note: no NodeOverlay: no kind of node here differs from its list price by risk "
+                "(nodes[].interruptionsPerHour) or carbon",
+                file=sys.stderr,
+            )
         return 0
     view = FleetReader(service.fleet, lambda: policy, service.carbon, time.monotonic)()
     _print(options, fleet_table.as_json(view), fleet_table.as_table(view))

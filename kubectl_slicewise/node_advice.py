@@ -14,10 +14,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from autoscaler.nodes.daemons import daemons_seen
-from autoscaler.nodes.hints import Hint, Lacking, hints, kinds_of
+from autoscaler.nodes.hints import Hint, Lacking, Machine, hints, kinds_of
+from autoscaler.nodes.node_kinds import NodeKind
 from autoscaler.nodes.node_prices import FleetPrices
 from autoscaler.nodes.scale_down import NodeAdvice
 from autoscaler.nodes.scale_down_loop import advice_for
+from autoscaler.nodes.standing import Standing, standing
 from cluster.disruption import PodDisruptionBudget
 from cluster.policy import ClusterPolicy
 from kubectl_slicewise.seen import nodes_of, pods_of, reader_of, taken_at
@@ -60,12 +62,23 @@ def hints_from(service: Service, snapshot: Snapshot, policy: ClusterPolicy) -> t
         if not any(names[row] in nodes and admits(nodes[names[row]], constraints) for row in fits):
             counts[demand, constraints] += 1
     lacking = [Lacking(demand, constraints, count) for (demand, constraints), count in counts.items()]
-    kinds = kinds_of(
-        nodes.values(),
+    return hints(lacking, _kinds(service, snapshot, prices), prices.now())
+
+
+def standing_from(service: Service, snapshot: Snapshot, policy: ClusterPolicy) -> tuple[Standing, ...]:
+    """What a node of each kind of a snapshot costs beyond its list price, whatever waits."""
+    now = taken_at(snapshot)
+    prices = FleetPrices(service, lambda: policy, lambda: now)
+    return standing(_kinds(service, snapshot, prices), prices.now())
+
+
+def _kinds(service: Service, snapshot: Snapshot, prices: FleetPrices) -> dict[Machine, NodeKind]:
+    pods = pods_of(snapshot)
+    return kinds_of(
+        nodes_of(snapshot).values(),
         tuple(prices.running()),
         lambda node: daemons_seen(node, pods, service.decider.demand),
     )
-    return hints(lacking, kinds, prices.now())
 
 
 def advice_table(advice: Iterable[NodeAdvice], policy: ClusterPolicy) -> str:

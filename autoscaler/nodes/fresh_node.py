@@ -112,6 +112,15 @@ def fill(kind: NodeKind, demands: Mapping[Demand, int], prices: Prices, most_nod
     return Filled(nodes, placed, gpus, used, money, risk, watts, zone, left)
 
 
+def in_full_use(kind: NodeKind, prices: Prices) -> Filled:
+    """One node of a kind with all its GPUs in use, whatever by."""
+    fresh = _Fresh(kind, prices)
+    fresh.hold([], {})
+    return Filled(
+        1, {}, fresh.gpus, fresh.gpus, fresh.money, fresh.risk, fresh.peak_watts, fresh.zone, left=0.0
+    )
+
+
 def carbon_per_hour(filled: Filled, prices: Prices) -> float | None:
     """Money per hour of the carbon of these nodes; None where the intensity of their zone is not known."""
     grams = prices.carbon.get(filled.zone or "")
@@ -161,6 +170,7 @@ class _Fresh:
             lambda: prices.now,
         )
         self.gpus = self.used = self.money = self.risk = self.watts = self.left = 0.0
+        self.peak_watts = 0.0
         self.zone: str | None = None
         for number, daemon in enumerate(kind.daemons):
             self._settle(daemon, f"daemon-{number}", name)
@@ -205,6 +215,7 @@ class _Fresh:
                 hour = hour if found.gpu_hour is None else found.gpu_hour
                 risk = found.interruptions_per_hour * found.interruption_cost
             self.money, self.risk = self.gpus * hour, self.gpus * risk
+            self.peak_watts = self.gpus * model.peak_watts
             self.watts = self.gpus * model.idle_watts + self.used * (model.peak_watts - model.idle_watts)
             # No more than what the free GPUs cost, however the LP's scaling of the demand came out.
             self.left = min(_left(world, columns), (self.gpus - self.used) * hour)

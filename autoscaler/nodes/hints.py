@@ -21,6 +21,7 @@ from autoscaler.nodes.node_kinds import (
     ZONE_LABEL,
     NodeKind,
     Running,
+    as_new,
     instance_type,
     kind_of,
 )
@@ -72,13 +73,15 @@ def machine_of(labels: Mapping[str, str]) -> Machine:
 def kinds_of(
     nodes: Iterable[Node], running: Sequence[Running], daemons: DaemonsOf = no_daemons
 ) -> dict[Machine, NodeKind]:
-    """One node of each kind of machine with GPUs, as it would be if it were new."""
+    """One node of each kind of machine with GPUs, as it would be if it were new: without the marks of one
+    that starts, is cordoned, has troubles or is about to go.
+    """
     found: dict[Machine, NodeKind] = {}
     known = {instance_type(one.labels) for one in running}
     for node in sorted(nodes, key=lambda one: one.metadata.name):
         machine = machine_of(node.metadata.labels)
         if machine.instance_type and machine.instance_type in known and machine not in found:
-            found[machine] = kind_of(str(machine), node, running, daemons)
+            found[machine] = kind_of(str(machine), as_new(node), running, daemons)
     return found
 
 

@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from autoscaler.nodes.daemons import Daemon, DaemonsOf, no_daemons
+from autoscaler.warm.interruption import TAINTS
 from cluster.wire import Node
 from dra.inventory import NodeInventory
 
@@ -77,6 +78,19 @@ _KARPENTER_NAMES: Final[Mapping[str, tuple[tuple[int, str], ...]]] = MappingProx
 )
 
 
+# Taints that a node has for a while: of conditions and cordons (node.kubernetes.io/...), of its start and
+# of its end.
+_PASSING_PREFIX: Final = "node.kubernetes.io/"
+_PASSING: Final = frozenset(
+    {
+        "karpenter.sh/unregistered",
+        "node.cloudprovider.kubernetes.io/uninitialized",
+        "DeletionCandidateOfClusterAutoscaler",
+        *TAINTS,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class NodeKind:
     """A node that may be added. ``inventory``: what its DRA driver will publish, None under the device
@@ -100,6 +114,18 @@ class Running:
 def instance_type(labels: Mapping[str, str]) -> str:
     """The cloud's name of the machine, "" where there is none."""
     return next((labels[label] for label in INSTANCE_TYPE_LABELS if labels.get(label)), "")
+
+
+def as_new(node: Node) -> Node:
+    """A node that runs, as another of its kind would be: neither cordoned nor tainted for the time being."""
+    taints = tuple(
+        taint
+        for taint in node.spec.taints
+        if taint.key not in _PASSING and not taint.key.startswith(_PASSING_PREFIX)
+    )
+    return msgspec.structs.replace(
+        node, spec=msgspec.structs.replace(node.spec, taints=taints, unschedulable=False)
+    )
 
 
 def kind_of(

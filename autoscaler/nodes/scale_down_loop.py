@@ -2,8 +2,12 @@
 
 Marks are annotations that node autoscalers obey: ``cluster-autoscaler.kubernetes.io/scale-down-disabled`` and
 ``karpenter.sh/do-not-disrupt``. They are written only while this process leads and the policy's mode is
-``on``, together with a note of ours that says why; only marks with that note are ever taken away. Stopping or
-another mode leaves the marks of before: the next leader, in mode ``on`` or not, takes away what is stale.
+``on``, together with notes of ours that say why, and which marks are ours: only these are ever taken away,
+and one that somebody else had set before is neither changed nor taken. Stopping or another mode leaves the
+marks of before: the next leader, in mode ``on`` or not, takes away what is stale.
+
+Karpenter obeys its mark, which must read "true", for consolidation, emptiness and drift; not once a node's
+``expireAfter`` has passed, nor when it repairs a node or somebody deletes the NodeClaim.
 """
 
 from __future__ import annotations
@@ -29,7 +33,10 @@ log = logging.getLogger(__name__)
 
 CLUSTER_AUTOSCALER: Final = "cluster-autoscaler.kubernetes.io/scale-down-disabled"
 KARPENTER: Final = "karpenter.sh/do-not-disrupt"
+MARKS: Final = (CLUSTER_AUTOSCALER, KARPENTER)
 NOTE: Final = "slicewise.io/scale-down-kept"
+OURS: Final = "slicewise.io/scale-down-marks"
+"""Which marks are ours, by comma; where only the note is there, all."""
 _TICK_SECONDS: Final = 5.0
 
 
@@ -95,19 +102,23 @@ class ScaleDownLoop(Periodic):
     def _mark(self, keep: Mapping[str, str], nodes: Mapping[str, Node]) -> None:
         for name, node in nodes.items():
             notes = node.metadata.annotations
-            ours, why = notes.get(NOTE), keep.get(name)
-            if why is not None and ours is None and CLUSTER_AUTOSCALER in notes:
-                continue  # somebody else keeps it already
-            if why is not None and ours != why:
-                self._annotate(name, {CLUSTER_AUTOSCALER: "true", KARPENTER: "true", NOTE: why})
-            elif why is None and ours is not None:
-                self._annotate(name, dict.fromkeys((CLUSTER_AUTOSCALER, KARPENTER, NOTE)))
+            said, why = notes.get(NOTE), keep.get(name)
+            if why is not None and said is None:
+                ours = [mark for mark in MARKS if mark not in notes]
+                if not ours:
+                    continue  # somebody else keeps it already
+                self._annotate(name, {**dict.fromkeys(ours, "true"), NOTE: why, OURS: ",".join(ours)})
+            elif why is not None and said != why:
+                self._annotate(name, {NOTE: why})
+            elif why is None and said is not None:
+                ours = [mark for mark in MARKS if mark in notes.get(OURS, ",".join(MARKS)).split(",")]
+                self._annotate(name, dict.fromkeys((*ours, NOTE, OURS)))
             else:
                 continue
-            if ours is None or why is None:
+            if said is None or why is None:
                 self._observer.marked(name, why or "")
 
-    def _annotate(self, node: str, notes: dict[str, str | None]) -> None:
+    def _annotate(self, node: str, notes: Mapping[str, str | None]) -> None:
         try:
             self._api.patch(f"/api/v1/nodes/{quote(node)}", {"metadata": {"annotations": notes}})
         except ApiRefused as refused:

@@ -16,12 +16,14 @@ from fastapi.responses import JSONResponse
 
 from autoscaler.nodes.daemon_sets import DaemonSets
 from autoscaler.nodes.expander import Expander, Tls, sentences
-from autoscaler.nodes.hints import Hint, Lacking, hints, kinds_of
+from autoscaler.nodes.hints import Hint, Lacking, Machine, hints, kinds_of
 from autoscaler.nodes.karpenter import overlays
+from autoscaler.nodes.node_kinds import NodeKind
 from autoscaler.nodes.node_options import Choice
 from autoscaler.nodes.node_prices import FleetPrices
 from autoscaler.nodes.scale_down import NodeAdvice
 from autoscaler.nodes.scale_down_loop import ScaleDownLoop
+from autoscaler.nodes.standing import Standing, standing
 from autoscaler.nodes.words import advice_as_json, hint_as_json
 from autoscaler.side import Side
 from cluster import event_reasons
@@ -93,18 +95,25 @@ class NodesSide:
 
     def hints(self) -> tuple[Hint, ...]:
         """Kinds of node for what lacks a place now, the cheapest first."""
+        return hints(tuple(self._lacking()), self._kinds(), self.prices.now())
+
+    def standing(self) -> tuple[Standing, ...]:
+        """What a node of each kind costs beyond its list price, whatever waits."""
+        return standing(self._kinds(), self.prices.now())
+
+    def _kinds(self) -> dict[Machine, NodeKind]:
         running = tuple(self.prices.running())
-        kinds = kinds_of(self._nodes().values(), running, self.prices.daemons)
-        return hints(tuple(self._lacking()), kinds, self.prices.now())
+        return kinds_of(self._nodes().values(), running, self.prices.daemons)
 
     def routes(self) -> APIRouter:
-        """``GET /nodes/hints`` (with ``?form=overlays`` as NodeOverlays) and ``GET /nodes/scale-down``."""
+        """``GET /nodes/hints`` (with ``?form=overlays`` the NodeOverlays) and ``GET /nodes/scale-down``."""
         router = APIRouter()
 
         @router.get("/nodes/hints")
         def node_hints(form: str = "json") -> JSONResponse:
-            found = self.hints()
-            return JSONResponse(overlays(found) if form == "overlays" else [hint_as_json(h) for h in found])
+            if form == "overlays":
+                return JSONResponse(overlays(self.standing()))
+            return JSONResponse([hint_as_json(hint) for hint in self.hints()])
 
         @router.get("/nodes/scale-down")
         def scale_down() -> JSONResponse:

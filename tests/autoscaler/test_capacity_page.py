@@ -36,7 +36,7 @@ def test_every_mark_that_is_known_is_listed():
     for taint in interruption.TAINTS:
         assert taint.partition("/")[0] in PAGE
     assert interruption.OWN_ANNOTATION in PAGE
-    for note in (scale_down_loop.CLUSTER_AUTOSCALER, scale_down_loop.KARPENTER, scale_down_loop.NOTE):
+    for note in (*scale_down_loop.MARKS, scale_down_loop.NOTE, scale_down_loop.OURS):
         assert note in PAGE
     assert ANNOTATION in PAGE
 

@@ -1,8 +1,7 @@
-"""Kinds of node ranked for what waits, and NodeOverlays that Karpenter's own schema takes."""
+"""Kinds of node ranked for what waits."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +9,7 @@ import msgspec
 import pytest
 
 from autoscaler.nodes.fresh_node import Prices
-from autoscaler.nodes.hints import Hint, Lacking, Machine, hints, kinds_of, machine_of
-from autoscaler.nodes.karpenter import overlays
+from autoscaler.nodes.hints import Lacking, Machine, hints, kinds_of, machine_of
 from autoscaler.nodes.node_kinds import Running, kind_of
 from cluster.wire import Node, Taint
 from scheduler.demand import Demand, GpuRequest
@@ -135,32 +133,13 @@ def test_a_cloud_s_own_label_tells_the_model_of_a_node_that_never_ran(labels: di
     assert kind.node.metadata.labels["nvidia.com/gpu.product"] == product
 
 
-# priceAdjustment and weight as in Karpenter's CRD (pkg/apis/v1alpha1/nodeoverlay.go).
-PRICE_ADJUSTMENT = re.compile(r"^(([+-]{1}(\d*\.?\d+))|(\+{1}\d*\.?\d+%)|(^(-\d{1,2}(\.\d+)?%)$)|(-100%))$")
-NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-
-
-def test_overlays_are_what_karpenter_s_schema_takes():
-    spot = {**H100_NODE.metadata.labels, **SPOT}
-    kinds, _ = fleet_of(
-        L40S_NODE,
-        msgspec.structs.replace(H100_NODE, metadata=msgspec.structs.replace(H100_NODE.metadata, labels=spot)),
-    )
-    made = overlays(hints([Lacking(WHOLE, ANY, 3)], kinds, PRICES))
-    assert len(made) == 2
-    for one in made:
-        assert (one["apiVersion"], one["kind"]) == ("karpenter.sh/v1alpha1", "NodeOverlay")
-        assert NAME.fullmatch(one["metadata"]["name"])
-        spec = one["spec"]
-        assert PRICE_ADJUSTMENT.fullmatch(spec["priceAdjustment"])
-        assert 1 <= spec["weight"] <= 10_000
-        assert {r["operator"] for r in spec["requirements"]} == {"In"}
-    keys = {r["key"]: r["values"] for one in made for r in one["spec"]["requirements"]}
-    assert keys["karpenter.sh/capacity-type"] == ["spot"]
-
-
-def test_what_differs_by_nothing_or_has_no_instance_type_gets_no_overlay():
-    kinds, _ = fleet_of(H100_NODE)
-    [hint] = hints([Lacking(WHOLE, ANY, 8)], kinds, PRICES)
-    assert overlays([replace(hint, beyond=0.0)]) == []
-    assert overlays([Hint(Machine("", "z", ("", "")), hint.bill, 1.0)]) == []
+def test_a_kind_whose_first_node_starts_is_cordoned_or_goes_is_hinted_all_the_same():
+    for passing in (
+        Taint("karpenter.sh/unregistered", "", "NoExecute"),
+        Taint("karpenter.sh/disrupted", "", "NoSchedule"),
+        Taint("node.kubernetes.io/not-ready", "", "NoSchedule"),
+    ):
+        spec = msgspec.structs.replace(L40S_NODE.spec, taints=(passing,), unschedulable=True)
+        kinds, _ = fleet_of(msgspec.structs.replace(L40S_NODE, spec=spec))
+        [hint] = hints([Lacking(WHOLE, ANY, 1)], kinds, PRICES)
+        assert hint.machine.instance_type == "g6e.12xlarge"

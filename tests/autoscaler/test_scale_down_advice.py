@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.nodes.scale_down import NodeAdvice, advise, demands_of
-from autoscaler.nodes.scale_down_loop import ScaleDownLoop
+from autoscaler.nodes.scale_down_loop import CLUSTER_AUTOSCALER, KARPENTER, NOTE, OURS, ScaleDownLoop
 from cluster.policy import ClusterPolicy
+from cluster.wire import Node, ObjectMeta
 from scheduler.repack.overlay import Overlay
 from scheduler.repack.resources import NOTHING
 from tests.scheduler.repack_objects import Town
@@ -140,3 +142,73 @@ def test_who_no_longer_leads_takes_its_advice_back_once():
     loop.turn()
     assert told.advice == [()]
     assert loop.latest == ()
+
+
+class Patched:
+    """An API that applies merge patches of annotations to the nodes that the loop sees."""
+
+    def __init__(self, **annotations: str) -> None:
+        self.annotations = dict(annotations)
+
+    def patch(self, path: str, body: dict[str, Any]) -> None:
+        assert path == "/api/v1/nodes/a"
+        for key, value in body["metadata"]["annotations"].items():
+            if value is None:
+                self.annotations.pop(key, None)
+            else:
+                self.annotations[key] = value
+
+    def nodes(self) -> dict[str, Node]:
+        return {"a": Node(metadata=ObjectMeta(name="a", annotations=dict(self.annotations)))}
+
+    def mark(self, keep: dict[str, str]) -> list[tuple[str, str]]:
+        """Bring the marks in line with what is to be kept; what was told."""
+        told: list[tuple[str, str]] = []
+        observer, unused = cast(Any, self), cast(Any, None)
+        self.marked = lambda node, why: told.append((node, why))
+        loop = ScaleDownLoop(
+            cast(Any, self), unused, unused, unused, unused, ClusterPolicy, observer, active=lambda: True
+        )
+        loop._mark(keep, self.nodes())
+        return told
+
+
+def test_marks_come_with_their_reason_and_go_with_it():
+    api = Patched(other="x")
+    assert api.mark({"a": "the last room"}) == [("a", "the last room")]
+    assert api.annotations == {
+        "other": "x",
+        CLUSTER_AUTOSCALER: "true",
+        KARPENTER: "true",
+        NOTE: "the last room",
+        OURS: f"{CLUSTER_AUTOSCALER},{KARPENTER}",
+    }
+    assert api.mark({"a": "another reason"}) == []
+    assert api.annotations[NOTE] == "another reason"
+    assert api.mark({}) == [("a", "")]
+    assert api.annotations == {"other": "x"}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [(KARPENTER, CLUSTER_AUTOSCALER), (CLUSTER_AUTOSCALER, KARPENTER)]
+)
+def test_a_mark_that_somebody_else_set_stays_when_ours_goes(theirs: str, ours: str):
+    api = Patched(**{theirs: "false"})
+    api.mark({"a": "the last room"})
+    assert api.annotations[ours] == "true"
+    assert api.annotations[theirs] == "false"
+    api.mark({})
+    assert api.annotations == {theirs: "false"}
+
+
+def test_a_node_that_somebody_else_keeps_from_all_is_left_alone():
+    api = Patched(**{CLUSTER_AUTOSCALER: "true", KARPENTER: "true"})
+    assert api.mark({"a": "the last room"}) == []
+    assert api.mark({}) == []
+    assert api.annotations == {CLUSTER_AUTOSCALER: "true", KARPENTER: "true"}
+
+
+def test_marks_of_a_note_that_does_not_say_whose_they_are_are_ours():
+    api = Patched(**{CLUSTER_AUTOSCALER: "true", KARPENTER: "true", NOTE: "of an older version"})
+    api.mark({})
+    assert api.annotations == {}

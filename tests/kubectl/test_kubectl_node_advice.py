@@ -52,17 +52,30 @@ def test_scale_down_as_json_names_the_moves(write, capsys):
     assert found["b"]["verdict"] == "in_use"
 
 
-def test_hints_and_overlays_for_what_waits(write, capsys):
+def test_hints_for_what_waits(write, capsys):
     file = write(pod("x", 4, on="a"), pod("y", 4, on="b"), pod("waits", 2))
     assert main(["nodes", "--hints", "--from-snapshot", file]) == 0
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.startswith("p4d.24xlarge"))
     assert row.split()[1:5] == ["z1", "-", "1", "1"]
     assert "money +10.00" in row
+
+
+def test_overlays_stand_whatever_waits(write, capsys):
+    for pods in ((), (pod("x", 4, on="a"), pod("y", 4, on="b"), pod("waits", 2))):
+        assert main(["nodes", "--overlays", "--from-snapshot", write(*pods)]) == 0
+        [overlay] = yaml.safe_load_all(capsys.readouterr().out)
+        assert overlay["kind"] == "NodeOverlay"
+        assert overlay["spec"]["requirements"][0]["values"] == ["p4d.24xlarge"]
+        assert float(overlay["spec"]["priceAdjustment"]) > 0.0
+
+
+def test_no_overlay_is_said_to_be_none(tmp_path, capsys):
+    file = written(tmp_path, [a100_node("a", **WHERE)], (), policy=POLICY)
     assert main(["nodes", "--overlays", "--from-snapshot", file]) == 0
-    [overlay] = yaml.safe_load_all(capsys.readouterr().out)
-    assert overlay["kind"] == "NodeOverlay"
-    assert overlay["spec"]["requirements"][0]["values"] == ["p4d.24xlarge"]
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "no NodeOverlay" in told.err
 
 
 def test_what_daemon_sets_take_is_not_hinted_to_be_free(write, capsys):

@@ -18,9 +18,15 @@ from typing import Final
 
 from metrics.samples import NoData
 
-# Queue growth is smoothed over some looks: one arrival more or less is not a trend.
+# Queue growth is smoothed over some looks: one arrival more or less is not a trend. Where replicas start
+# within seconds, that has to be seen sooner.
 _SMOOTHED_SECONDS: Final = 20.0
-LEAST_DRAIN_SECONDS: Final = 60.0
+_SMOOTHED_OF_START: Final = 2.0 / 3.0
+_LEAST_SMOOTHED_SECONDS: Final = 2.0
+# A queue is cleared within a start-up; where those are short within two, as long as that is below a minute.
+_LEAST_DRAIN_SECONDS: Final = 2.0
+_DRAIN_STARTS: Final = 2.0
+_DRAIN_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +37,15 @@ class Queue:
     waiting: float
     growth_rps: float = 0.0
 
-    def seen(self, waiting: float, now: float) -> Queue:
+    def seen(self, waiting: float, now: float, cold_start_seconds: float) -> Queue:
         """Return the queue with one more look at it."""
         passed = now - self.at_seconds
         if passed <= 0.0:
             return self
-        share = min(1.0, passed / _SMOOTHED_SECONDS)
+        smoothed = max(
+            _LEAST_SMOOTHED_SECONDS, min(_SMOOTHED_SECONDS, _SMOOTHED_OF_START * cold_start_seconds)
+        )
+        share = min(1.0, passed / smoothed)
         growth = (waiting - self.waiting) / passed
         return Queue(now, waiting, self.growth_rps + share * (growth - self.growth_rps))
 
@@ -53,6 +62,8 @@ def offered_load(
         return in_flight
     running = max(0.0, in_flight - queue.waiting)
     service_seconds = running / request_rate
-    drain_seconds = max(LEAST_DRAIN_SECONDS, cold_start_seconds)
+    drain_seconds = max(
+        _LEAST_DRAIN_SECONDS, cold_start_seconds, min(_DRAIN_SECONDS, _DRAIN_STARTS * cold_start_seconds)
+    )
     arriving_more = max(0.0, queue.growth_rps) + queue.waiting / drain_seconds
     return min(in_flight, running + service_seconds * arriving_more)

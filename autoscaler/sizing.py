@@ -7,14 +7,14 @@ which is 0 unless a state says otherwise (``capacity``). With one (``slo``):
 
 where ``offered`` is what the arrivals ask for and ``per_replica`` is the policy's, or is learned from a
 queueing model of the server, ``DEFAULT_PER_REPLICA`` until that is fitted (``forecast``, ``headroom``,
-``offered``, ``queueing``). Ready pods that report nothing are then taken to carry what the others carry: the
-headroom is already the margin, and a fifth of the pods counted as empty would be a fifth of the load unseen.
+``offered``, ``untold_queue``, ``queueing``). Ready pods that report nothing are then taken to carry what
+the others carry: the headroom is already the margin, and a fifth of the pods counted as empty would be a
+fifth of the load unseen.
 Everything learned goes into the state. Pure; decides no count.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,12 +26,13 @@ from autoscaler.replacing import replace
 from autoscaler.shadows import Conditions, Shadows
 from autoscaler.signals import Signals
 from autoscaler.state import Learned, State
+from autoscaler.untold_queue import Calm, beyond_chance
 from cluster.autoscaling_policy import AutoscalingPolicy, Slo
 from metrics.samples import NoData
 
 DEFAULT_PER_REPLICA: Final = 16.0
-# Standard deviations of a random stream by which requests in flight may exceed what is served at a time.
-_BY_CHANCE: Final = 2.5
+# So many start-ups after it began, an estimated queue that still stands is taken for load.
+_TRUSTED_LEADS: Final = 3.0
 # The part of the bound that may be spent waiting; the rest is for being served.
 PATIENCE_SHARE: Final = {"ttft": 0.5, "e2e": 0.25, "itl": 0.0}
 
@@ -90,10 +91,7 @@ def _by_objective(
     learned = (
         _begun(state, slo, signals.current, seen, cold_start, now) if state.learned is None else state.learned
     )
-    queue = None
-    if not isinstance(signals.waiting, NoData):
-        waiting = signals.waiting / reports
-        queue = Queue(now, waiting) if learned.queue is None else learned.queue.seen(waiting, now)
+    queue, calm, waits = _queued(policy, signals, seen, reports, learned, cold_start, now)
     offered = offered_load(seen, queue, signals.request_rate, cold_start_seconds=cold_start)
     unix = signals.unix_seconds
     forecast = learned.forecast.seen(offered, now, lead_seconds=cold_start, unix_seconds=unix)
@@ -101,9 +99,9 @@ def _by_objective(
     level = max(floor, forecast.burst_level)
     per_replica, _ = _share(policy, learned)
     full = seen >= signals.ready * per_replica
-    waits = _waiting(policy, queue, seen, signals.ready)
-    # Without a queue told, what runs is not told either: the mean of the last looks has less of it than one.
-    running = seen - waits if queue is not None else min(seen, forecast.fast)
+    # Where no queue is told, what runs is not told either: the mean of the last looks has less chance in it.
+    told = not isinstance(signals.waiting, NoData)
+    running = seen - waits if told or waits else min(seen, forecast.fast)
     service = _service_seconds(running, signals.request_rate)
     conditions = _conditions(policy, slo, signals, per_replica, cold_start, lower_window)
     learned = replace(
@@ -111,6 +109,7 @@ def _by_objective(
         headroom=learned.headroom.looked(full, now - learned.forecast.at_seconds),
         forecast=forecast,
         queue=queue,
+        calm=calm,
         shadows=learned.shadows.seen(
             floor, spread(level, forecast.dispersion), forecast.fast, service, conditions, now
         )
@@ -148,17 +147,38 @@ def _reporting_share(signals: Signals) -> float:
     return (signals.ready - signals.silent) / signals.ready
 
 
-def _waiting(policy: AutoscalingPolicy, queue: Queue | None, in_flight: float, ready: int) -> float:
-    """How many requests wait: as told, else those beyond what the ready replicas serve at a time, where the
-    policy says how much that is and chance does not explain it.
+def _queued(
+    policy: AutoscalingPolicy,
+    signals: Signals,
+    seen: float,
+    reports: float,
+    learned: Learned,
+    cold_start: float,
+    now: float,
+) -> tuple[Queue | None, Calm, float]:
+    """The queue as told, else as far as it can be estimated where the policy says what a replica serves at a
+    time; the calm minutes, this look included; how many requests wait beyond chance.
     """
-    if queue is not None:
-        return queue.waiting
+    before, calm = learned.queue, learned.calm
+    if not isinstance(signals.waiting, NoData):
+        waiting = signals.waiting / reports
+        return _grown(before, waiting, cold_start, now), calm, waiting
     if policy.in_flight is None:
-        return 0.0
-    held = ready * policy.in_flight.per_replica
-    beyond = in_flight - held
-    return beyond if beyond > _BY_CHANCE * math.sqrt(held) else 0.0
+        return None, calm, 0.0
+    held = signals.ready * policy.in_flight.per_replica
+    estimate = calm.waiting(seen, held, signals.request_rate)
+    lead = cold_start + policy.period_seconds
+    if learned.short_since_seconds is not None and now - learned.short_since_seconds > _TRUSTED_LEADS * lead:
+        # Replicas were asked for, serve, and have not cleared it: then it is no queue but longer requests.
+        estimate = None
+    calm = calm.seen(seen, held, signals.request_rate, now - learned.forecast.at_seconds)
+    beyond = seen - held if estimate is None else estimate
+    waits = beyond if beyond_chance(beyond, held) else 0.0
+    return None if estimate is None else _grown(before, estimate, cold_start, now), calm, waits
+
+
+def _grown(before: Queue | None, waiting: float, cold_start: float, now: float) -> Queue:
+    return Queue(now, waiting) if before is None else before.seen(waiting, now, cold_start)
 
 
 def _service_seconds(running: float, request_rate: float | NoData) -> float:

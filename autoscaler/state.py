@@ -22,6 +22,7 @@ from autoscaler.headroom import Headroom
 from autoscaler.offered import Queue
 from autoscaler.queueing import UNFITTED, Fit
 from autoscaler.shadows import Shadows
+from autoscaler.untold_queue import NEVER_CALM, Calm
 from autoscaler.windows import Windows
 
 _FORMAT: Final = 2
@@ -38,13 +39,15 @@ class Raise:
 @dataclass(frozen=True, slots=True)
 class Learned:
     """What is learned about a workload with an objective; ``per_replica`` is None until fitted.
-    ``short_since_seconds``: since when requests have waited for longer than the objective leaves them.
+    ``queue`` is None where none is told nor estimated. ``short_since_seconds``: since when requests have
+    waited for longer than the objective leaves them.
     """
 
     headroom: Headroom
     forecast: Forecast
     shadows: Shadows
     queue: Queue | None = None
+    calm: Calm = NEVER_CALM
     short_since_seconds: float | None = None
     fit: Fit = UNFITTED
     per_replica: float | None = None

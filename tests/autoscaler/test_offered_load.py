@@ -30,7 +30,7 @@ def test_a_standing_queue_asks_for_what_clears_it_in_time_and_not_for_itself():
 def test_a_growing_queue_asks_for_the_arrivals_that_make_it_grow():
     queue = Queue(0.0, 0.0)
     for look in range(1, 60):
-        queue = queue.seen(5.0 * 4.0 * look, 5.0 * look)  # 4 a second more come than leave
+        queue = queue.seen(5.0 * 4.0 * look, 5.0 * look, 3000.0)  # 4 a second more come than leave
     assert queue.growth_rps == pytest.approx(4.0, rel=1e-3)
     running, rate = 80.0, 10.0
     offered = offered_load(running + queue.waiting, queue, rate, cold_start_seconds=3000.0)

@@ -29,6 +29,7 @@ from tests.polling import until
 pytestmark = pytest.mark.cluster
 
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
+CLASSES = "/apis/resource.k8s.io/v1/deviceclasses"
 CHEAP, DEAR = "shared-cheap", "shared-dear"
 SHARING = ({"model": "H100-80GB", "mode": "time-slicing", "shares": 2},)
 
@@ -47,7 +48,7 @@ def asking(name: str, claim: str | None = None) -> dict[str, Any]:
 def test_two_pods_share_the_cheaper_gpu_until_it_is_full(control_plane: ControlPlane, namespace: str) -> None:
     cluster = control_plane
     write_policy(cluster, namespace, terms={"carbon": 0.0, "money": 1.0, "fragmentation": 0.0})
-    cluster.apply(ROOT / "deploy" / "manifests" / "device-classes.yaml")
+    classes = cluster.apply(ROOT / "deploy" / "manifests" / "device-classes.yaml")
     claims = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims"
 
     def results() -> list[dict[str, Any]]:
@@ -94,3 +95,6 @@ def test_two_pods_share_the_cheaper_gpu_until_it_is_full(control_plane: ControlP
             for document in documents:
                 name = document["metadata"]["name"]
                 cluster.request("DELETE", f"{SLICES}/{name}", accepted=SUCCESS | {404})
+            for one in classes:
+                path = f"{CLASSES}/{one['metadata']['name']}"
+                cluster.request("DELETE", path, accepted=SUCCESS | {404})

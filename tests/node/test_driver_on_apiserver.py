@@ -27,7 +27,10 @@ from tests.polling import SOON_SECONDS, until
 
 @pytest.fixture(scope="module")
 def classes(control_plane):
-    control_plane.apply(MANIFESTS / "device-classes.yaml")
+    made = control_plane.apply(MANIFESTS / "device-classes.yaml")
+    yield
+    for one in made:
+        control_plane.request("DELETE", f"/apis/resource.k8s.io/v1/deviceclasses/{one['metadata']['name']}")
 
 
 def complete(cluster, count=None):

@@ -5,7 +5,6 @@ are worth less, a solve stops in time, and a warm start gives the same tables.
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -181,9 +180,9 @@ def test_a_warm_start_gives_the_same_tables():
 def test_the_time_limit_stops_the_solve_and_what_is_known_is_used():
     many = {f"whole:{1 + i % 4}/{500 + 137 * i}m/{1000 + 911 * i}Mi": 1.0 + i % 7 for i in range(40)}
     pools = [pool(4 + 3 * i, 30 + 20 * i, free=1 + i % 8, masks=(1, 3, 7, 17, 51)) for i in range(30)]
-    started = time.perf_counter()
-    tables = solve_prices(summary(*pools), DemandMix(many), flat, None, 0.05)
-    assert time.perf_counter() - started < 2.0
+    unhurried = solve_prices(summary(*pools), DemandMix(many), flat, None, 600.0)
+    tables = solve_prices(summary(*pools), DemandMix(many), flat, None, 0.02)
+    assert tables.rounds < unhurried.rounds
     assert tables.version == 1
     assert all(np.isfinite(found).all() for found in tables.gpu_value.values())
 

@@ -235,9 +235,9 @@ class RealNode:
         if answer.returncode != 0:
             raise ServerFailed(f"ctr could not import an image: {answer.stderr.strip()}")
 
-    def pod_log(self, namespace: str, pod: str) -> str:
-        """What the containers of a pod have written, in the runtime's log format."""
-        files = sorted((self.folder / "pods-logs").glob(f"{namespace}_{pod}_*/*/*.log"))
+    def pod_log(self, namespace: str, pod: str, container: str = "*") -> str:
+        """What the containers of a pod, or one of them, have written, in the runtime's log format."""
+        files = sorted((self.folder / "pods-logs").glob(f"{namespace}_{pod}_*/{container}/*.log"))
         return "".join(path.read_text(errors="replace") for path in files)
 
     # Inside.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 
-from deploy.local.images import archive
+from deploy.local.images import Link, archive, write
 
 
 def parts(image: bytes) -> dict[str, bytes]:
@@ -32,3 +33,25 @@ def test_the_same_files_give_the_same_image():
     files = {"/b": b"2", "/a": b"1"}
     assert archive("x:1", files, ("/a",)) == archive("x:1", dict(reversed(files.items())), ("/a",))
     assert archive("x:1", files, ("/a",), architecture="arm64") != archive("x:1", files, ("/a",))
+
+
+def test_a_file_of_this_machine_comes_with_its_time_and_its_mode_and_a_link_stays_one(tmp_path):
+    program, note = tmp_path / "program", tmp_path / "note"
+    program.write_bytes(b"run")
+    note.write_bytes(b"read" * 5000)
+    program.chmod(0o700)
+    os.utime(note, (1, 1_700_000_000.5))
+    (tmp_path / "other").symlink_to(note)
+    files = {"/opt/bin/run": program, "/opt/note": tmp_path / "other", "/opt/bin/again": Link("run")}
+    with (tmp_path / "image.tar").open("w+b") as out:
+        write(out, "x:1", files, ("/opt/bin/run",))
+    with tarfile.open(fileobj=io.BytesIO(parts((tmp_path / "image.tar").read_bytes())["layer.tar"])) as tar:
+        found = {member.name: member for member in tar}
+    assert [(name, found[name].mode) for name in ("opt/bin/run", "opt/note")] == [
+        ("opt/bin/run", 0o755),
+        ("opt/note", 0o644),
+    ]
+    assert (found["opt/note"].mtime, found["opt/note"].size) == (1_700_000_000, 20_000)
+    assert (found["opt/bin/again"].issym(), found["opt/bin/again"].linkname) == (True, "run")
+    assert found["opt"].isdir()
+    assert list(found).index("opt/bin") < list(found).index("opt/bin/run")

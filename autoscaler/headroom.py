@@ -65,10 +65,10 @@ class Headroom:
     late: float = 0.0
 
     @classmethod
-    def begun(cls, cold_start_seconds: float, attainment: float, now: float) -> Headroom:
+    def begun(cls, cold_start_seconds: float, attainment: float, worth: float, now: float) -> Headroom:
         """The safe start of a workload about which nothing is remembered: what the shadows' prior says."""
         start = cls(0.0, now)
-        safe = Shadows.begun(1, now).chosen(start.aim(attainment), cold_start_seconds)
+        safe = Shadows.begun(1, now).chosen(start.aim(attainment), cold_start_seconds, worth)
         return replace(start, deviations=safe)
 
     def allowance(self, level: float, dispersion: float) -> float:
@@ -110,13 +110,14 @@ class Headroom:
         least: float,
         most: float,
         cold_start_seconds: float,
+        worth: float,
         now: float,
     ) -> Headroom:
         """Return the headroom after one period in which the share ``missed`` of the requests was late."""
         learned = self
         if not isinstance(missed, NoData):
             learned = self._taught(missed, request_rate, attainment, learning_rate, now)
-        best = shadows.chosen(learned.aim(attainment), cold_start_seconds)
+        best = shadows.chosen(learned.aim(attainment), cold_start_seconds, worth)
         surplus = min(learned.surplus, most)
         deviations = min(most, max(least, best + surplus))
         return replace(learned, corrected_seconds=now, surplus=surplus, deviations=deviations)

@@ -11,10 +11,11 @@ Cesa-Bianchi and Lugosi 2006). One fleet a candidate, in deviations (``CANDIDATE
     late     while the wait, queue * service time / slots, exceeds what the objective leaves for it
 
 ``chosen`` takes the least headroom whose share of late requests is within ``aim``. It climbs towards it only
-while a step is worth its price (``DEAREST``): misses that no headroom would have prevented are common to all
-of them and buy nothing. Before there is evidence a prior speaks for ``PRIOR_SECONDS`` of usual traffic; it
-asks for the more headroom, the longer a start takes. The late shares fade over a day. Whole numbers matter:
-where rounding up gives spare capacity for nothing, the small headrooms show it.
+while a step is worth its price (``worth``, the policy's ``slo.worth``): misses that no headroom would have
+prevented are common to all of them and buy nothing. Before there is evidence a prior speaks for
+``PRIOR_SECONDS`` of usual traffic; it asks for the more headroom, the longer a start takes. The late shares
+fade over a day. Whole numbers matter: where rounding up gives spare capacity for nothing, the small headrooms
+show it.
 
 Pure. A queue before all replicas, first in, first out; knows no single requests and no router.
 """
@@ -29,8 +30,6 @@ from typing import Final
 from autoscaler.replacing import replace
 
 CANDIDATES: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-# A share of late requests given up is worth so many times that share of the fleet, and no more.
-DEAREST: Final = 50.0
 PRIOR_SECONDS: Final = 3.0 * 3600.0
 # The prior's late share without headroom, and the deviations that divide it by ten.
 _PRIOR_LATE: Final = 0.1
@@ -217,8 +216,10 @@ class Shadows:
             for deviations, late in zip(CANDIDATES, self.late, strict=True)
         )
 
-    def chosen(self, aim: float, cold_start_seconds: float) -> float:
-        """Return the least deviations that keep the late share within ``aim``, at a fair price."""
+    def chosen(self, aim: float, cold_start_seconds: float, worth: float) -> float:
+        """Return the least deviations that keep the late share within ``aim``, at a fair price: a share of
+        late requests fewer is worth ``worth`` times that share of the fleet, and no more.
+        """
         late = self.late_shares(cold_start_seconds)
         within = next((place for place, share in enumerate(late) if share <= aim), len(late))
         place = 0
@@ -228,7 +229,7 @@ class Shadows:
                 fewer_late = late[place] - late[other]
                 if fewer_late > 1e-9 and (self.cost[other] - here) / here / fewer_late < price:
                     best, price = other, (self.cost[other] - here) / here / fewer_late
-            if price > DEAREST:
+            if price > worth:
                 break
             place = best
         return CANDIDATES[min(place, within)]

@@ -213,7 +213,7 @@ def _conditions(
 
 def _begun(state: State, slo: Slo, current: int, in_flight: float, cold_start: float, now: float) -> Learned:
     """A safe start, or what was remembered of the time before a restart."""
-    headroom = Headroom.begun(cold_start, slo.attainment, now)
+    headroom = Headroom.begun(cold_start, slo.attainment, slo.worth, now)
     forecast, shadows = Forecast.begun(in_flight, now), Shadows.begun(current, now)
     memory = state.recalled_memory
     if memory is None:
@@ -254,6 +254,7 @@ def _corrected(
         least=slo.least_headroom,
         most=slo.most_headroom,
         cold_start_seconds=cold_start,
+        worth=slo.worth,
         now=now,
     )
     learned = replace(learned, headroom=headroom)

@@ -72,6 +72,11 @@ class Slo(PolicyModel):
         default="e2e",
         description="whole request (e2e), time to first token (ttft) or time between tokens (itl)",
     )
+    worth: Positive = Field(
+        default=50.0,
+        description="what fewer late requests may cost, in times their share of the fleet: at 50, one in a "
+        "hundred fewer may take half the fleet again; headroom that costs more is not taken",
+    )
     period_seconds: Positive = Field(
         default=60.0, description="seconds between two corrections of the headroom"
     )

@@ -21,7 +21,7 @@ def full_state(seed: int = 7, per_replica: float = 12.3456789123) -> State:
         late=tuple(rare.uniform(0.0, 86_400.0) for _ in CANDIDATES),
         cost=tuple(rare.uniform(1.0, 300.0) for _ in CANDIDATES),
     )
-    headroom = replace(Headroom.begun(60.0, 0.99, 0.0), usual_rps=123.4567891234, answered=86_000.0)
+    headroom = replace(Headroom.begun(60.0, 0.99, 50.0, 0.0), usual_rps=123.4567891234, answered=86_000.0)
     learned = Learned(headroom, replace(begun, season=season), shadows, per_replica=per_replica)
     return replace(State.begun(5, 0.0), learned=learned)
 

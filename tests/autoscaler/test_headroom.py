@@ -26,6 +26,7 @@ SETTINGS: dict[str, Any] = {
     "least": 0.0,
     "most": 8.0,
     "cold_start_seconds": 30.0,
+    "worth": 50.0,
 }
 
 
@@ -61,11 +62,13 @@ NOBODY = Shadows.begun(4, 0.0)
 
 
 def begun(surplus: float = 0.0, **changes: Any) -> Headroom:
-    return replace(Headroom.begun(30.0, 0.99, 0.0), surplus=surplus, **changes)
+    return replace(Headroom.begun(30.0, 0.99, 50.0, 0.0), surplus=surplus, **changes)
 
 
 def test_the_longer_a_start_takes_the_safer_the_beginning():
-    starts = [Headroom.begun(seconds, 0.99, 0.0).deviations for seconds in (0.0, 30.0, 120.0, 300.0, 3000.0)]
+    starts = [
+        Headroom.begun(seconds, 0.99, 50.0, 0.0).deviations for seconds in (0.0, 30.0, 120.0, 300.0, 3000.0)
+    ]
     assert starts == sorted(starts)
     assert 0.0 < starts[0] < 1.0 < starts[2] < starts[-1]
     assert starts[-1] <= max(CANDIDATES)

@@ -20,6 +20,7 @@ UNDER = Conditions(
     patience_seconds=1.0,
 )
 LAST = len(CANDIDATES) - 1
+WORTH = 50.0
 
 
 def follow(loads: list[float], begun: int = 4, under: Conditions = UNDER, spread: float = 10.0) -> Shadows:
@@ -62,12 +63,12 @@ def test_lowering_waits_for_a_window_and_keeps_the_highest_wish_in_it():
 
 def test_calm_traffic_lowers_the_headroom_within_hours_and_bursts_raise_it():
     calm = follow([100.0] * 3 * 360, begun=7)
-    start = Shadows.begun(4, 0.0).chosen(0.012, 120.0)
+    start = Shadows.begun(4, 0.0).chosen(0.012, 120.0, WORTH)
     assert start == 1.5
-    assert calm.chosen(0.012, 120.0) < start
-    assert follow([100.0] * 12 * 360, begun=7).chosen(0.012, 120.0) < calm.chosen(0.012, 120.0)
+    assert calm.chosen(0.012, 120.0, WORTH) < start
+    assert follow([100.0] * 12 * 360, begun=7).chosen(0.012, 120.0, WORTH) < calm.chosen(0.012, 120.0, WORTH)
     bursts = follow(([100.0] * 60 + [140.0] * 30) * 40)
-    assert bursts.chosen(0.012, 120.0) >= 3.0
+    assert bursts.chosen(0.012, 120.0, WORTH) >= 3.0
 
 
 def knowing(late: list[float], cost: list[float]) -> Shadows:
@@ -81,13 +82,21 @@ def test_misses_that_no_headroom_prevents_buy_none():
     common = knowing([0.2] * len(CANDIDATES), dearer)
     worth_it = knowing([0.2 - 0.02 * deviations for deviations in CANDIDATES], dearer)
     # What is left of the prior asks for a little.
-    assert common.chosen(0.008, 30.0) <= 1.0
-    assert worth_it.chosen(0.008, 30.0) == CANDIDATES[-1]
+    assert common.chosen(0.008, 30.0, WORTH) <= 1.0
+    assert worth_it.chosen(0.008, 30.0, WORTH) == CANDIDATES[-1]
+
+
+def test_what_fewer_late_requests_may_cost_is_the_users_to_say():
+    # A deviation has one in a thousand fewer late and takes a tenth of the fleet more: a hundred times that.
+    # What is left of the prior asks for a little.
+    dear = knowing([0.2 - 0.001 * each for each in CANDIDATES], [10.0 + each for each in CANDIDATES])
+    assert dear.chosen(0.008, 30.0, WORTH) <= 2.0
+    assert dear.chosen(0.008, 30.0, 3.0 * WORTH) == CANDIDATES[-1]
 
 
 def test_no_more_headroom_than_the_aim_takes():
     cheap = knowing([0.05 * 0.2**deviations for deviations in CANDIDATES], [10.0] * len(CANDIDATES))
-    chosen = CANDIDATES.index(cheap.chosen(0.008, 30.0))
+    chosen = CANDIDATES.index(cheap.chosen(0.008, 30.0, WORTH))
     assert cheap.late_shares(30.0)[chosen] <= 0.008 < cheap.late_shares(30.0)[chosen - 1]
 
 
@@ -102,7 +111,7 @@ def test_spare_room_from_whole_numbers_is_used():
     loads = [33.0 + 12.0 * (look % 7 == 0) for look in range(6 * 720)]
     shadows = follow(loads, begun=3, spread=6.0)
     assert shadows.late[0] == 0.0
-    assert shadows.chosen(0.012, 30.0) <= 0.5
+    assert shadows.chosen(0.012, 30.0, WORTH) <= 0.5
 
 
 def test_where_nothing_can_be_learned_all_keep_what_the_workload_has():
@@ -139,10 +148,10 @@ def test_fleets_stay_within_bounds_and_shares_are_shares(
     shadows = follow(loads, begun=5, under=replace(UNDER, least=least, most=most), spread=spread)
     assert all(min(least, 5) <= there <= most for there in shadows.replicas)
     assert all(0.0 <= share <= 1.0 for share in shadows.late_shares(60.0))
-    assert shadows.chosen(0.01, 60.0) in CANDIDATES
+    assert shadows.chosen(0.01, 60.0, WORTH) in CANDIDATES
 
 
 @pytest.mark.parametrize("aim", [0.001, 0.01, 0.05])
 def test_a_lower_aim_never_chooses_less(aim: float):
     shadows = follow(([100.0] * 60 + [125.0] * 30) * 20)
-    assert shadows.chosen(aim / 2.0, 60.0) >= shadows.chosen(aim, 60.0)
+    assert shadows.chosen(aim / 2.0, 60.0, WORTH) >= shadows.chosen(aim, 60.0, WORTH)

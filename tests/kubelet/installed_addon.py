@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,16 @@ class InstalledAddon:
         for file in ("rbac.yaml", "policy.yaml", "scheduler.yaml", "controller.yaml"):
             self.apply(file)
 
-    def apply(self, file: str) -> None:
-        """Apply a shipped manifest as somebody who has put in what is his own."""
+    def apply(self, file: str, edit: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+        """Apply a shipped manifest as somebody who has put in what is his own, and made his edits."""
         text = (MANIFESTS / file).read_text(encoding="utf-8")
         text = text.replace("slicewise:latest", IMAGE)
         text = text.replace("http://prometheus-operated.monitoring.svc:9090", self._prometheus)
         text = _REQUESTED_CPU.sub("cpu: 50m", text)
-        self.cluster.apply([document for document in yaml.safe_load_all(text) if document])
+        documents = [document for document in yaml.safe_load_all(text) if document]
+        for document in documents:
+            edit(document)
+        self.cluster.apply(documents)
 
     def pods(self, component: str | None = None) -> list[dict[str, Any]]:
         """The add-on's pods, of one component or of all, without those that are leaving."""
@@ -107,10 +110,14 @@ class InstalledAddon:
                 found[one["metadata"]["name"], status["name"]] = [Path("/proc", pid) for pid in pids]
         return found
 
-    def logs(self) -> dict[str, str]:
-        """What each pod's containers have written, those of pods that are gone not among it."""
+    def logs(self) -> dict[tuple[str, str], list[str]]:
+        """The lines of each container, by pod and container; those of pods that are gone not among them."""
         return {
-            one["metadata"]["name"]: self.node.pod_log(SYSTEM, one["metadata"]["name"]) for one in self.pods()
+            (one["metadata"]["name"], status["name"]): self.node.pod_log(
+                SYSTEM, one["metadata"]["name"], status["name"]
+            ).splitlines()
+            for one in self.pods()
+            for status in statuses(one)
         }
 
     def told(self) -> str:
@@ -118,7 +125,9 @@ class InstalledAddon:
         words = [f"{one['metadata']['name']}: {statuses(one)}" for one in self.pods()]
         events = self.cluster.request("GET", f"/api/v1/namespaces/{SYSTEM}/events")["items"]
         words += [f"{event['reason']}: {event.get('message')}" for event in events[-20:]]
-        return "\n".join([*words, *(f"{name}:\n{log[-3000:]}" for name, log in self.logs().items())])
+        return "\n".join(
+            [*words, *(f"{name}: {line}" for name, log in self.logs().items() for line in log[-12:])]
+        )
 
 
 def statuses(pod: Mapping[str, Any]) -> list[dict[str, Any]]:

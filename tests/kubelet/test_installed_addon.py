@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import urllib.request
@@ -13,8 +14,13 @@ from deploy.local.binaries import CONTROL_PLANE, BinaryUnavailable, ensure
 from deploy.local.control_plane import ControlPlane
 from deploy.local.pod_scrape import pods_by_annotation
 from deploy.local.real_node import RealNode
+from deploy.local.rest import SUCCESS, RequestRefused
 from kubectl_slicewise.__main__ import main
-from tests.kubelet.cluster_view import container, pods, read_pod, running, until
+from node.podresources_report import DEFAULT_NAMESPACE as REPORTS
+from node.podresources_report import KEY, config_map_name, decode
+from tests.fake_nvml.fixtures import library as library
+from tests.fake_nvml.state import FakeNode
+from tests.kubelet.cluster_view import container, pods, running, until
 from tests.kubelet.device_plugin import DevicePlugin, describe
 from tests.kubelet.installed_addon import IMAGE, SYSTEM, InstalledAddon, statuses
 
@@ -35,7 +41,19 @@ NOBODY = "65532"
 MEBIBYTE = 1 << 20
 REQUESTED_MIB = {"extender": 512, "kube-scheduler": 256, "controller": 512}
 LEASES = {"controller": "slicewise-controller", "scheduler": "slicewise-kube-scheduler"}
-PORTS = {"controller": 8081, "scheduler": 8080}
+RUNTIME_CLASS = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "runc"}
+AUDIT_LOG = "audit.log"
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "Metadata", "userGroups": [f"system:serviceaccounts:{SYSTEM}"]},
+        {"level": "Metadata", "userGroups": [f"system:serviceaccounts:{REPORTS}"]},
+        {"level": "None"},
+    ],
+}
+DOOR = "slicewise-external-metrics"
 
 # A model server with vLLM's own names: as many requests in flight as were last told it.
 MODEL_SERVER = """
@@ -66,7 +84,17 @@ def cluster(node_programs, build_progress, tmp_path_factory):
     except BinaryUnavailable as problem:
         pytest.skip(f"no control plane on this machine: {problem}")
     folder = tmp_path_factory.mktemp("cluster-of-the-addon")
-    with ControlPlane(directory=folder, manifests=(), mount_tokens=True) as cluster:
+    policy = folder / "audit.yaml"
+    policy.write_text(json.dumps(AUDIT_POLICY))  # JSON is YAML
+    more = [
+        # Services lead to pods without kube-proxy where the API server looks their endpoints up itself.
+        "--enable-aggregator-routing=true",
+        f"--audit-policy-file={policy}",
+        f"--audit-log-path={folder / AUDIT_LOG}",
+    ]
+    with ControlPlane(
+        directory=folder, manifests=(), mount_tokens=True, extra_arguments={"kube-apiserver": more}
+    ) as cluster:
         users = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}}
         cluster.request("POST", "/api/v1/namespaces", users)
         yield cluster
@@ -76,6 +104,12 @@ def cluster(node_programs, build_progress, tmp_path_factory):
 def prometheus(cluster):
     """A Prometheus that scrapes whatever pod says so."""
     return cluster.start_prometheus([pods_by_annotation(cluster.kubeconfig, [SYSTEM, USERS])], "1s")
+
+
+@pytest.fixture(scope="module")
+def cards(tmp_path_factory):
+    """One H100 as its library tells of it."""
+    return FakeNode.create(tmp_path_factory.mktemp("fake-nvml") / "state", "dgx-h100", gpus=1)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +150,15 @@ def asked(addon):
     )
     found = [pattern.search(addon.page(pod, 8080, "/metrics")) for pod in addon.pods("scheduler")]
     return sum(float(match[1]) for match in found if match)
+
+
+def test_no_kube_scheduler_runs_before_the_extender_beside_it_is_ready(addon):
+    logs = addon.logs()
+    for pod in addon.pods("scheduler"):
+        name = pod["metadata"]["name"]
+        # The runtime writes the time at the head of each line.
+        [ready] = [line.split()[0] for line in logs[name, "extender"] if " synced " in line]
+        assert ready < logs[name, "kube-scheduler"][0].split()[0]
 
 
 def test_its_processes_are_nobodys_without_capabilities_on_a_root_they_cannot_write(addon):
@@ -205,21 +248,116 @@ def test_a_workload_is_scaled_by_the_controller_in_the_pod_and_its_replicas_run(
     assert {pod["spec"]["nodeName"] for pod in serving(cluster, workload, 2)} == {addon.node.name}
 
 
+def successor(addon, component, led):
+    """The pod of the component that leads in place of another, as soon as there is one."""
+
+    def probe():
+        names = {pod["metadata"]["name"] for pod in addon.pods(component)} - {led}
+        leader = addon.leader(LEASES[component])
+        return leader if leader in names else None
+
+    return until(f"another {component} leads", probe, 90)
+
+
 def test_another_pod_takes_over_when_the_leading_one_is_deleted(addon, cluster, workload):
     led = {component: addon.leader(lease) for component, lease in LEASES.items()}
-    assert {one["metadata"]["name"] for one in addon.pods()} >= set(led.values())
+    assert {pod["metadata"]["name"] for pod in addon.pods()} >= set(led.values())
     for name in led.values():
         cluster.request("DELETE", f"/api/v1/namespaces/{SYSTEM}/pods/{name}")
-    for component, lease in LEASES.items():
-        others = lambda: {pod["metadata"]["name"] for pod in addon.pods(component)} - {led[component]}  # noqa: B023, E731
-        until(f"another {component} leads", lambda: addon.leader(lease) in others(), 90)  # noqa: B023
+    for component, name in led.items():
+        successor(addon, component, name)
     placed(cluster, "two")
     for pod in serving(cluster, workload, 2):
         tell(pod, 24)
     serving(cluster, workload, 3)
     addon.until_ready(PODS)
-    for name in led.values():
-        until(f"{name} is gone", lambda: read_pod(cluster, SYSTEM, name) is None)  # noqa: B023
+
+
+@pytest.fixture(scope="module")
+def door(addon, cluster):
+    """The controllers rolled out once more with their door for HPA, and its API registered."""
+    pair = cluster.server_certificate("door", [f"{DOOR}.{SYSTEM}.svc"])
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {"name": DOOR, "namespace": SYSTEM},
+        "stringData": {"tls.crt": pair.certificate.read_text(), "tls.key": pair.key.read_text()},
+    }
+    cluster.apply([secret])
+
+    def opened(document):
+        if document["kind"] == "Deployment":
+            spec = document["spec"]["template"]["spec"]
+            files = [
+                f"--serving-{what}-file=/tls/tls.{end}" for what, end in (("cert", "crt"), ("key", "key"))
+            ]
+            [container] = spec["containers"]
+            container["command"] += ["--external-metrics-port=6443", *files]
+            container["volumeMounts"] = [{"name": "tls", "mountPath": "/tls"}]
+            spec["volumes"] = [{"name": "tls", "secret": {"secretName": DOOR}}]
+
+    def trusted(document):
+        if document["kind"] == "APIService":
+            authority = cluster.certificate_authority.read_bytes()
+            document["spec"]["caBundle"] = base64.b64encode(authority).decode()
+
+    before = {pod["metadata"]["name"] for pod in addon.pods("controller")}
+    addon.apply("controller.yaml", opened)
+    addon.apply("external-metrics.yaml", trusted)
+    until(
+        "the old controllers are gone",
+        lambda: not before & {pod["metadata"]["name"] for pod in pods(cluster, SYSTEM)},
+        120,
+    )
+    addon.until_ready(PODS)
+
+
+def test_the_api_server_finds_the_door_of_the_leading_pod(addon, cluster, workload, door):
+    path = f"/apis/external.metrics.k8s.io/v1beta1/namespaces/{USERS}/slicewise_desired_replicas"
+
+    def told():
+        try:
+            return [item["value"] for item in cluster.request("GET", path)["items"]] == ["3"]
+        except RequestRefused:  # nobody leads yet, or has decided
+            return False
+
+    until("the decision is told", told, 90)
+    slices = f"/apis/discovery.k8s.io/v1/namespaces/{SYSTEM}/endpointslices"
+    [found] = cluster.request("GET", f"{slices}?labelSelector=kubernetes.io/service-name%3D{DOOR}")["items"]
+    leader = addon.leader(LEASES["controller"])
+    assert [one["targetRef"]["name"] for one in found["endpoints"]] == [leader]
+
+
+def test_the_image_reports_the_devices_of_its_node(addon, cluster, library, cards):
+    folders = {"library": library.parent, "state": cards.path.parent}
+
+    def on_fake_cards(document):
+        if document["kind"] == "DaemonSet":
+            spec = document["spec"]["template"]["spec"]
+            [container] = spec["containers"]
+            container["env"] += [
+                {"name": name, "value": value} for name, value in cards.environment(library).items()
+            ]
+            for name, folder in folders.items():
+                spec["volumes"].append({"name": name, "hostPath": {"path": str(folder)}})
+                container["volumeMounts"].append({"name": name, "mountPath": str(folder)})
+
+    # The GPU operator makes it; runc is the one handler here.
+    runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "runc"}
+    cluster.request(
+        "POST", "/apis/node.k8s.io/v1/runtimeclasses", {**runtime, "metadata": {"name": "nvidia"}}
+    )
+    addon.apply("node-report.yaml", on_fake_cards)
+    path = f"/api/v1/namespaces/{REPORTS}/configmaps/{config_map_name(addon.node.name)}"
+
+    def reported():
+        answer = cluster.request("GET", path, accepted=SUCCESS | {404})
+        if answer["kind"] == "Status":
+            return None
+        return [gpu.uuid for gpu in decode(answer["data"][KEY]).gpus]
+
+    assert until("the node's report", lambda: reported() or None) == [cards.uuid(0)]
 
 
 def test_prometheus_scrapes_the_addon_by_the_annotations_of_its_pods(addon, prometheus):
@@ -239,8 +377,22 @@ def test_no_container_ended_takes_more_memory_than_it_asks_for_or_tells_of_an_er
     for (pod, name), folders in addon.processes().items():
         used = sum(peak_bytes(folder) for folder in folders) / MEBIBYTE
         assert used < REQUESTED_MIB[name], f"{pod} {name}: {used:.0f} MiB"
-    for name, log in addon.logs().items():
-        assert [line for line in log.splitlines() if is_complaint(line)] == [], name
+    for which, log in addon.logs().items():
+        assert [line for line in log if is_complaint(line)] == [], which
+
+
+def test_the_accounts_are_refused_nothing_but_reports_that_no_manifest_was_applied_for(cluster, addon):
+    asked, refused = set(), set()
+    # What stands after the last line's end is being written.
+    for line in (cluster.directory / AUDIT_LOG).read_text().split("\n")[:-1]:
+        event = json.loads(line)
+        user, what = event["user"]["username"].rpartition(":")[2], event.get("objectRef", {})
+        asked.add(user)
+        if event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid":
+            refused.add((what.get("resource", event["requestURI"]), what.get("namespace")))
+    assert asked >= {"slicewise-scheduler", "slicewise-controller"}
+    # node-report.yaml comes later, where it comes at all.
+    assert refused <= {("configmaps", REPORTS)}
 
 
 def peak_bytes(process):
@@ -250,7 +402,9 @@ def peak_bytes(process):
 
 
 def is_complaint(line):
-    """Whether a line is a warning or worse of ours, by its level, or an error of kube-scheduler's."""
-    ours = re.search(r" (WARNING|ERROR|CRITICAL) |^Traceback", line.split(" F ", 1)[-1])
-    foreign = re.match(r"\S+ std\w+ F E\d{4} ", line) and "The manifest file is empty, ignoring" not in line
-    return bool(ours or foreign)
+    """Whether a line of a log tells of an error of ours, of an end, or of a right that is missing."""
+    said = line.partition(" F ")[2]
+    lacks = re.search(r"\b(401|403|[Ff]orbidden|[Uu]nauthorized)\b", said)
+    # kube-scheduler has errors that are none, as when two replicas make their Lease in the same moment.
+    worse = re.match(r".* (ERROR|CRITICAL) |F\d{4} |panic:|Traceback|PermissionError", said)
+    return bool(worse or (lacks and re.match(r".* WARNING |[WE]\d{4} ", said)))

@@ -19,7 +19,7 @@ PAGES += sorted((ROOT / "docs").glob("*.md"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FENCE = re.compile(r"```.*?```", re.DOTALL)
-# Of kubectl, kube-controller-manager, Cluster Autoscaler and pip; ours are in our code.
+# Of kubectl, kube-controller-manager, Cluster Autoscaler, Karpenter and pip; ours are in our code.
 FOREIGN_FLAGS = {
     "--delete-emptydir-data",
     "--field-selector",
@@ -28,7 +28,10 @@ FOREIGN_FLAGS = {
     "--help",
     "--horizontal-pod-autoscaler-tolerance",
     "--ignore-daemonsets",
+    "--ignore-dra-requests",
     "--no-cache-dir",
+    "--prune",
+    "--prune-allowlist",
     "--raw",
 }
 

@@ -91,9 +91,14 @@ def applied(control_plane):
             path = object_path(connection, document, SYSTEM, {})
             control_plane.request("DELETE", f"{path}?propagationPolicy=Background", accepted=SUCCESS | {404})
     pods = f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector=app.kubernetes.io/name%3Dslicewise"
-    until(
-        lambda: not control_plane.request("GET", pods)["items"], 60, "the pods of the Deployments to be gone"
-    )
+    # The node of some is gone already: nobody would confirm that they ended.
+    now = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
+
+    def gone():
+        control_plane.request("DELETE", pods, now)
+        return not control_plane.request("GET", pods)["items"]
+
+    until(gone, 60, "the pods of the Deployments to be gone")
 
 
 def ready(port):

@@ -1,8 +1,8 @@
 """Slicewise's DaemonSets as pods of a real kubelet: the manifests as they are, and what this machine lacks.
 
 ``as_here`` puts into a pod template what the manifests take for granted: an image (the machine's Python
-instead), NVIDIA's container runtime (its library is mounted, and it is the fake one), the admission plugin
-that mounts a token, and Services. All else, account and admission policy among it, is the manifest's.
+instead), NVIDIA's container runtime (its library is mounted, and it is the fake one) and the admission plugin
+that mounts a token. All else, account and admission policy among it, is the manifest's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from deploy.local import images, machine_python
 from deploy.local.control_plane import ControlPlane
@@ -20,13 +19,11 @@ from deploy.local.real_node import RealNode
 from deploy.local.rest import MERGE_PATCH
 from tests.fake_nvml.state import FakeNode
 from tests.kubelet.cluster_view import until
-from tests.kubelet.relay import relayed
 
 REPOSITORY = Path(__file__).parents[2]
 MANIFESTS = REPOSITORY / "deploy" / "manifests"
 _IMAGE = "docker.io/library/slicewise:latest"  # what the kubelet makes of the manifests' name
 _COMMANDS = "/slicewise/bin"
-_API_NAME = "kubernetes.default.svc"
 _TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 _RUNTIME_CLASSES = "/apis/node.k8s.io/v1/runtimeclasses"
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
@@ -64,29 +61,25 @@ def daemon_pods(
     cluster.request("PATCH", f"/api/v1/nodes/{node.name}", known, MERGE_PATCH)
     [daemons] = [one for one in documents if one["kind"] == "DaemonSet"]
     folders = {library.parent: str(library.parent), fake.path.parent: str(fake.path.parent)}
-    machine = str(node.addresses.machine)
-    with relayed(machine, urlsplit(cluster.url).port or 443) as port:
-        environment = {
-            **fake.environment(library),
-            "PYTHONPATH": str(REPOSITORY),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "KUBERNETES_SERVICE_HOST": _API_NAME,
-            "KUBERNETES_SERVICE_PORT": str(port),
-        }
-        as_here(daemons["spec"]["template"]["spec"], machine, environment, {**folders, **(mounted or {})})
-        daemons["spec"]["template"]["spec"]["containers"][0]["command"] += more
-        cluster.apply(documents)
-        try:
-            yield lambda: pods_of(cluster, daemons)
-        finally:
-            namespace, name = daemons["metadata"]["namespace"], daemons["metadata"]["name"]
-            cluster.request("DELETE", f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
-            until(f"no pod of {name} is left", lambda: not pods_of(cluster, daemons))
-            for one in documents:
-                if one["kind"] in _POLICIES:
-                    path = f"{_ADMISSION}/{_POLICIES[one['kind']]}/{one['metadata']['name']}"
-                    cluster.request("DELETE", path)
-            cluster.request("DELETE", f"{_RUNTIME_CLASSES}/nvidia")
+    environment = {
+        **fake.environment(library),
+        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    as_here(daemons["spec"]["template"]["spec"], environment, {**folders, **(mounted or {})})
+    daemons["spec"]["template"]["spec"]["containers"][0]["command"] += more
+    cluster.apply(documents)
+    try:
+        yield lambda: pods_of(cluster, daemons)
+    finally:
+        namespace, name = daemons["metadata"]["namespace"], daemons["metadata"]["name"]
+        cluster.request("DELETE", f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
+        until(f"no pod of {name} is left", lambda: not pods_of(cluster, daemons))
+        for one in documents:
+            if one["kind"] in _POLICIES:
+                path = f"{_ADMISSION}/{_POLICIES[one['kind']]}/{one['metadata']['name']}"
+                cluster.request("DELETE", path)
+        cluster.request("DELETE", f"{_RUNTIME_CLASSES}/nvidia")
 
 
 def pods_of(cluster: ControlPlane, daemons: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -97,10 +90,8 @@ def pods_of(cluster: ControlPlane, daemons: Mapping[str, Any]) -> list[dict[str,
     return [one for one in items if wanted.items() <= one["metadata"].get("labels", {}).items()]
 
 
-def as_here(
-    spec: dict[str, Any], machine: str, environment: Mapping[str, str], folders: Mapping[Path, str]
-) -> None:
-    """Change a pod's specification to run on this machine, whose address pods reach is ``machine``."""
+def as_here(spec: dict[str, Any], environment: Mapping[str, str], folders: Mapping[Path, str]) -> None:
+    """Change a pod's specification to run on this machine."""
     volumes, mounts = machine_python.mounts(Path(sys.executable), [REPOSITORY])
     for number, (folder, inside) in enumerate(folders.items()):
         name = f"folder-{number}"
@@ -115,4 +106,3 @@ def as_here(
     container["env"] += [{"name": name, "value": value} for name, value in environment.items()]
     container["volumeMounts"] += mounts
     spec["volumes"] += volumes
-    spec["hostAliases"] = [{"ip": machine, "hostnames": [_API_NAME]}]

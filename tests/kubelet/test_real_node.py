@@ -58,8 +58,7 @@ import json, sys, time
 from deploy.local.control_plane import ControlPlane
 from deploy.local.real_node import RealNode
 with ControlPlane() as cluster, RealNode(cluster) as node:
-    from tests.custom_kinds import condition
-from tests.kubelet.cluster_view import pod, running
+    from tests.kubelet.cluster_view import pod, running
     cluster.apply([pod("left", node.name)])
     running(cluster, "default", "left")
     print(json.dumps([node.name, str(node.folder), node.pid("containerd"), node.addresses.link_names[0]]))

@@ -5,6 +5,7 @@ written by the controller's own account: what was learned, the page of the workl
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from cluster.kept_map import Keeper, KeptMap
 from cluster.numbered_maps import look, map_names
 from deploy.local.control_plane import ControlPlane
 from deploy.local.rest import SUCCESS
+from kubectl_slicewise.workloads import run
 from scheduler.packing.forecast import FORECAST_CONFIG_MAP, Forecast, read_forecasts, write_forecasts
 from tests.autoscaler.full_memory import full_memory
 
@@ -132,9 +134,21 @@ def test_a_part_that_is_gone_costs_the_memory_of_its_workloads_alone(
     assert kept(control_plane).keys() == parts.keys()
 
 
-def test_the_page_of_ten_thousand_workloads_is_printed_whole(
-    control_plane: ControlPlane, api: Api, caplog: pytest.LogCaptureFixture
+def test_the_page_of_ten_thousand_workloads_is_printed_whole_and_what_is_missing_is_told(
+    control_plane: ControlPlane,
+    api: Api,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ):
+    def printed() -> tuple[list[str], str]:
+        """The names that ``kubectl slicewise workloads`` prints, and its notes."""
+        kubeconfig = str(control_plane.kubeconfig)
+        asked = {"namespace": None, "policy_namespace": NAMESPACE, "output": "json"}
+        capsys.readouterr()
+        assert run(Namespace(kubeconfig=kubeconfig, context=None, **asked)) == 0
+        told = capsys.readouterr()
+        return [row["name"] for row in json.loads(told.out)["workloads"]], told.err
+
     rows = [
         Row(
             f"team-{index % 50:02}", "apps/v1", "Deployment", f"model-{index:05}", 4, 4, 3, sentence="x" * 240
@@ -148,6 +162,17 @@ def test_the_page_of_ten_thousand_workloads_is_printed_whole(
     name = workload_page.CONFIG_MAP
     assert 1 < len(kept(control_plane, name)) <= 8
     assert page_of(look(api, NAMESPACE, name)).workloads == tuple(rows)
+    names, _ = printed()
+    assert names == [row.name for row in rows]
+
+    control_plane.request("DELETE", f"{PATH}/{name}-1")
+    names, notes = printed()
+    assert 0 < len(names) < len(rows)
+    assert f"ConfigMap {NAMESPACE}/{name}-1 is gone" in notes
+    now[0] += workload_page.HEALING_SECONDS
+    page.step()
+    assert page_of(look(api, NAMESPACE, name)).workloads == tuple(rows)
+
     current[0], now[0] = tuple(rows[:10]), 2000.0
     page.step()
     assert list(kept(control_plane, name)) == [name]

@@ -371,8 +371,8 @@ def test_prometheus_scrapes_the_addon_by_the_annotations_of_its_pods(addon, prom
     until("every pod's metrics are in Prometheus", scraped)
 
 
-def test_no_container_ended_takes_more_memory_than_it_asks_for_or_tells_of_an_error(addon):
-    for pod in addon.pods():
+def test_no_container_ended_takes_more_memory_than_it_asks_for_or_tells_of_an_error(addon, cluster):
+    for pod in [*addon.pods(), *pods(cluster, REPORTS)]:
         assert [one["restartCount"] for one in statuses(pod)] == [0] * len(statuses(pod)), addon.told()
     for (pod, name), folders in addon.processes().items():
         used = sum(peak_bytes(folder) for folder in folders) / MEBIBYTE

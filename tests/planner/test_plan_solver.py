@@ -59,7 +59,7 @@ def process():
         assert solver.pid is None
 
 
-def ask(solver, problem, seconds=1.0, within=30.0):
+def ask(solver, problem, seconds=10.0, within=2 * SOON_SECONDS):
     box = Box()
     assert solver.submit(problem, seconds, box)
     assert box.came.wait(within)

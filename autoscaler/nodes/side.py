@@ -112,7 +112,9 @@ class NodesSide:
         @router.get("/nodes/hints")
         def node_hints(form: str = "json") -> JSONResponse:
             if form == "overlays":
-                return JSONResponse(overlays(self.standing()))
+                # A List, which kubectl applies as it is.
+                made = {"apiVersion": "v1", "kind": "List", "items": overlays(self.standing())}
+                return JSONResponse(made)
             return JSONResponse([hint_as_json(hint) for hint in self.hints()])
 
         @router.get("/nodes/scale-down")

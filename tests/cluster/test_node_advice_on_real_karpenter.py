@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+from fastapi import FastAPI
+from starlette.testclient import TestClient
 
 from autoscaler.compose import Options, Parts, build
 from autoscaler.nodes.hints import Machine
@@ -250,8 +252,14 @@ def test_pending_gpu_pods_get_the_node_that_our_overlays_make_cheapest(
     ]
     assert sum("karpenter.sh/price-overlay-applied" in one for one in annotations) == 1
     # The controller, which watched Karpenter's nodes come, says the same as the command.
-    known = until(advisor.nodes.standing, SECONDS, "the kinds of node to be known")
-    assert overlays(known) == [overlay]
+    until(advisor.nodes.standing, SECONDS, "the kinds of node to be known")
+    app = FastAPI()
+    app.include_router(advisor.nodes.routes())
+    with TestClient(app) as client:
+        answer = client.get("/nodes/hints?form=overlays")
+    assert answer.json()["items"] == [overlay]
+    apply_documented(cluster, answer.text)
+    assert set(verdicts(cluster)) == {overlay["metadata"]["name"]}
 
 
 def test_no_overlay_of_ours_shuts_out_another_and_the_next_apply_takes_them_away(

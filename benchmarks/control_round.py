@@ -26,7 +26,6 @@ import gc
 import json
 import os
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -260,24 +259,21 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         port = cluster.claim_port()
         command = [sys.executable, "-m", "benchmarks.model_server_exporter", f"--port={port}"]
         command += [f"--workloads={options.workloads}", f"--pods={options.pods}", f"--shards={SHARDS}"]
-        with subprocess.Popen(command) as exporter:
-            try:
-                scrapes = [
-                    {
-                        "job_name": f"models-{shard}",
-                        "honor_labels": True,
-                        "metrics_path": f"/shard/{shard}",
-                        "static_configs": [{"targets": [f"127.0.0.1:{port}"]}],
-                    }
-                    for shard in range(SHARDS)
-                ]
-                url = cluster.start_prometheus(scrapes, SCRAPE_INTERVAL)
-                began = time.monotonic()
-                fill(cluster, pods, replicas, port)
-                time.sleep(max(0.0, WARM_UP_SECONDS - (time.monotonic() - began)))
-                return run(options, cluster, url)
-            finally:
-                exporter.kill()
+        cluster.processes.start("exporter", command)
+        scrapes = [
+            {
+                "job_name": f"models-{shard}",
+                "honor_labels": True,
+                "metrics_path": f"/shard/{shard}",
+                "static_configs": [{"targets": [f"127.0.0.1:{port}"]}],
+            }
+            for shard in range(SHARDS)
+        ]
+        url = cluster.start_prometheus(scrapes, SCRAPE_INTERVAL)
+        began = time.monotonic()
+        fill(cluster, pods, replicas, port)
+        time.sleep(max(0.0, WARM_UP_SECONDS - (time.monotonic() - began)))
+        return run(options, cluster, url)
 
 
 def run(options: argparse.Namespace, cluster: ControlPlane, url: str) -> dict[str, Any]:

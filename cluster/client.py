@@ -20,7 +20,7 @@ import msgspec
 
 from cluster.api_errors import ApiError, ApiRefused, ApiUnreachable, NotConfigured, in_words
 from cluster.credentials import authorisation, load_configuration
-from cluster.envelopes import ObjectList, Status, list_decoder, object_decoder
+from cluster.envelopes import ObjectList, Status, know_types, list_decoder, object_decoder
 from cluster.watch_stream import WatchStream
 
 __all__ = [
@@ -75,6 +75,7 @@ class Api:
         self._user_agent = user_agent
         self._lock = threading.Lock()
         self._loads = 0
+        know_types()  # its users' threads come after it
         self._load()
 
     @classmethod

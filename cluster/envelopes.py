@@ -1,10 +1,17 @@
 """What wraps API objects, and how bytes become objects: Status, lists, watch lines, and the shared decoders.
 
 A decoder is made once a type. Source: k8s.io/apimachinery meta/v1; the objects are in ``cluster.wire``.
+
+msgspec (0.22) looks into a Struct at its first use and keeps what it finds on the class before that is
+complete, so that a type may contain itself. While it resolves the annotations another thread may run, take
+the half for the whole, and the process dies of a null pointer. So first uses are made one at a time here,
+and ``know_types`` makes them for all types before there are threads.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
@@ -47,14 +54,41 @@ class WatchEvent(Wire, frozen=True):
     object: msgspec.Raw = msgspec.Raw(b"{}")
 
 
+_first_uses = threading.RLock()
+_known: set[type] = set()
+
+
+def know_types() -> None:
+    """Have msgspec look into every Struct that is defined by now. Cheap when it was called before."""
+    with _first_uses:
+        for kind in set(_subclasses(msgspec.Struct)) - _known:
+            _known.add(kind)
+            try:
+                msgspec.json.Decoder(kind)
+            except (TypeError, NameError):  # one that is only written: nobody can ask to read it
+                continue
+
+
+def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
+    one: type[Any]
+    for one in kind.__subclasses__():
+        yield one
+        yield from _subclasses(one)
+
+
 @lru_cache(maxsize=128)
-def _decoder(kind: Any) -> Any:
+def _made(kind: Any) -> Any:
     return msgspec.json.Decoder(kind)
+
+
+def _decoder(kind: Any) -> Any:
+    with _first_uses:
+        return _made(kind)
 
 
 def object_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
     """Return the shared decoder of one object of ``kind``."""
-    return _decoder(kind)  # type: ignore[arg-type, no-any-return]
+    return _decoder(kind)  # type: ignore[no-any-return]
 
 
 def list_decoder(kind: type[T]) -> msgspec.json.Decoder[ObjectList[T]]:

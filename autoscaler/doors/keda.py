@@ -7,16 +7,17 @@ given as a whole one and as a floating-point one, for KEDA before and after 2.18
 
 What is not known ends the call with a status and the sentence why, never with a number: NOT_FOUND where no
 policy names the workload, INVALID_ARGUMENT for metadata that name none, else UNAVAILABLE. KEDA keeps the
-replicas then, or does what the ScaledObject's ``fallback`` says. ``StreamMetricSpec`` sends at once, and
-nothing later since the target never changes. ``StreamIsActive`` sends what is known, at once and on every
-change, and
+replicas then, or does what the ScaledObject's ``fallback`` says. ``StreamMetricSpec`` is left out, as the
+protocol allows: the target never changes, and KEDA would reconcile every ScaledObject at every connection.
+``StreamIsActive`` sends what is known, at once and on every change, and
 
 - says nothing while nothing is known: KEDA comes back after an error only when a pause has passed that
-  doubles up to a minute, and a workload at zero would wait for it;
+  doubles up to a minute, and a workload at zero would wait for it (after an error to its other questions it
+  hangs up as well, until it polls again);
 - repeats *active* while the workload has no replica: KEDA hears it once, and drops it where it has no metric
   name yet or the API server refuses its write.
 
-Streams end in order (and KEDA's pause begins anew at its shortest) when the door closes and every
+A stream ends in order (and KEDA's pause begins anew at its shortest) when the door closes and every
 ``STREAM_SECONDS``, since KEDA forgets earlier failures at no other time (kedacore/keda,
 pkg/scalers/external_scaler.go and pkg/scaling/scale_handler.go, v2.21).
 """
@@ -24,7 +25,6 @@ pkg/scalers/external_scaler.go and pkg/scaling/scale_handler.go, v2.21).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
@@ -91,15 +91,15 @@ class ExternalScaler:
         self._push_seconds = push_seconds
         self._repeat_seconds = repeat_seconds
         self._stream_seconds = stream_seconds
-        self._closing = asyncio.Event()
+        self._open = True
 
     def opened(self) -> None:
-        """Streams that begin from now on last. Called, as ``close`` is, by the thread that serves."""
-        self._closing = asyncio.Event()
+        """Streams last from now on. Called, as ``close`` is, by the thread that serves."""
+        self._open = True
 
     def close(self) -> None:
-        """End every stream in order."""
-        self._closing.set()
+        """End every stream in order, each at its next look."""
+        self._open = False
 
     async def IsActive(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         """Whether the workload should have a replica at all."""
@@ -107,11 +107,11 @@ class ExternalScaler:
 
     async def StreamIsActive(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """The same, at once and on every change, as the module says."""
-        closing, ends = self._closing, time.monotonic() + self._stream_seconds
+        ends = time.monotonic() + self._stream_seconds
         key = await self._key(request, context)
         sent: bool | None = None
         sent_at_seconds = 0.0
-        while not closing.is_set() and (now := time.monotonic()) < ends:
+        while self._open and (now := time.monotonic()) < ends:
             advised = await self._known(key, context)
             if advised is not None:
                 active = advised.replicas > 0
@@ -126,13 +126,11 @@ class ExternalScaler:
         await self._key(request, context)
         return _specs()
 
-    async def StreamMetricSpec(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
-        """The same, at once; it never changes."""
-        closing = self._closing
-        await self._key(request, context)
-        yield _specs()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(closing.wait(), self._stream_seconds)
+    async def StreamMetricSpec(self, request: Any, context: Any) -> None:  # noqa: N802
+        """Left out: KEDA goes on with ``GetMetricSpec`` alone."""
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, "the target never changes: GetMetricSpec tells what it is"
+        )
 
     async def GetMetrics(self, request: Any, context: Any) -> Any:  # noqa: N802
         """The decided count."""

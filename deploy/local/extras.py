@@ -1,7 +1,6 @@
 """Programs of others that Slicewise works with and that nobody needs to have: built only when asked for.
 
-A cluster, the demo and `make test` do without them, since one of them takes as long to build as everything
-else together. `python -m deploy.local binaries --with NAME` builds the programs of an extra into the same
+A cluster, the demo and `make test` do without them, since one of them may compile thousands of packages. `python -m deploy.local binaries --with NAME` builds the programs of an extra into the same
 cache as the control plane's and lays the manifests of that release beside them; a test takes what is there
 (`built`) and says, where nothing is, by which command it comes. Each is pinned by a module of its own under
 `deploy/local/modules`.
@@ -138,7 +137,7 @@ def _source(extra: Extra) -> Path:
 
 
 def _keda() -> Extra:
-    """KEDA's operator and metrics adapter. Its module has some 300 clouds' and brokers' clients in it."""
+    """KEDA's operator and metrics adapter. The clients of every broker and cloud are in them."""
     module, path = MODULES / "keda", "github.com/kedacore/keda/v2"
     version = required_version(module, path)
     values = ((f"{path}/version.Version", f"v{version}"),)

@@ -1,8 +1,9 @@
 """Programs of others that Slicewise works with and that nobody needs to have: built only when asked for.
 
-A cluster, the demo and `make test` do without them, since one of them may compile thousands of packages. `python -m deploy.local binaries --with NAME` builds the programs of an extra into the same
-cache as the control plane's and lays the manifests of that release beside them; a test takes what is there
-(`built`) and says, where nothing is, by which command it comes. Each is pinned by a module of its own under
+A cluster, the demo and `make test` do without them, since one of them may compile thousands of packages.
+`python -m deploy.local binaries --with NAME` builds the programs of an extra into the same cache as the
+control plane's and lays the manifests of that release beside them; a test takes what is there (`built`) and
+says, where nothing is, by which command it comes. Each is pinned by a module of its own under
 `deploy/local/modules`.
 """
 

@@ -55,6 +55,7 @@ from deploy.demo.fleet import ZONES, DemoNode, Shape, node_manifest
 from deploy.demo.placement_orders import ByWorth, Fixed, PlacementOrder, order_reflector
 from deploy.demo.publishing import Side
 from deploy.demo.virtual_driver import VirtualDriver
+from deploy.local.conditions import condition
 from deploy.local.control_plane import SYSTEM_NAMESPACE, ControlPlane
 from deploy.local.rest import RequestRefused
 from dra.mig import geometry
@@ -227,12 +228,7 @@ def _nodes_ready(plane: ControlPlane, expected: int) -> None:
     deadline = time.monotonic() + 60.0
     while True:
         nodes = plane.request("GET", "/api/v1/nodes")["items"]
-        ready = sum(
-            condition["status"] == "True"
-            for node in nodes
-            for condition in node["status"].get("conditions", ())
-            if condition["type"] == "Ready"
-        )
+        ready = sum(condition(node, "Ready") == "True" for node in nodes)
         if ready >= expected:
             return
         if time.monotonic() > deadline:

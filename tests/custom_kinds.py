@@ -6,17 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from deploy.local.conditions import condition
 from deploy.local.control_plane import ControlPlane
 from deploy.local.rest import SUCCESS, RequestRefused
 from tests.polling import until
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-
-
-def condition(document: Mapping[str, Any], kind: str) -> str:
-    """The status of an object's condition, "" where it has none: a new definition lists them as null."""
-    conditions = (document.get("status") or {}).get("conditions") or ()
-    return next((str(one["status"]) for one in conditions if one["type"] == kind), "")
 
 
 def define(cluster: ControlPlane, definition: Mapping[str, Any]) -> None:

@@ -41,6 +41,7 @@ from deploy.demo.workload import (
     namespaces,
     road_of,
 )
+from deploy.local.conditions import condition
 from deploy.local.control_plane import SYSTEM_NAMESPACE, ControlPlane
 from deploy.local.processes import ServerFailed
 from dra.resource_api import ResourceClaim
@@ -184,13 +185,7 @@ class SideRun:
     def _nodes_ready(self, api: Api) -> None:
         def ready() -> bool:
             nodes = self._plane.request("GET", "/api/v1/nodes")["items"]
-            return all(
-                any(
-                    c["type"] == "Ready" and c["status"] == "True"
-                    for c in node["status"].get("conditions", ())
-                )
-                for node in nodes
-            )
+            return all(condition(node, "Ready") == "True" for node in nodes)
 
         self._until(ready, "all nodes are Ready")
 

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from deploy.local.apply import Document, load
+from deploy.local.conditions import condition
 from deploy.local.control_plane import ControlPlane
 from deploy.local.extras import Built
 from deploy.local.ports import LOOPBACK
@@ -72,9 +73,7 @@ class Keda:
 
     def available(self) -> bool:
         """Whether the API server reaches KEDA's external metrics."""
-        status = self._cluster.request("GET", API_SERVICE).get("status") or {}
-        conditions = status.get("conditions") or ()
-        return any(c["type"] == "Available" and c["status"] == "True" for c in conditions)
+        return condition(self._cluster.request("GET", API_SERVICE), "Available") == "True"
 
     def _documents(self) -> Iterator[Document]:
         yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from deploy.local.commands import KWOK_NODE_ANNOTATION, KWOK_NODE_VALUE
+from deploy.local.conditions import condition
 from deploy.local.control_plane import ControlPlane
 from deploy.local.rest import SUCCESS, Connection
 
@@ -95,8 +96,7 @@ def wait_ready(cluster: ControlPlane, names: Iterable[str], within_seconds: floa
 
 def can_take_pods(node: Manifest) -> bool:
     """Whether the scheduler may use the node: Ready, and the taint of its start is gone."""
-    conditions = node.get("status", {}).get("conditions") or ()
-    ready = any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+    ready = condition(node, "Ready") == "True"
     return ready and all(taint["key"] != NOT_READY_TAINT for taint in node["spec"].get("taints", ()))
 
 

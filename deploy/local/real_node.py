@@ -32,6 +32,7 @@ from deploy.local.binaries import BinaryUnavailable, ensure
 from deploy.local.build import Progress
 from deploy.local.certificates import Identity
 from deploy.local.commands import SERVICE_ADDRESS
+from deploy.local.conditions import condition
 from deploy.local.control_plane import ControlPlane
 from deploy.local.node_configuration import PAUSE_IMAGE, WORKLOAD_IMAGE, NodeAddresses
 from deploy.local.node_support import PROGRAMS, why_not
@@ -331,9 +332,7 @@ class RealNode:
 
     def _node_is_ready(self) -> bool:
         plain_get(f"http://127.0.0.1:{self._kubelet_ports[1]}/healthz")
-        node = self._cluster.request("GET", f"/api/v1/nodes/{self.name}")
-        conditions = {entry["type"]: entry["status"] for entry in node["status"].get("conditions") or ()}
-        return conditions.get("Ready") == "True"
+        return condition(self._cluster.request("GET", f"/api/v1/nodes/{self.name}"), "Ready") == "True"
 
     def _launch(
         self,

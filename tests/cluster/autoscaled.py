@@ -18,9 +18,9 @@ import yaml
 
 from autoscaler.compose import Options, Parts, build
 from autoscaler.view import View
+from deploy.local.conditions import condition
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, node_manifest
-from tests.custom_kinds import condition
 from tests.loopback_pages import text_page
 from tests.polling import until
 
@@ -53,6 +53,12 @@ class ModelServers:
                     lines.append(f"vllm:num_requests_waiting{{{labels}}} 0")
                     lines.append(f'vllm:request_success_total{{{labels},finished_reason="stop"}} 100')
         return "\n".join(sorted(lines)) + "\n"
+
+    @property
+    def scrape(self) -> dict[str, Any]:
+        """How Prometheus asks them."""
+        targets = [f"127.0.0.1:{self.port}"]
+        return {"job_name": "vllm", "honor_labels": True, "static_configs": [{"targets": targets}]}
 
     def stop(self) -> None:
         self._served.close()
@@ -125,14 +131,8 @@ def autoscaled(cluster: ControlPlane, name: str) -> Iterator[Scene]:
     """Model servers, the Prometheus that scrapes them, and the controller that asks it; ``name``: whose."""
     servers = ModelServers(cluster)
     number = next(_numbers)
-    scrape = {
-        "job_name": "vllm",
-        "honor_labels": True,
-        "metrics_path": "/metrics",
-        "static_configs": [{"targets": [f"127.0.0.1:{servers.port}"]}],
-    }
     prometheus = f"prometheus-of-{name}-{number}"
-    url = cluster.start_prometheus([scrape], name=prometheus)
+    url = cluster.start_prometheus([servers.scrape], name=prometheus)
     parts = build(
         Options(
             prometheus_url=url,

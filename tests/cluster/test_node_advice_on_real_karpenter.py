@@ -25,6 +25,7 @@ from autoscaler.nodes.scale_down_loop import KARPENTER, NOTE
 from autoscaler.nodes.standing import Standing
 from deploy.local import extras
 from deploy.local.binaries import CONTROL_PLANE, BinaryUnavailable, ensure
+from deploy.local.conditions import condition
 from deploy.local.control_plane import ControlPlane
 from deploy.local.karpenter import Karpenter, machine_type
 from kubectl_slicewise.__main__ import main
@@ -177,10 +178,8 @@ def node_of(cluster: ControlPlane, name: str) -> dict[str, Any]:
 def consolidatable(cluster: ControlPlane, node: str) -> bool:
     """Whether Karpenter says of the NodeClaim of a node that it could go."""
     for claim in cluster.request("GET", CLAIMS)["items"]:
-        status = claim.get("status") or {}
-        if status.get("nodeName") == node:
-            conditions = status.get("conditions") or ()
-            return any(c["type"] == "Consolidatable" and c["status"] == "True" for c in conditions)
+        if (claim.get("status") or {}).get("nodeName") == node:
+            return condition(claim, "Consolidatable") == "True"
     return False
 
 
@@ -215,9 +214,9 @@ def verdicts(cluster: ControlPlane) -> dict[str, tuple[str, str]]:
     """What Karpenter says of each overlay's validation: status and reason."""
     found = {}
     for one in cluster.request("GET", OVERLAYS)["items"]:
-        for condition in (one.get("status") or {}).get("conditions") or ():
-            if condition["type"] == "ValidationSucceeded":
-                found[one["metadata"]["name"]] = condition["status"], condition["reason"]
+        for said in (one.get("status") or {}).get("conditions") or ():
+            if said["type"] == "ValidationSucceeded":
+                found[one["metadata"]["name"]] = said["status"], said["reason"]
     return found
 
 

@@ -17,11 +17,11 @@ import yaml
 
 from deploy.local import addon_image, images
 from deploy.local.binaries import ensure
+from deploy.local.conditions import condition
 from deploy.local.control_plane import ControlPlane
 from deploy.local.node_cgroups import roots
 from deploy.local.real_node import RealNode
 from deploy.local.rest import SUCCESS
-from tests.custom_kinds import condition
 from tests.kubelet.cluster_view import pods, until
 
 MANIFESTS = Path(__file__).parents[2] / "deploy" / "manifests"

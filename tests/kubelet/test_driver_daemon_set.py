@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deploy.local.apply import load
+from deploy.local.conditions import condition
 from dra.slice_parts import SLICEWISE_DRIVER
-from tests.custom_kinds import condition
 from tests.fake_nvml.fixtures import library as library
 from tests.fake_nvml.state import FakeNode
 from tests.kubelet.cluster_view import delete, running, seen_inside, until

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from deploy.local import machine_python
+from deploy.local.conditions import condition
 from deploy.local.node_cgroups import roots
-from tests.custom_kinds import condition
 from tests.kubelet.cluster_view import container, delete, pod, running, seen_inside, until
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from deploy.local.apply import ManifestRefused
+from deploy.local.conditions import condition
 from deploy.local.control_plane import ControlPlane
 from deploy.local.kwok_nodes import create_nodes, delete_nodes, node_manifest
 from deploy.local.processes import ServerFailed
 from deploy.local.rest import JSON, MERGE_PATCH, RequestRefused, plain_get
 from deploy.local.versions import programs
-from tests.custom_kinds import condition
 from tests.polling import until
 
 WAIT_SECONDS = 30.0

@@ -18,9 +18,9 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from deploy.local.conditions import condition
 from deploy.local.control_plane import ControlPlane
 from deploy.local.rest import SUCCESS, RequestRefused
-from tests.custom_kinds import condition
 from tests.loopback_pages import Answering
 from tests.polling import SOON_SECONDS, until
 

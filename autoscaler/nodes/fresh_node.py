@@ -19,7 +19,7 @@ Pure: a fleet of its own, prices and policy passed in.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, inf
 
@@ -128,6 +128,20 @@ def carbon_per_hour(filled: Filled, prices: Prices) -> float | None:
         return None
     tonne = prices.policy.prices.carbon_tonne
     return filled.watts / _WATTS_PER_KILOWATT * grams.grams_per_kwh / _GRAMS_PER_TONNE * tonne
+
+
+def carbon_gap(filled: Iterable[Filled], prices: Prices) -> str:
+    """Why carbon is left out of all of these, "" where it is not: one of which it is not known must not win
+    for that.
+    """
+    if not prices.policy.terms.carbon or prices.policy.carbon.provider == "none":
+        return "the policy names no carbon provider or gives carbon no weight"
+    for found in filled:
+        if carbon_per_hour(found, prices) is None:
+            label = prices.policy.carbon.region_label
+            zone = f"of grid zone {found.zone}" if found.zone else f"where a node has no known {label}"
+            return f"no carbon intensity {zone}"
+    return ""
 
 
 def used_share(columns: Columns) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoscaler.nodes.daemons import DaemonsOf, no_daemons
-from autoscaler.nodes.fresh_node import Prices, carbon_per_hour, fill
+from autoscaler.nodes.fresh_node import Prices, carbon_gap, fill
 from autoscaler.nodes.node_kinds import (
     CAPACITY_LABELS,
     ZONE_LABEL,
@@ -94,10 +94,7 @@ def hints(lacking: Sequence[Lacking], kinds: Mapping[Machine, NodeKind], prices:
             if one.replicas > 0 and admits(kind.node, one.constraints):
                 demands[one.demand] = demands.get(one.demand, 0) + one.replicas
         filled[machine] = (demands, fill(kind, demands, prices, MOST_NODES))
-    # A zone must not win for not being measured.
-    with_carbon = bool(prices.policy.terms.carbon) and all(
-        carbon_per_hour(found, prices) is not None for _, found in filled.values() if found.replicas
-    )
+    with_carbon = not carbon_gap((found for _, found in filled.values() if found.replicas), prices)
     ranked = []
     for machine, (demands, found) in filled.items():
         option = Option(str(machine), found.nodes, kinds[machine], demands)

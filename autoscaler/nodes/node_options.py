@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from autoscaler.nodes.fresh_node import Filled, Prices, carbon_per_hour, fill
+from autoscaler.nodes.fresh_node import Filled, Prices, carbon_gap, carbon_per_hour, fill
 from autoscaler.nodes.node_kinds import NodeKind
 from scheduler.demand import Demand
 
@@ -83,7 +83,7 @@ def choose(options: Sequence[Option], prices: Prices) -> Choice:
         else None
         for option in options
     ]
-    gap = _carbon_gap(filled, prices)
+    gap = carbon_gap((found for found in filled if found is not None and found.replicas), prices)
     zones = frozenset(found.zone for found in filled if found is not None and found.zone)
     bills = tuple(
         node_bill(option, found, prices, with_carbon=not gap)
@@ -123,17 +123,6 @@ def node_bill(option: Option, filled: Filled | None, prices: Prices, *, with_car
     terms["left"] = 0.0 - multiply.fragmentation * prices.used_share * filled.left
     total = sum(terms.values())
     return NodeBill(option.group, filled.nodes, filled.replicas, terms, total / filled.replicas, option.waste)
-
-
-def _carbon_gap(filled: Sequence[Filled | None], prices: Prices) -> str:
-    if not prices.policy.terms.carbon or prices.policy.carbon.provider == "none":
-        return "the policy names no carbon provider or gives carbon no weight"
-    for found in filled:
-        if found is not None and found.replicas and carbon_per_hour(found, prices) is None:
-            label = prices.policy.carbon.region_label
-            zone = f"of grid zone {found.zone}" if found.zone else f"where a node has no known {label}"
-            return f"no carbon intensity {zone}"
-    return ""
 
 
 def _rank(bill: NodeBill) -> tuple[float, int, float, str]:

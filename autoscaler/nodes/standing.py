@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autoscaler.nodes.fresh_node import Filled, Prices, carbon_per_hour, in_full_use
+from autoscaler.nodes.fresh_node import Filled, Prices, carbon_gap, carbon_per_hour, in_full_use
 from autoscaler.nodes.hints import Machine
 from autoscaler.nodes.node_kinds import NodeKind
 
@@ -30,17 +30,14 @@ class Standing:
 def standing(kinds: Mapping[Machine, NodeKind], prices: Prices) -> tuple[Standing, ...]:
     """Every kind with GPUs, in order of its name."""
     full = {machine: in_full_use(kind, prices) for machine, kind in kinds.items()}
-    carbon = {machine: carbon_per_hour(found, prices) for machine, found in full.items() if found.gpus}
-    # A zone must not win for not being measured.
-    measured = {machine: one for machine, one in carbon.items() if one is not None}
-    if len(measured) < len(carbon):
-        measured = {}
+    with_carbon = not carbon_gap((found for found in full.values() if found.gpus), prices)
     return tuple(
-        Standing(machine, _beyond(full[machine], measured.get(machine, 0.0), prices))
+        Standing(machine, _beyond(full[machine], prices, with_carbon=with_carbon))
         for machine in sorted(full, key=str)
     )
 
 
-def _beyond(found: Filled, carbon: float, prices: Prices) -> float:
+def _beyond(found: Filled, prices: Prices, *, with_carbon: bool) -> float:
     terms = prices.policy.terms
-    return terms.money * found.risk + terms.carbon * carbon
+    carbon = carbon_per_hour(found, prices) if with_carbon else None
+    return terms.money * found.risk + terms.carbon * (carbon or 0.0)

@@ -9,8 +9,7 @@ where ``offered`` is what the arrivals ask for and ``per_replica`` is the policy
 queueing model of the server, ``DEFAULT_PER_REPLICA`` until that is fitted (``forecast``, ``headroom``,
 ``offered``, ``untold_queue``, ``queueing``). Ready pods that report nothing are then taken to carry what
 the others carry: the headroom is already the margin, and a fifth of the pods counted as empty would be a
-fifth of the load unseen.
-Everything learned goes into the state. Pure; decides no count.
+fifth of the load unseen. Everything learned goes into the state. Pure; decides no count.
 """
 
 from __future__ import annotations

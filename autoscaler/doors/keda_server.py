@@ -2,9 +2,8 @@
 
 KEDA keeps its connection, so a replica that lost the lead has to end it (its streams in order first), and one
 that does not lead must not be connected to: whoever dials again reaches the leader, or is refused and dials
-once more. Plaintext without
-a certificate, as KEDA's own default (``enableTLS`` off); with one TLS, and with an authority for clients
-mutual TLS (``tlsClientCert`` in the TriggerAuthentication).
+once more. Plaintext without a certificate, as KEDA's own default (``enableTLS`` off); with one TLS, and with
+an authority for clients mutual TLS (``tlsClientCert`` in the TriggerAuthentication).
 """
 
 from __future__ import annotations

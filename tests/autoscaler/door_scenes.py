@@ -18,7 +18,9 @@ from autoscaler.state import State
 from autoscaler.targets import Target
 from autoscaler.view import View
 from cluster.policy import AutoscalingPolicy
+from deploy.local.control_plane import ControlPlane
 from metrics.samples import NoData
+from tests.cluster.autoscaled import ModelServers
 
 PAGE = Path(__file__).parents[2] / "docs" / "autoscaling.md"
 
@@ -46,6 +48,21 @@ def deployment(name: str, replicas: int = 1) -> dict[str, Any]:
             },
         },
     }
+
+
+def measured(cluster: ControlPlane, namespace: str) -> tuple[ModelServers, str]:
+    """Model servers with ten requests in flight under the documented policy, made quick, and the address of
+    the Prometheus that scrapes them.
+    """
+    servers = ModelServers(cluster)
+    prometheus = cluster.start_prometheus([servers.scrape])
+    config = documented("advise")
+    values = yaml.safe_load(config["data"]["policy.yaml"])
+    values |= {"scaleDown": {"stabilisationSeconds": 2}, "coldStartSeconds": 2, "periodSeconds": 0.5}
+    config["data"]["policy.yaml"] = yaml.safe_dump(values)
+    cluster.request("POST", f"/api/v1/namespaces/{namespace}/configmaps", config)
+    servers.load(namespace, "llm", 10.0)
+    return servers, prometheus
 
 
 def policy(name: str, **changes: Any) -> AutoscalingPolicy:

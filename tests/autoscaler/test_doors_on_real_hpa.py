@@ -28,13 +28,12 @@ from cluster.client import Api
 from deploy.local.apply import load
 from deploy.local.binaries import CONTROL_PLANE, BinaryUnavailable, ensure
 from deploy.local.certificates import Identity, KeyPair
+from deploy.local.conditions import condition
 from deploy.local.control_plane import RBAC_MANIFEST, SYSTEM_NAMESPACE, ControlPlane
 from deploy.local.kwok_nodes import create_nodes, node_manifest
 from deploy.local.rest import RequestRefused
 from metrics.samples import NoData
-from tests.autoscaler.door_scenes import Decided, deployment, documented
-from tests.cluster.autoscaled import ModelServers
-from tests.custom_kinds import condition
+from tests.autoscaler.door_scenes import Decided, deployment, documented, measured
 from tests.polling import throughout, until
 
 pytestmark = pytest.mark.cluster
@@ -132,9 +131,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, build_progress: Callable[[st
 
 @pytest.fixture
 def decided() -> Decided:
-    table = Decided()
-    table.policies = {}
-    return table
+    return Decided()
 
 
 @pytest.fixture
@@ -253,20 +250,8 @@ def test_the_documented_scaled_object_names_its_workload(decided: Decided):
 def test_the_whole_road_from_model_servers_to_replicas(scene: Scene):
     """Process, Prometheus, advice, HPA; and what a KEDA-protocol client hears of the same decision."""
     cluster = scene.cluster
-    servers = ModelServers(cluster)
-    scrape = {
-        "job_name": "vllm",
-        "honor_labels": True,
-        "static_configs": [{"targets": [f"127.0.0.1:{servers.port}"]}],
-    }
-    prometheus = cluster.start_prometheus([scrape])
+    servers, prometheus = measured(cluster, NAMESPACE)
     ports = [cluster.claim_port() for _ in range(3)]
-    config = documented("advise")
-    values = yaml.safe_load(config["data"]["policy.yaml"])
-    values |= {"scaleDown": {"stabilisationSeconds": 2}, "coldStartSeconds": 2, "periodSeconds": 0.5}
-    config["data"]["policy.yaml"] = yaml.safe_dump(values)
-    cluster.request("POST", f"/api/v1/namespaces/{NAMESPACE}/configmaps", config)
-    servers.load(NAMESPACE, "llm", 10.0)
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "autoscaler", "--prometheus-url", prometheus),

@@ -29,11 +29,11 @@ from cluster.wire import ObjectReference
 from deploy.local import extras
 from deploy.local.binaries import CONTROL_PLANE, BinaryUnavailable, ensure
 from deploy.local.certificates import Identity
+from deploy.local.conditions import condition
 from deploy.local.control_plane import SYSTEM_NAMESPACE, ControlPlane
 from deploy.local.keda import Keda
 from deploy.local.kwok_nodes import create_nodes, node_manifest
-from tests.autoscaler.door_scenes import Decided, deployment, documented
-from tests.cluster.autoscaled import ModelServers
+from tests.autoscaler.door_scenes import Decided, deployment, documented, measured
 from tests.polling import throughout, until
 
 pytestmark = pytest.mark.cluster
@@ -95,8 +95,7 @@ class Workload:
 
     def active(self, status: str) -> bool:
         """Whether the HPA says so of its metrics; the answer's words are KEDA's."""
-        conditions = ((self.hpa() or {}).get("status") or {}).get("conditions") or ()
-        return any(c["type"] == "ScalingActive" and c["status"] == status for c in conditions)
+        return condition(self.hpa() or {}, "ScalingActive") == status
 
     def says(self, kind: str, reason: str) -> bool:
         """Whether the ScaledObject has this condition for this reason."""
@@ -137,9 +136,7 @@ def workload(cluster: ControlPlane) -> Iterator[Workload]:
 
 @pytest.fixture
 def decided() -> Decided:
-    table = Decided()
-    table.policies = {}
-    return table
+    return Decided()
 
 
 @contextmanager
@@ -290,20 +287,8 @@ def test_the_whole_road_from_model_servers_through_keda_to_replicas(
     cluster: ControlPlane, workload: Workload
 ):
     """Model servers, Prometheus, the controller's process, KEDA, its HPA."""
-    servers = ModelServers(cluster)
-    scrape = {
-        "job_name": "vllm",
-        "honor_labels": True,
-        "static_configs": [{"targets": [f"127.0.0.1:{servers.port}"]}],
-    }
-    prometheus = cluster.start_prometheus([scrape])
+    servers, prometheus = measured(cluster, workload.namespace)
     listen, port = cluster.claim_port(), cluster.claim_port()
-    config = documented("advise")
-    values = yaml.safe_load(config["data"]["policy.yaml"])
-    values |= {"scaleDown": {"stabilisationSeconds": 2}, "coldStartSeconds": 2, "periodSeconds": 0.5}
-    config["data"]["policy.yaml"] = yaml.safe_dump(values)
-    cluster.request("POST", f"/api/v1/namespaces/{workload.namespace}/configmaps", config)
-    servers.load(workload.namespace, "llm", 10.0)
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "autoscaler", "--prometheus-url", prometheus),
